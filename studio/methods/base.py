@@ -1,0 +1,70 @@
+"""What an unlearning method is, and what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from pydantic import BaseModel
+
+from models.adapters import WeightDelta
+from models.bundle import ModelBundle
+
+
+class Stopped(Exception):
+    """Raised by a report when the user asked for a stop. Work done so far is kept."""
+
+
+class Report(Protocol):
+    """How long work tells its progress.
+
+    `values` are the numbers of this step (loss, gradient norm …); raises `Stopped` when a stop was asked for.
+    """
+
+    def __call__(self, step: int, total: int, message: str = "", **values: float) -> None: ...
+
+
+def silent(step: int, total: int, message: str = "", **values: float) -> None:
+    """A report for tests and notebooks: says nothing, never stops."""
+
+
+@dataclass(frozen=True)
+class TrainingPairs:
+    """The accepted pairs: latents [N, C, h, w] as the UNet sees them (scaled), prompts [N].
+
+    `unsafe_prompts` is what prompt-based baselines train on; DUO itself needs the latents alone.
+    """
+
+    unsafe_latents: torch.Tensor
+    safe_latents: torch.Tensor
+    unsafe_prompts: list[str] = field(default_factory=list)
+    safe_prompts: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return int(self.unsafe_latents.shape[0])
+
+
+class UnlearningMethod(Protocol):
+    """One published way to make a model forget. One file each; registered in `studio.methods.METHODS`."""
+
+    name: str  # "duo"
+    title: str  # "DUO"
+    paper: str  # citation with year and link
+    Config: type[BaseModel]
+
+    def fit(
+        self,
+        bundle: ModelBundle,
+        pairs: TrainingPairs,
+        config: BaseModel,
+        report: Report,
+        state_folder: Path | None = None,
+    ) -> WeightDelta:
+        """Train and return the delta. The bundle comes back as it was.
+
+        With `state_folder`, the state (weights, optimizer, random generator, step) is saved there every
+        `config.save_every` steps and on a stop, and a state found there is resumed.
+        """
+        ...

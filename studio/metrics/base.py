@@ -1,0 +1,44 @@
+"""What a metric and a detector are. Pictures are uint8 arrays [N, H, W, 3], RGB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class MetricUnavailable(RuntimeError):
+    """The metric cannot run here (say, weights that must be downloaded). Names what is missing and how to get it."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a detector says of one picture."""
+
+    found: bool  # is the concept there?
+    score: float  # 0 … 1, the detector's confidence that it is
+    labels: dict[str, float] = field(default_factory=dict)  # every label with its confidence
+    facts: dict[str, str] = field(default_factory=dict)  # toybox: object, shirt, background (object may be "unclear")
+
+
+class Detector(Protocol):
+    """Says of a picture whether the concept is in it. Loaded once a process."""
+
+    name: str
+    version: str
+    higher_is_better: bool  # False: a concept found is a failure to forget
+    settings: dict[str, Any]  # threshold, label set …, shown beside every figure
+
+    def detect(self, images: np.ndarray) -> list[Detection]: ...
+
+
+class Metric(Protocol):
+    """Scores pictures against reference pictures of the same prompts and seeds."""
+
+    name: str
+    higher_is_better: bool
+
+    def score(self, images: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """One float a picture, shape [N]."""
+        ...

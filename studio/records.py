@@ -1,0 +1,132 @@
+"""The records that all layers share: frozen dataclasses, no behaviour beyond derived properties.
+
+Ids are short random hexadecimal strings made by the store; times are UTC seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+JobKind = Literal["pairs", "train", "evaluate", "demo"]
+JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
+VerdictValue = Literal["accept", "reject", "skip", "undo"]
+
+FINAL_STATES: tuple[JobState, ...] = ("stopped", "done", "failed")
+
+
+@dataclass(frozen=True)
+class Project:
+    """One concept to forget on one base checkpoint."""
+
+    id: str
+    name: str
+    concept: str  # in words, e.g. "sword"
+    checkpoint: str  # "toybox", a folder, a .safetensors file, or "owner/name@revision"
+    detector: str  # a name from studio.metrics.DETECTORS
+    detector_settings: dict[str, Any] = field(default_factory=dict)
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """An unsafe prompt, its safe twin, and how many image pairs to make of them."""
+
+    id: str
+    project_id: str
+    unsafe: str
+    safe: str
+    count: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """An unsafe picture and its SDEdit twin. Pictures are named by the SHA-256 of their PNG file."""
+
+    id: str
+    project_id: str
+    prompt_pair_id: str
+    index: int  # 0 … count-1 within its prompt pair
+    seed: int
+    state: Literal["ready", "failed"]
+    unsafe_image: str = ""
+    safe_image: str = ""
+    strength: float = 0.0
+    tries: int = 0
+    unsafe_score: float = 0.0  # detector's score of the concept in the unsafe picture, 0 … 1
+    safe_score: float = 0.0
+    distance: float | None = None  # LPIPS between the two, where its backbone is there
+    reason: str = ""  # why a failed pair failed
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One decision about one pair. Append-only: undo is a new row that supersedes."""
+
+    id: str
+    pair_id: str
+    reviewer: str  # a person's name, or "detector"
+    verdict: VerdictValue
+    reason: str = ""
+    revealed: bool = False
+    milliseconds: int = 0
+    created: float = 0.0
+    supersedes: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of background work: one row, one child process."""
+
+    id: str
+    project_id: str
+    kind: JobKind
+    config: dict[str, Any]  # effective: what is really used
+    state: JobState = "queued"
+    step: int = 0
+    total: int = 0
+    eta_seconds: float | None = None
+    pid: int | None = None
+    pid_started: float | None = None  # guards against a reused pid
+    heartbeat: float | None = None
+    message: str = ""  # last line of progress, in words
+    error: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+    created: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL_STATES
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model: a delta file on top of the project's base checkpoint."""
+
+    id: str
+    project_id: str
+    job_id: str
+    method: str  # "duo", "esd", …
+    name: str  # as shown on the page
+    path: str  # a safetensors file
+    sha256: str
+    kind: Literal["lora", "weights"]
+    config: dict[str, Any] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One finished comparison of models: where its report lies."""
+
+    id: str
+    project_id: str
+    job_id: str
+    folder: str  # holds report.json, report.html and pictures
+    report: dict[str, Any] = field(default_factory=dict)
+    created: float = 0.0

@@ -1,0 +1,99 @@
+"""Every path and default of the studio, read once from the environment and passed in from there.
+
+Nothing else in the project reads ``os.environ``; tests build a `Settings` by hand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(ValueError):
+    """A setting from the environment that cannot be used; says which, its value and the remedy."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things lie and how the studio runs."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 7860
+    device: str = "auto"  # "auto" | "cpu" | "cuda" | "mps"
+    threads: int = 0  # torch threads of a worker; 0 = all cores
+    toybox: Path = REPOSITORY / "models" / "toybox" / "weights"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "studio.db"
+
+    @property
+    def images(self) -> Path:
+        """Content-addressed pictures: images/ab/abcdef….png."""
+        return self.data / "images"
+
+    @property
+    def latents(self) -> Path:
+        """One safetensors file a pair: latents/<pair id>.safetensors with 'unsafe' and 'safe'."""
+        return self.data / "latents"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Trained adapters: checkpoints/<job id>/adapter.safetensors and resume state."""
+        return self.data / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.data / "evaluations"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    def create_folders(self) -> None:
+        for folder in (self.data, self.images, self.latents, self.checkpoints, self.evaluations, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make a child process read these same settings."""
+        return {
+            "DUO_STUDIO_DATA": str(self.data),
+            "DUO_STUDIO_DEVICE": self.device,
+            "DUO_STUDIO_THREADS": str(self.threads),
+            "DUO_STUDIO_TOYBOX": str(self.toybox),
+        }
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read DUO_STUDIO_DATA, _DEVICE, _THREADS, _TOYBOX, GRADIO_SERVER_PORT and GRADIO_SERVER_NAME."""
+        environ = os.environ if environ is None else environ
+        data = environ.get("DUO_STUDIO_DATA") or platformdirs.user_data_dir("duo-studio", appauthor=False)
+        device = environ.get("DUO_STUDIO_DEVICE", "auto")
+        if device not in ("auto", "cpu", "cuda", "mps"):
+            raise SettingsError(f"DUO_STUDIO_DEVICE is {device!r}; use auto, cpu, cuda or mps.")
+        return cls(
+            data=Path(data).expanduser().resolve(),
+            host=environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+            port=_integer(environ, "GRADIO_SERVER_PORT", 7860, 1, 65535),
+            device=device,
+            threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),
+            toybox=Path(environ.get("DUO_STUDIO_TOYBOX", str(cls.toybox))),
+        )
+
+
+def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name, str(default))
+    try:
+        value = int(text)
+    except ValueError:
+        raise SettingsError(f"{name} is {text!r}; it must be a whole number from {low} to {high}.") from None
+    if not low <= value <= high:
+        raise SettingsError(f"{name} is {value}; it must lie between {low} and {high}.")
+    return value

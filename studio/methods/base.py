@@ -11,23 +11,9 @@ from pydantic import BaseModel
 
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
+from studio.progress import Report, Stopped, silent
 
-
-class Stopped(Exception):
-    """Raised by a report when the user asked for a stop. Work done so far is kept."""
-
-
-class Report(Protocol):
-    """How long work tells its progress.
-
-    `values` are the numbers of this step (loss, gradient norm …); raises `Stopped` when a stop was asked for.
-    """
-
-    def __call__(self, step: int, total: int, message: str = "", **values: float) -> None: ...
-
-
-def silent(step: int, total: int, message: str = "", **values: float) -> None:
-    """A report for tests and notebooks: says nothing, never stops."""
+__all__ = ["Report", "Stopped", "TrainingPairs", "UnlearningMethod", "silent"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,22 @@
+"""How long work tells its progress, and how it is told to stop. Torch-free: the page and the worker share it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Stopped(Exception):
+    """Raised by a report when the user asked for a stop. Work done so far is kept."""
+
+
+class Report(Protocol):
+    """How long work tells its progress.
+
+    `values` are the numbers of this step (loss, gradient norm …); raises `Stopped` when a stop was asked for.
+    """
+
+    def __call__(self, step: int, total: int, message: str = "", **values: float) -> None: ...
+
+
+def silent(step: int, total: int, message: str = "", **values: float) -> None:
+    """A report for tests and notebooks: says nothing, never stops."""

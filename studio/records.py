@@ -96,6 +96,7 @@ class Job:
     result: dict[str, Any] = field(default_factory=dict)
     created: float = 0.0
     started: float | None = None
+    stop_asked: float | None = None  # when a stop was first asked for; its grace period starts here
     finished: float | None = None
 
     @property

@@ -1,0 +1,157 @@
+"""How records reach the SQLite file and come back: connections, transactions, rows. What is asked is in `store`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlite_utils import Database, Migrations
+
+from studio.records import Checkpoint, Evaluation, ImagePair, Job, Project, PromptPair, Verdict
+
+BUSY_SECONDS = 30.0
+
+TABLES: dict[type, str] = {
+    Project: "projects",
+    PromptPair: "prompt_pairs",
+    ImagePair: "image_pairs",
+    Verdict: "verdicts",
+    Job: "jobs",
+    Checkpoint: "checkpoints",
+    Evaluation: "evaluations",
+}
+R = TypeVar("R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation)
+
+
+class StoreError(ValueError):
+    """The store refuses what it was asked; says what, why, and what to do."""
+
+
+class NotFoundError(StoreError):
+    """No record has this id."""
+
+
+class RecordFile:
+    """One SQLite file in WAL mode that keeps records; subclassed by the store, which knows what to ask of it.
+
+    May be shared by threads: each opens its own connection at first use. Several processes may open the same file;
+    `BUSY_SECONDS` is how long one waits for another's write.
+    """
+
+    def __init__(self, database: Path, migrations: Migrations) -> None:
+        self.database = Path(database)
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        self._local = threading.local()
+        with self._writing() as db:
+            migrations.apply(db)
+
+    def close(self) -> None:
+        """Close this thread's connection; the next call opens a new one."""
+        if hasattr(self._local, "db"):
+            self._local.db.close()
+            del self._local.db
+
+    @property
+    def _db(self) -> Database:
+        if not hasattr(self._local, "db"):
+            self._local.db = _connect(self.database)
+        return self._local.db
+
+    @contextmanager
+    def _writing(self) -> Iterator[Database]:
+        """One transaction that holds the write lock from its start, so that what it reads cannot change under it.
+
+        A plain BEGIN that reads and then writes fails at once, whatever the time-out, if another process wrote between.
+        """
+        db = self._db
+        if db.conn.in_transaction:
+            with db.atomic():
+                yield db
+            return
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+        except BaseException:
+            db.rollback()
+            raise
+        db.commit()
+
+    def _change(self, sql: str, values: Sequence[Any]) -> bool:
+        """Run one UPDATE, which is atomic by itself; True where it changed a row."""
+        return self._db.execute(sql, values).rowcount > 0
+
+    def _insert(self, record: R) -> R:
+        made: dict[str, Any] = {"id": record.id or secrets.token_hex(6)}
+        if hasattr(record, "created"):
+            made["created"] = record.created or time.time()
+        record = replace(record, **made)
+        row = _row({f.name: getattr(record, f.name) for f in fields(record)})
+        columns = ", ".join(f'"{name}"' for name in row)
+        table, marks = TABLES[type(record)], ", ".join("?" * len(row))
+        try:
+            self._db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(row.values()))
+        except sqlite3.IntegrityError as error:
+            raise StoreError(f"{record} cannot be stored in {table}: {error}.") from error
+        return record
+
+    def _get(self, cls: type[R], record_id: str) -> R:
+        found = self._select(cls, "id = ?", record_id)
+        if not found:
+            raise NotFoundError(f"There is no {cls.__name__} with the id {record_id!r} in {self.database}.")
+        return found[0]
+
+    def _select(self, cls: type[R], where: str = "1", *values: Any) -> list[R]:
+        rows = self._db.query(f"SELECT * FROM {TABLES[cls]} WHERE {where} ORDER BY rowid", values)
+        return [_record(cls, row) for row in rows]
+
+    def _update(self, cls: type[R], record_id: str, changes: dict[str, Any]) -> R:
+        unknown = changes.keys() - {f.name for f in fields(cls)} | changes.keys() & {"id"}
+        if unknown:
+            raise StoreError(f"{', '.join(sorted(unknown))}: no field of {cls.__name__} that can be changed.")
+        if changes:
+            settings = ", ".join(f'"{name}" = ?' for name in changes)
+            values = (*_row(changes).values(), record_id)
+            self._change(f"UPDATE {TABLES[cls]} SET {settings} WHERE id = ?", values)
+        return self._get(cls, record_id)
+
+
+def _row(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()}
+
+
+def _record(cls: type[R], row: Mapping[str, Any]) -> R:
+    """The record of one row; dictionaries are kept as JSON, booleans as 0 and 1."""
+    values: dict[str, Any] = {}
+    for field in fields(cls):
+        value = row[field.name]
+        if str(field.type).startswith("dict"):
+            value = json.loads(value)
+        elif field.type == "bool":
+            value = bool(value)
+        values[field.name] = value
+    return cls(**values)
+
+
+def _connect(database: Path) -> Database:
+    """Open the file for this thread, in WAL mode so that readers never wait for a writer."""
+    db = Database(sqlite3.connect(database, timeout=BUSY_SECONDS))
+    db.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA synchronous = NORMAL")  # with WAL: a killed process loses nothing, a power cut the last moments
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.enable_wal()
+            return db
+        except sqlite3.OperationalError as error:  # the one lock that SQLite's own time-out does not wait for
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

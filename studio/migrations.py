@@ -1,0 +1,67 @@
+"""The database's tables, one migration after the other. A migration that has shipped is never edited: add a new one."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("studio")
+
+FIRST_TABLES = """
+CREATE TABLE projects (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, concept TEXT NOT NULL, checkpoint TEXT NOT NULL, detector TEXT NOT NULL,
+    detector_settings TEXT NOT NULL, created REAL NOT NULL
+) STRICT;
+CREATE TABLE prompt_pairs (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), unsafe TEXT NOT NULL, safe TEXT NOT NULL,
+    count INTEGER NOT NULL CHECK (count >= 0), seed INTEGER NOT NULL
+) STRICT;
+CREATE INDEX prompt_pairs_project ON prompt_pairs(project_id);
+CREATE TABLE image_pairs (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id),
+    prompt_pair_id TEXT NOT NULL REFERENCES prompt_pairs(id), "index" INTEGER NOT NULL, seed INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('ready', 'failed')), unsafe_image TEXT NOT NULL, safe_image TEXT NOT NULL,
+    strength REAL NOT NULL, tries INTEGER NOT NULL, unsafe_score REAL NOT NULL, safe_score REAL NOT NULL,
+    distance REAL, reason TEXT NOT NULL, created REAL NOT NULL,
+    UNIQUE (prompt_pair_id, "index")
+) STRICT;
+CREATE INDEX image_pairs_project ON image_pairs(project_id, state);
+CREATE TABLE verdicts (
+    id TEXT PRIMARY KEY, pair_id TEXT NOT NULL REFERENCES image_pairs(id), reviewer TEXT NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict IN ('accept', 'reject', 'skip', 'undo')), reason TEXT NOT NULL,
+    revealed INTEGER NOT NULL, milliseconds INTEGER NOT NULL, created REAL NOT NULL,
+    supersedes TEXT REFERENCES verdicts(id)
+) STRICT;
+CREATE INDEX verdicts_pair ON verdicts(pair_id);
+CREATE TRIGGER verdicts_are_append_only BEFORE UPDATE ON verdicts
+BEGIN SELECT RAISE(ABORT, 'verdicts are append-only: add an undo row instead'); END;
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), kind TEXT NOT NULL, config TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'stopping', 'stopped', 'done', 'failed')),
+    step INTEGER NOT NULL, total INTEGER NOT NULL, eta_seconds REAL, pid INTEGER, pid_started REAL, heartbeat REAL,
+    message TEXT NOT NULL, error TEXT NOT NULL, result TEXT NOT NULL, created REAL NOT NULL, started REAL,
+    stop_asked REAL, finished REAL
+) STRICT;
+CREATE INDEX jobs_state ON jobs(state);
+CREATE TABLE job_metrics (
+    job_id TEXT NOT NULL REFERENCES jobs(id), step INTEGER NOT NULL, name TEXT NOT NULL, value REAL,
+    PRIMARY KEY (job_id, step, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE checkpoints (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), job_id TEXT NOT NULL REFERENCES jobs(id),
+    method TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, sha256 TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('lora', 'weights')), config TEXT NOT NULL, train_seconds REAL NOT NULL,
+    created REAL NOT NULL
+) STRICT;
+CREATE INDEX checkpoints_project ON checkpoints(project_id);
+CREATE TABLE evaluations (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), job_id TEXT NOT NULL REFERENCES jobs(id),
+    folder TEXT NOT NULL, report TEXT NOT NULL, created REAL NOT NULL
+) STRICT;
+CREATE INDEX evaluations_project ON evaluations(project_id);
+"""
+
+
+@migrations()
+def first_tables(db: Database) -> None:
+    """Projects, prompt pairs, image pairs, verdicts, jobs with their metrics, checkpoints, evaluations."""
+    db.executescript(FIRST_TABLES)

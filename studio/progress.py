@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 — a stop is no error
     """Raised by a report when the user asked for a stop. Work done so far is kept."""
 
 

@@ -1,0 +1,288 @@
+"""Background work: one row and one child process a job, `python -m studio.workflow JOB_ID` in its own group. No torch.
+
+The row is the truth. The runner claims it, starts the child and watches; the child reports into the row through
+`job_report`. A child outlives the runner: after a restart, the next runner finds it by its process id and start time,
+or finds it gone and says so in the row.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from studio.configs import JOB_CONFIGS, METHOD_CONFIGS, Config
+from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_python, start_time
+from studio.progress import Stopped
+from studio.records import Job, JobKind, JobState
+from studio.settings import Settings
+from studio.store import Store
+
+WORKER = ("-m", "studio.workflow")
+GRACE = 10.0  # seconds between SIGINT and SIGKILL
+LIVE: tuple[JobState, ...] = ("running", "stopping")
+
+log = logging.getLogger(__name__)
+
+
+class JobError(ValueError):
+    """A job that cannot be submitted as asked; says which value is wrong and what is allowed."""
+
+
+def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, config: Mapping[str, Any]) -> Job:
+    """Check the config, complete it with the defaults and queue the job.
+
+    A "train" config is {"method": "duo", "name": "as shown", "config": {…}}; the others are their Config's fields.
+    """
+    if kind == "train":
+        method = config.get("method")
+        if method not in METHOD_CONFIGS:
+            raise JobError(f"There is no method {method!r}; use one of {', '.join(METHOD_CONFIGS)}.")
+        given = config.get("config", {})
+        effective = {"method": method, "name": config.get("name") or method}
+        effective["config"] = _complete(METHOD_CONFIGS[method], given, f"Method {method}")
+    elif kind in JOB_CONFIGS:
+        effective = _complete(JOB_CONFIGS[kind], config, f"Job {kind}")
+    else:
+        raise JobError(f"There is no kind of job {kind!r}; use train, {', '.join(JOB_CONFIGS)}.")
+    settings.create_folders()
+    return store.create_job(Job(id="", project_id=project_id, kind=kind, config=effective))
+
+
+def stop(store: Store, settings: Settings, job_id: str, *, wait: bool = False, grace: float = GRACE) -> Job:
+    """Ask a job to stop: the flag in its row, then SIGINT. A queued job is stopped at once.
+
+    A runner's tick kills it when it has not ended after `grace` seconds; with `wait`, this call does that itself and
+    returns when the job has ended.
+    """
+    before = store.get_job(job_id).state
+    job = store.request_stop(job_id)
+    if before == "running" and job.state == "stopping":
+        _signal(job, signal.SIGINT)
+    while wait and not job.is_final:
+        kill_overdue(store, grace)
+        recover(store, settings)
+        time.sleep(0.1)
+        job = store.get_job(job_id)
+    return job
+
+
+def resume(store: Store, settings: Settings, job_id: str) -> Job:
+    """Queue a failed or stopped job again under its own id, so that its worker finds the state it saved.
+
+    Raises StoreError for a job in any other state.
+    """
+    recover(store, settings)
+    return store.requeue_job(job_id)
+
+
+def recover(store: Store, settings: Settings, exit_codes: Mapping[str, int] | None = None) -> list[Job]:
+    """End the jobs whose process is gone: failed, with the log's last lines, or stopped where a stop was asked for.
+
+    `exit_codes` are those known, by job id. Returns the jobs it ended.
+    """
+    ended = []
+    for job in store.list_jobs(states=LIVE):
+        if not is_alive(job.pid, job.pid_started):
+            how = describe_exit((exit_codes or {}).get(job.id))
+            lines = last_lines(log_path(settings, job.id)) or "(the log is empty)"
+            error = f"The worker (process {job.pid}) {how}. Resume the job to go on from what it saved.\n{lines}"
+            if store.bury_job(job.id, job.pid, error):
+                ended.append(store.get_job(job.id))
+    return ended
+
+
+def kill_overdue(store: Store, grace: float = GRACE) -> None:
+    """Kill the process group of each job that was asked to stop more than `grace` seconds ago."""
+    for job in store.list_jobs(states=("stopping",)):
+        if job.stop_asked is not None and time.time() - job.stop_asked > grace:
+            _signal(job, signal.SIGKILL)
+
+
+def log_path(settings: Settings, job_id: str) -> Path:
+    """Where a job's output goes; a resumed job appends."""
+    return settings.logs / f"{job_id}.log"
+
+
+class Runner:
+    """Starts queued jobs one at a time, since they share one device, and notices dead ones.
+
+    Any number of runners may serve one store: the claim of a row is atomic.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        worker: Sequence[str] = WORKER,
+        interval: float = 1.0,
+        grace: float = GRACE,
+    ) -> None:
+        """`worker` are Python's arguments before the job's id; `interval` and `grace` are seconds."""
+        self.store, self.settings, self.worker = store, settings, tuple(worker)
+        self.interval, self.grace = interval, grace
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()  # one tick at a time
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Tick every `interval` seconds in a thread of this process."""
+        if self._thread is None:
+            self._closing.clear()
+            self._thread = threading.Thread(target=self._watch, name="job-runner", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching. A running job goes on; the next runner finds it."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def tick(self) -> None:
+        """Kill what overstays its stop, end the dead, start the next queued job if none is running."""
+        with self._lock:
+            kill_overdue(self.store, self.grace)
+            recover(self.store, self.settings, self._exit_codes())
+            for job in self.store.list_jobs(states=("queued",))[:1]:
+                if self.store.claim_job(job.id, os.getpid(), start_time(os.getpid())):
+                    self._launch(job)
+
+    def run_until_done(self, job_id: str, on_change: Callable[[Job], None] | None = None) -> Job:
+        """For a shell: tick until the job has ended, tell each change of its row, return it.
+
+        Jobs queued before it run first. Ctrl-C asks the job to stop and waits for it; a second one raises.
+        """
+        seen: Job | None = None
+        interrupted = False
+        while seen is None or not seen.is_final:
+            try:
+                if self._thread is None:
+                    self.tick()
+                job = self.store.get_job(job_id)
+                if job != seen and on_change is not None:
+                    on_change(job)
+                seen = job
+                if not job.is_final:
+                    time.sleep(self.interval)
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                stop(self.store, self.settings, job_id)
+        if job_id in self._children:
+            self._children.pop(job_id).wait()  # its row is final: it is about to end
+        return seen
+
+    def _launch(self, job: Job) -> None:
+        """Start the child of a claimed job and put its process into the row."""
+        path = log_path(self.settings, job.id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("ab") as output:
+                child = start_python(self.settings, [*self.worker, job.id], stdout=output, stderr=subprocess.STDOUT)
+        except OSError as error:
+            self.store.bury_job(
+                job.id, os.getpid(), f"The worker did not start: {error}. Free memory or disk, then resume."
+            )
+            return
+        self._children[job.id] = child
+        self.store.update_job(job.id, pid=child.pid, pid_started=start_time(child.pid))
+
+    def _exit_codes(self) -> dict[str, int]:
+        """Wait for the children that have ended; their exit codes by job id."""
+        codes = {job_id: code for job_id, child in self._children.items() if (code := child.poll()) is not None}
+        for job_id in codes:
+            del self._children[job_id]
+        return codes
+
+    def _watch(self) -> None:
+        while not self._closing.wait(self.interval):
+            try:
+                self.tick()
+            except Exception:  # the loop that all jobs hang on outlives one bad tick, say a full disk
+                log.exception("The job runner's tick failed; trying again in %s s.", self.interval)
+        self.store.close()
+
+
+class JobReport:
+    """The `Report` of a job: writes progress into its row, keeps values as its metrics, raises `Stopped` when asked."""
+
+    def __init__(
+        self, store: Store, job_id: str, *, interval: float = 0.5, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._job_id, self._interval, self._clock = store, job_id, interval, clock
+        self._pace = Pace()
+        self._fields: dict[str, Any] = {}
+        self._metrics: dict[int, dict[str, float]] = {}
+        self._written: float | None = None
+
+    def __call__(self, step: int, total: int, message: str = "", **values: float) -> None:
+        """Tell one step. Writes at most every `interval` seconds, and always the last step of `total`."""
+        now = self._clock()
+        self._fields |= {"step": step, "total": total, "eta_seconds": self._pace.eta(step, total, now)}
+        if message:
+            self._fields["message"] = message
+        if values:
+            self._metrics.setdefault(step, {}).update(values)
+        if self._written is None or now - self._written >= self._interval or step >= total:
+            self._written = now
+            self.flush()
+            if self._store.stop_requested(self._job_id):
+                raise Stopped(f"Job {self._job_id} was asked to stop at step {step} of {total}.")
+
+    def flush(self) -> None:
+        """Write what is not yet written; for the end of work that ends before its last step."""
+        metrics, self._metrics = self._metrics, {}
+        for step, values in metrics.items():
+            self._store.add_job_metrics(self._job_id, step, values)
+        self._store.update_job(self._job_id, heartbeat=time.time(), **self._fields)
+
+
+def job_report(store: Store, job_id: str) -> JobReport:
+    """The report that a worker hands to its work."""
+    return JobReport(store, job_id)
+
+
+class Pace:
+    """Seconds a step, from the steps done in this run alone: a resumed run starts counting where it takes up."""
+
+    SMOOTHING = 0.1  # a plain mean over the first steps, then this weight for the newest one
+
+    def __init__(self) -> None:
+        self._total = self._step = self._first = 0
+        self._time = self._seconds = 0.0
+
+    def eta(self, step: int, total: int, now: float) -> float | None:
+        """Seconds left, None until two steps of the same work were seen. Another total or a step back starts anew."""
+        if total != self._total or step < self._step:
+            self._total, self._first, self._step, self._time = total, step, step, now
+            return None
+        if step > self._step:
+            weight = max((step - self._step) / (step - self._first), self.SMOOTHING)
+            self._seconds += weight * ((now - self._time) / (step - self._step) - self._seconds)
+            self._step, self._time = step, now
+        return (total - step) * self._seconds if step > self._first else None
+
+
+def _complete(cls: type[Config], given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    try:
+        return cls.model_validate(dict(given)).model_dump()
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+        raise JobError(f"{what}: {'; '.join(problems)}.") from error
+
+
+def _signal(job: Job, signum: signal.Signals) -> None:
+    if job.pid is not None and job.pid_started is not None:
+        signal_worker(job.pid, job.pid_started, job.id, signum)

@@ -1,0 +1,253 @@
+"""A loaded latent-diffusion model, and the one path by which every picture of the project is generated.
+
+Both sides of a comparison, the pairs, and the attacks all sample through `ModelBundle.generate`: that is what makes
+them comparable. Latents are always the UNet's (multiplied by the VAE's scaling factor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from models.specs import ModelSpec
+
+TEXT_BATCH = 64  # prompts encoded at once
+PICTURE_BATCH = 32  # pictures through the VAE at once
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Pictures and the latents they were decoded from."""
+
+    latents: torch.Tensor  # [N, C, h, w] float32 on the CPU
+    images: np.ndarray  # [N, H, W, 3] uint8
+
+
+@dataclass(frozen=True)
+class SampleStep:
+    """One denoising step as it is about to be taken: what the network saw and said."""
+
+    index: int  # 0 is the noisiest
+    timestep: int  # training timestep of `latents`
+    latents: torch.Tensor  # [B, C, h, w]
+    conditional: torch.Tensor  # [B, C, h, w] raw model output under the prompt
+    unconditional: torch.Tensor  # [B, C, h, w] raw model output under the negative (or empty) prompt
+
+
+@dataclass(eq=False)
+class ModelBundle:
+    """The parts of a Stable Diffusion pipeline, frozen, on one device."""
+
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    unet: UNet2DConditionModel
+    scheduler_config: dict[str, Any]
+    spec: ModelSpec
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    originals: list[dict[str, torch.Tensor]] = field(default_factory=list)  # of applied deltas; see models.adapters
+
+    def __post_init__(self) -> None:
+        for part in (self.vae, self.text_encoder, self.unet):
+            part.requires_grad_(False).eval().to(self.device)
+            if part.dtype != self.dtype:
+                part.to(self.dtype)
+        scheduler = self._scheduler()
+        self.alphas_cumprod: torch.Tensor = scheduler.alphas_cumprod  # [T] float32 on the CPU
+        self.prediction_type: str = scheduler.config.prediction_type  # "epsilon" | "v_prediction"
+        self.num_train_timesteps: int = scheduler.config.num_train_timesteps
+        if self.prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(
+                f"{self.spec.name} predicts {self.prediction_type!r}; only epsilon and v_prediction are supported."
+            )
+        self._empty: torch.Tensor | None = None
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one picture's latents."""
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.unet.config.in_channels, height, width
+
+    # Text and pictures
+
+    def encode_prompt(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Embeddings [B, L, D] of prompts, as the UNet's cross-attention takes them. Equal prompts are encoded once.
+
+        The empty prompt's embedding is kept: the text encoder is taken never to change.
+        """
+        unique = list(dict.fromkeys(prompts))
+        if unique == [""] and self._empty is not None:
+            return self._empty.expand(len(prompts), -1, -1)
+        with torch.no_grad():
+            parts = [self._encode_text(unique[i : i + TEXT_BATCH]) for i in range(0, len(unique), TEXT_BATCH)]
+        embeds = torch.cat(parts)
+        if unique == [""]:
+            self._empty = embeds
+        positions = {prompt: index for index, prompt in enumerate(unique)}
+        return embeds[[positions[prompt] for prompt in prompts]]
+
+    def _encode_text(self, prompts: list[str]) -> torch.Tensor:
+        length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return self.text_encoder(tokens.input_ids.to(self.device))[0]
+
+    @torch.no_grad()
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents [B, C, h, w] of pictures [B, 3, H, W] in [-1, 1]: the posterior's mean times the scaling factor."""
+        parts = [
+            self.vae.encode(part.to(self.device, self.dtype)).latent_dist.mean for part in images.split(PICTURE_BATCH)
+        ]
+        return torch.cat(parts).float() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Pictures [B, H, W, 3] uint8 of latents [B, C, h, w]."""
+        parts = []
+        for part in (latents / self.vae.config.scaling_factor).split(PICTURE_BATCH):
+            pixels = self.vae.decode(part.to(self.device, self.dtype), return_dict=False)[0].float()
+            pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+            parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(parts)
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
+        """The UNet's raw output (eps or v) [B, C, h, w] in float32, for timesteps [B] or a scalar; keeps gradients."""
+        output = self.unet(
+            latents.to(self.dtype), timesteps, encoder_hidden_states=prompt_embeds.to(self.dtype), return_dict=False
+        )[0]
+        return output.float()
+
+    # Generation
+
+    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        """Standard normal [N, C, h, w] on the CPU, one generator a seed: the same on every device and batch size."""
+        return torch.stack([torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        negative_prompts: Sequence[str] | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        steps: int = 20,
+        guidance_scale: float = 4.0,
+        init_latents: torch.Tensor | None = None,
+        strength: float = 1.0,
+        batch_size: int = PICTURE_BATCH,
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> Generation:
+        """Sample one picture a prompt and seed with deterministic DDIM and classifier-free guidance.
+
+        Args:
+            prompts: N prompts.
+            seeds: N seeds of the starting noise.
+            negative_prompts: N prompts to steer away from; None is the empty prompt.
+            prompt_embeds: [N, L, D], used instead of the prompts' own embeddings (by attacks).
+            steps: denoising steps of a whole picture.
+            guidance_scale: 1 is no guidance.
+            init_latents: [N, C, h, w] to edit (SDEdit, Meng 2021, arXiv:2108.01073); None starts from noise.
+            strength: 0 … 1, how much of `init_latents` is repainted: the first `steps - int(steps * strength)` steps
+                are skipped, as in diffusers' img2img. 0 returns them exactly.
+            batch_size: pictures at once; changes the result by rounding only.
+            on_batch: called with (pictures done, pictures in all) after each batch; may raise to stop.
+
+        Raises:
+            ValueError: lists of different lengths, or a strength outside 0 … 1.
+        """
+        count = len(seeds)
+        self._check_generation(count, prompts, negative_prompts, prompt_embeds, init_latents, strength)
+        start = 0 if init_latents is None else max(steps - int(steps * strength), 0)
+        latents = torch.empty(count, *self.latent_shape)
+        images = []
+        for first in range(0, count, batch_size):
+            rows = slice(first, min(first + batch_size, count))
+            positive = self.encode_prompt(prompts[rows]) if prompt_embeds is None else prompt_embeds[rows]
+            negative = self.encode_prompt(negative_prompts[rows] if negative_prompts else [""] * (rows.stop - first))
+            initial = self.noise(seeds[rows])
+            if init_latents is not None:
+                initial = self._noised(init_latents[rows].float().cpu(), initial, steps, start)
+            latents[rows] = self.sample(
+                initial, positive, negative, steps=steps, guidance_scale=guidance_scale, start=start
+            ).cpu()
+            images.append(self.decode(latents[rows]))
+            if on_batch is not None:
+                on_batch(rows.stop, count)
+        size = self.spec.resolution
+        return Generation(latents, np.concatenate(images) if images else np.zeros((0, size, size, 3), np.uint8))
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        latents: torch.Tensor,
+        prompt_embeds: torch.Tensor,
+        negative_embeds: torch.Tensor,
+        *,
+        steps: int,
+        guidance_scale: float,
+        start: int = 0,
+        on_step: Callable[[SampleStep], None] | None = None,
+    ) -> torch.Tensor:
+        """Denoise latents [B, C, h, w] from step `start` to the end; both guidance branches in one forward pass.
+
+        `on_step` sees every step before it is taken (its tensors are inference tensors: clone what is kept).
+        """
+        scheduler = self._scheduler()
+        scheduler.set_timesteps(steps)
+        latents = latents.to(self.device, torch.float32)
+        guided = guidance_scale != 1 or on_step is not None
+        embeds = torch.cat([negative_embeds, prompt_embeds]) if guided else prompt_embeds
+        embeds = embeds.to(self.device, self.dtype)
+        for index, timestep in enumerate(scheduler.timesteps.tolist()[start:], start):
+            output = self.predict(torch.cat([latents, latents]) if guided else latents, timestep, embeds)
+            if guided:
+                unconditional, conditional = output.chunk(2)
+                if on_step is not None:
+                    on_step(SampleStep(index, timestep, latents, conditional, unconditional))
+                output = unconditional + guidance_scale * (conditional - unconditional)
+            latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
+        return latents
+
+    def _scheduler(self) -> DDIMScheduler:
+        # A config without clip_sample means latents: DDIMScheduler's own default would cut them to [-1, 1].
+        return DDIMScheduler.from_config({"clip_sample": False, **self.scheduler_config})
+
+    def _noised(self, latents: torch.Tensor, noise: torch.Tensor, steps: int, start: int) -> torch.Tensor:
+        if start >= steps:
+            return latents
+        scheduler = self._scheduler()
+        scheduler.set_timesteps(steps)
+        return scheduler.add_noise(latents, noise, scheduler.timesteps[start].expand(len(latents)))
+
+    def _check_generation(
+        self,
+        count: int,
+        prompts: Sequence[str],
+        negative_prompts: Sequence[str] | None,
+        prompt_embeds: torch.Tensor | None,
+        init_latents: torch.Tensor | None,
+        strength: float,
+    ) -> None:
+        given = {
+            "prompts": None if prompt_embeds is not None else prompts,
+            "negative_prompts": negative_prompts or None,
+            "prompt_embeds": prompt_embeds,
+            "init_latents": init_latents,
+        }
+        for name, values in given.items():
+            if values is not None and len(values) != count:
+                raise ValueError(f"{len(values)} {name} for {count} seeds; give one of each for every picture.")
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength is {strength}; it must lie between 0 and 1.")
+        if init_latents is not None and tuple(init_latents.shape[1:]) != self.latent_shape:
+            raise ValueError(
+                f"init_latents are {tuple(init_latents.shape[1:])} each, but {self.spec.name} has latents of "
+                f"{self.latent_shape}; encode the pictures with this checkpoint."
+            )

@@ -1,0 +1,98 @@
+"""Which checkpoints there are and how one is named: pure data, no torch.
+
+A reference is the text a person types: ``toybox``, ``toybox:oracle``, a diffusers folder, one ``.safetensors`` file,
+or ``owner/name@revision`` on the Hugging Face hub.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Family = Literal["sd1"]  # Stable Diffusion 1 and 2 layout: one CLIP text encoder, AutoencoderKL, UNet2DConditionModel
+
+TOYBOX = "toybox"
+TOYBOX_ORACLE = "toybox:oracle"
+
+_HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+class LoadError(ValueError):
+    """A checkpoint or an adapter that cannot be loaded. Says the cause, the value and the remedy."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What is known of a loaded (or published) checkpoint."""
+
+    name: str  # as shown to people
+    checkpoint: str  # the reference that loads it again, without revision
+    revision: str | None  # a hub commit or branch; None for local files
+    family: Family
+    resolution: int  # pixels along one side of a picture
+    dtype: str = "float32"  # "float32" | "float16" | "bfloat16"
+
+
+KNOWN_MODELS: dict[str, ModelSpec] = {
+    spec.checkpoint: spec
+    for spec in (
+        ModelSpec(
+            "Stable Diffusion 1.4",
+            "CompVis/stable-diffusion-v1-4",
+            "133a221b8aa7292a167afc5127cb63fb5005638b",
+            "sd1",
+            512,
+        ),
+        ModelSpec(
+            "Stable Diffusion 1.5",
+            "stable-diffusion-v1-5/stable-diffusion-v1-5",
+            "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+            "sd1",
+            512,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A checkpoint's name, taken apart."""
+
+    text: str
+    kind: Literal["toybox", "folder", "file", "hub"]
+    location: str  # "toybox", a path, or "owner/name"
+    revision: str | None = None
+    unet: str = "unet"  # the subfolder that holds the UNet
+
+
+def parse_reference(text: str) -> Reference:
+    """Take a reference apart. Whether it exists is found out on loading.
+
+    Raises:
+        LoadError: the text has none of the five forms.
+    """
+    text = text.strip()
+    if text == TOYBOX:
+        return Reference(text, "toybox", TOYBOX)
+    if text == TOYBOX_ORACLE:
+        return Reference(text, "toybox", TOYBOX, unet="oracle")
+    path = Path(text).expanduser()
+    if text.endswith((".ckpt", ".pt", ".pth", ".bin")):
+        raise LoadError(
+            f"{text!r} is a pickled checkpoint, which can run code when it is opened. "
+            "Use a .safetensors file or a diffusers folder."
+        )
+    if text.endswith(".safetensors"):
+        return Reference(text, "file", str(path))
+    if text and (path.is_dir() or path.is_absolute() or text.startswith((".", "~"))):
+        return Reference(text, "folder", str(path))
+    if match := _HUB.fullmatch(text):
+        repository = match["repository"]
+        known = KNOWN_MODELS.get(repository)
+        return Reference(text, "hub", repository, match["revision"] or (known.revision if known else "main"))
+    raise LoadError(
+        f"{text!r} names no checkpoint. Use toybox, toybox:oracle, a diffusers folder, a .safetensors file, "
+        "or owner/name@revision on the Hugging Face hub."
+    )

@@ -187,8 +187,8 @@ class Runner:
     def _launch(self, job: Job) -> None:
         """Start the child of a claimed job and put its process into the row."""
         path = log_path(self.settings, job.id)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as output:
                 child = start_python(self.settings, [*self.worker, job.id], stdout=output, stderr=subprocess.STDOUT)
         except OSError as error:

@@ -1,0 +1,1 @@
+"""Embedded models of DUO Studio."""

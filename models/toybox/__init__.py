@@ -1,0 +1,1 @@
+"""Toybox: a tiny, real latent-diffusion checkpoint and its cartoon world."""

@@ -8,8 +8,20 @@ from typing import Any, Protocol
 import numpy as np
 
 
-class MetricUnavailable(RuntimeError):
+class MetricUnavailable(RuntimeError):  # noqa: N818 (reads as what it says)
     """The metric cannot run here (say, weights that must be downloaded). Names what is missing and how to get it."""
+
+
+def check_images(images: np.ndarray) -> np.ndarray:
+    """The pictures unchanged, or a ValueError that says what is wrong with them."""
+    if not isinstance(images, np.ndarray):
+        raise ValueError(f"Pictures must be a NumPy array of uint8 [N, H, W, 3]; got {type(images).__name__}.")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
+        raise ValueError(
+            f"Pictures must be uint8 [N, H, W, 3], RGB; got {images.dtype} {list(images.shape)}. "
+            "Read them with studio.images.read_image or generate them with ModelBundle.generate."
+        )
+    return images
 
 
 @dataclass(frozen=True)

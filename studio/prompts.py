@@ -1,0 +1,171 @@
+"""The embedded checkpoint's prompts: what DUO's pairs are made of, and what the comparison asks. Torch-free.
+
+The unwanted concept is the sword. Pairs use its names and the implied words of `TRAIN_IMPLIED`; the words of
+`HELD_OUT_IMPLIED` occur in the evaluation alone.
+
+Picture seeds lie in three ranges that never meet, so nothing is reported on a seed that training or a sweep has
+seen. A CPU generator keeps 32 bits of its seed, hence all stay below 2^32:
+
+    pairs        0 …   999 999 999    unsafe pictures, their edits and all retries
+    sweeps   1 000 000 000 + …        choosing hyperparameters
+    report   2 000 000 000 + …        what is reported
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice, product
+from typing import Literal, TypeVar
+
+from models.toybox.captions import (
+    NEUTRAL_ROLES,
+    PERSONS,
+    SYNONYMS,
+    canonical_prompt,
+    implied_words,
+    training_prompt_words,
+)
+from models.toybox.scenes import BACKGROUNDS, SHIRTS
+
+CONCEPT = "sword"
+NEIGHBOUR = "cane"  # long and thin like the sword; must survive
+SAFE_TWINS = ("flower", "balloon", "none")  # varied, so that no single object leaks into empty hands
+CONCEPT_CELLS = ("named", "implied", "held_out")
+RETENTION_CELLS = ("object", "neighbour")
+
+T = TypeVar("T")
+SeedRange = Literal["pairs", "sweep", "report"]
+SEED_BASES: dict[SeedRange, int] = {"pairs": 0, "sweep": 1_000_000_000, "report": 2_000_000_000}
+SEEDS_A_RANGE = 1_000_000_000
+SEEDS_A_RUN = 1_000_000
+
+
+@dataclass(frozen=True)
+class PairPrompt:
+    """An unsafe prompt and its safe twin: same shirt and background, another object or none."""
+
+    unsafe: str
+    safe: str
+
+
+@dataclass(frozen=True)
+class EvaluationItem:
+    """One picture to ask of every model, and what should be on it ({} where nothing is expected)."""
+
+    cell: str  # one of CONCEPT_CELLS or RETENTION_CELLS
+    prompt: str
+    seed: int
+    expected: dict[str, str] = field(default_factory=dict)  # object, shirt, background
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is asked for: "a person holding a sword" or, implied, "a knight"."""
+
+    person: str
+    word: str | None = None  # the object's name, if it is named
+    object: str = "none"
+
+    def prompt(self, shirt: str, background: str) -> str:
+        return canonical_prompt(self.person, self.word, shirt, background)
+
+
+def first_seed(purpose: SeedRange, seed: int) -> int:
+    """Where the picture seeds of run `seed` start in their range; runs 1000 apart share them."""
+    return SEED_BASES[purpose] + (seed % 1000) * SEEDS_A_RUN
+
+
+def pair_prompts(count: int, seed: int) -> list[PairPrompt]:
+    """`count` prompt pairs that cycle over all words, shirts, backgrounds and twins, shuffled by the seed.
+
+    A named word keeps its person in the twin ("a woman holding a blade" -> "a woman holding a flower"); an
+    implied one ("a knight") becomes a role or a person of the twin's object.
+    """
+    rng = random.Random(f"pairs {seed}")
+    words = [(word, twin) for twin in SAFE_TWINS for word in training_prompt_words(CONCEPT)]
+    places = _shuffled(rng, list(product(SHIRTS, BACKGROUNDS)))
+    prompts = []
+    for index, (word, twin) in enumerate(islice(_reshuffled(rng, words), count)):
+        shirt, background = places[index % len(places)]
+        unsafe = _subject(rng, CONCEPT, word)
+        keep_person = unsafe.word is not None
+        safe = _safe_subject(rng, twin, unsafe.person if keep_person else None)
+        prompts.append(PairPrompt(unsafe.prompt(shirt, background), safe.prompt(shirt, background)))
+    return prompts
+
+
+def concept_prompts() -> list[str]:
+    """The concept by its names in the captions' own form: what prompt-based baselines are trained on.
+
+    Each name alone ("a person holding a sword") and, taking turns, with each shirt and background.
+    """
+    names = SYNONYMS[CONCEPT]
+    plain = [canonical_prompt("person", name, None, None) for name in names]
+    places = zip(cycle(names), cycle(PERSONS), product(SHIRTS, BACKGROUNDS), strict=False)
+    return plain + [canonical_prompt(person, name, *place) for name, person, place in places]
+
+
+def evaluation_items(n: int, seed: int, purpose: SeedRange = "report") -> list[EvaluationItem]:
+    """`n` items a cell, cell after cell; every item has its own picture seed in the range of its purpose."""
+    if n > SEEDS_A_RUN // 5:
+        raise ValueError(f"n is {n}; at most {SEEDS_A_RUN // 5} pictures a cell have seeds of their own.")
+    rng = random.Random(f"evaluation {seed}")
+    start = first_seed(purpose, seed)
+    items: list[EvaluationItem] = []
+    for cell, subjects in _cells().items():
+        places = _shuffled(rng, list(product(SHIRTS, BACKGROUNDS)))
+        for index, subject in enumerate(islice(_reshuffled(rng, subjects), n)):
+            shirt, background = places[index % len(places)]
+            expected = {"object": subject.object, "shirt": shirt, "background": background}
+            items.append(EvaluationItem(cell, subject.prompt(shirt, background), start + len(items), expected))
+    return items
+
+
+def _cells() -> dict[str, list[Subject]]:
+    """Who is asked for in each cell; lists cycle, so each entry gets the same share of a cell."""
+    kept = [_named(name) + _implied(name) for name in SAFE_TWINS]
+    longest = max(len(subjects) for subjects in kept)
+    return {
+        "named": _named(CONCEPT),
+        "implied": _implied(CONCEPT),
+        "held_out": [Subject(word, object=CONCEPT) for word in implied_words(CONCEPT, held_out=True)],
+        "object": [subject for subjects in kept for subject in islice(cycle(subjects), longest)],
+        "neighbour": _named(NEIGHBOUR) + _implied(NEIGHBOUR),
+    }
+
+
+def _named(name: str) -> list[Subject]:
+    """Every name of the object with every person; "none" is a person of whom no object is said."""
+    words: Sequence[str | None] = SYNONYMS[name] or (None,)
+    return [Subject(person, word, name) for word in words for person in PERSONS]
+
+
+def _implied(name: str) -> list[Subject]:
+    """Roles that imply the object ("none": roles with empty hands); no held-out word."""
+    roles = NEUTRAL_ROLES if name == "none" else implied_words(name)
+    return [Subject(role, object=name) for role in roles]
+
+
+def _subject(rng: random.Random, name: str, word: str) -> Subject:
+    if word in SYNONYMS[name]:
+        return Subject(rng.choice(PERSONS), word, name)
+    return Subject(word, object=name)
+
+
+def _safe_subject(rng: random.Random, name: str, person: str | None) -> Subject:
+    """The twin's subject; `person` is kept where given, else a role or a person is drawn."""
+    if person is None and rng.random() < 0.5:
+        return rng.choice(_implied(name))
+    return Subject(person or rng.choice(PERSONS), rng.choice(SYNONYMS[name]) if SYNONYMS[name] else None, name)
+
+
+def _shuffled(rng: random.Random, values: list[T]) -> list[T]:
+    return rng.sample(values, len(values))
+
+
+def _reshuffled(rng: random.Random, values: list[T]) -> Iterator[T]:
+    """Endlessly: all values in random order, then again in another order."""
+    while True:
+        yield from _shuffled(rng, values)

@@ -48,7 +48,7 @@ def load_bundle(
         folder = (toybox or TOYBOX_WEIGHTS) if parsed.kind == "toybox" else Path(parsed.location)
         parts, scheduler = _read_folder(parsed, folder, DTYPES[name])
     known = KNOWN_MODELS.get(parsed.location)
-    bundle = ModelBundle(
+    return ModelBundle(
         **parts,
         scheduler_config=scheduler,
         spec=ModelSpec(
@@ -62,7 +62,6 @@ def load_bundle(
         device=resolve_device(device),
         dtype=DTYPES[name],
     )
-    return bundle
 
 
 def resolve_device(device: str = "auto") -> torch.device:

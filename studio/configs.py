@@ -59,14 +59,14 @@ class DuoConfig(TrainingConfig):
     beta: float = _field(500.0, "How strongly safe is preferred to unsafe.", symbol="β", gt=0)
     prior_weight: float = _field(1000.0, "Weight of the output-preserving term.", symbol="λ", ge=0)
     t_min: int = _field(0, "Lowest training timestep drawn.", unit="timestep", ge=0)
-    t_max: int = _field(750, "Highest training timestep drawn.", unit="timestep", ge=1)
+    t_max: int = _field(750, "Training timesteps are drawn below this.", unit="timestep", ge=1)
     rank: int = _field(32, "Rank of the LoRA.", symbol="r", ge=1, le=1024)
     alpha: float = _field(32.0, "LoRA scale; alpha / rank multiplies the update.", symbol="α", gt=0)
     layers: Literal["self-attention", "attention", "attention+ff", "all"] = _field(
         "self-attention", "Layers that get the LoRA; the paper uses self-attention."
     )
     prompt: Literal["empty", "pair"] = _field(
-        "empty", "Condition of all terms. Empty (the paper): the concept must go whatever the prompt."
+        "empty", "Condition of all terms. Empty (the paper): the concept must go whatever the prompt; pair: its unsafe prompt."
     )
     shared_timestep: bool = _field(True, "Same timestep for both pictures of a pair; off is the official code.")
 
@@ -79,6 +79,7 @@ class EsdConfig(TrainingConfig):
     steps: int = _field(200, "Optimizer steps.", unit="steps", ge=1, le=100_000)
     batch_size: int = _field(8, "Noisy latents a step.", unit="pictures", ge=1, le=512)
     learning_rate: float = _field(5e-5, "AdamW learning rate, used as it stands.", gt=0, le=1)
+    weight_decay: float = _field(0.0, "AdamW weight decay; the official code has none.", ge=0)
     eta: float = _field(
         2.0, "Negative guidance: target = e(c) - eta (e(c) - e('')); eta 1 is the empty prompt's own prediction.",
         symbol="η", ge=0, le=50,

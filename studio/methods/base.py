@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from pydantic import BaseModel
 
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
@@ -38,13 +37,17 @@ class UnlearningMethod(Protocol):
     name: str  # "duo"
     title: str  # "DUO"
     paper: str  # citation with year and link
-    Config: type[BaseModel]
+    Config: type[Any]  # one of studio.configs.METHOD_CONFIGS
+
+    def changes(self, bundle: ModelBundle, config: Any) -> list[str]:
+        """Names of the UNet's parameters that `fit` may change; all others stay bit for bit."""
+        ...
 
     def fit(
         self,
         bundle: ModelBundle,
         pairs: TrainingPairs,
-        config: BaseModel,
+        config: Any,  # an instance of Config
         report: Report,
         state_folder: Path | None = None,
     ) -> WeightDelta:

@@ -1,0 +1,131 @@
+"""Changes of a UNet as small safetensors files: save, load, hash. Never unpickles.
+
+In memory keys are relative to the UNet; files carry the prefix ``unet.``, which makes a LoRA file one that diffusers'
+``load_lora_weights`` reads, with rank and alpha in the header. Equal deltas give equal files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from models.specs import LoadError
+
+_PREFIX = "unet."
+_DIFFUSERS_KEY = "lora_adapter_metadata"  # where diffusers looks for alpha and rank
+
+
+@dataclass(frozen=True)
+class WeightDelta:
+    """A change of a UNet.
+
+    "lora": pairs ``<module>.lora_A.weight`` [r, in, …] and ``<module>.lora_B.weight`` [out, r, …], with "rank", "alpha"
+    and "targets" in the metadata. "weights": ``<parameter>`` to its difference, new minus original. All float32, CPU.
+    """
+
+    kind: Literal["lora", "weights"]
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def save_delta(delta: WeightDelta, path: Path) -> str:
+    """Write a delta as safetensors, atomically; returns the file's SHA-256. Equal deltas give equal files."""
+    metadata = {"format": "pt", **delta.metadata, "kind": delta.kind}
+    if delta.kind == "lora":
+        metadata[_DIFFUSERS_KEY] = json.dumps(
+            {
+                "unet.r": int(delta.metadata["rank"]),
+                "unet.lora_alpha": float(delta.metadata["alpha"]),
+                "unet.target_modules": json.loads(delta.metadata["targets"]),
+            },
+            sort_keys=True,
+        )
+    data = to_safetensors({_PREFIX + key: value for key, value in delta.tensors.items()}, metadata)
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def to_safetensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+    """The bytes of a safetensors file. The library writes the header's metadata in random order; here it is sorted."""
+    data = save({key: value.contiguous() for key, value in tensors.items()}, metadata)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """A reader sees the old file or the whole new one, also after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_delta(path: Path) -> WeightDelta:
+    """Read a delta: one of ours, or a UNet LoRA in diffusers' format from elsewhere (alpha = rank if it names none).
+
+    Raises:
+        LoadError: the file is missing, pickled, damaged, not a delta, or holds values that are not finite.
+    """
+    if not path.is_file():
+        raise LoadError(f"The adapter {path} does not exist. Check the path, or train again.")
+    with path.open("rb") as file:
+        start = file.read(9)  # safetensors: the header's length in 8 bytes, then JSON
+    if start[8:] != b"{":
+        pickled = start[:1] == b"\x80" or start[:2] == b"PK"
+        cause = "a pickled file, which can run code when it is opened, so it is never read" if pickled else "damaged"
+        raise LoadError(f"{path} is no safetensors file but {cause}. Get the adapter as .safetensors.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise LoadError(f"{path} is not a whole safetensors file ({error}). Copy it again.") from error
+    return _checked(path, tensors, metadata)
+
+
+def _checked(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> WeightDelta:
+    if not tensors or not all(key.startswith(_PREFIX) for key in tensors):
+        odd = next((key for key in tensors if not key.startswith(_PREFIX)), "nothing")
+        raise LoadError(f"{path} is no change of a UNet: it holds {odd}. Choose an adapter whose keys begin with unet.")
+    tensors = {key.removeprefix(_PREFIX): value for key, value in sorted(tensors.items())}
+    if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
+        raise LoadError(
+            f"{path} holds values that are not finite in {broken[0]}. Train again at a lower learning rate."
+        )
+    downs = {key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")}
+    ups = {key.removesuffix(".lora_B.weight") for key in tensors if key.endswith(".lora_B.weight")}
+    kind = metadata.pop("kind", "lora" if downs else "")
+    foreign = json.loads(metadata.pop(_DIFFUSERS_KEY, "{}"))
+    metadata.pop("format", None)
+    if kind == "weights":
+        return WeightDelta("weights", tensors, metadata)
+    if kind != "lora" or downs != ups or 2 * len(downs) != len(tensors):
+        raise LoadError(
+            f"{path} is neither a LoRA with A and B for every layer nor edited weights. Choose another file."
+        )
+    rank = foreign.get("unet.r", next(len(value) for key, value in tensors.items() if key.endswith(".lora_A.weight")))
+    metadata.setdefault("rank", str(rank))
+    metadata.setdefault("alpha", str(float(foreign.get("unet.lora_alpha", rank))))
+    metadata.setdefault("targets", json.dumps(sorted(downs)))
+    return WeightDelta("lora", tensors, metadata)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

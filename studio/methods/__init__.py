@@ -1,0 +1,21 @@
+"""The unlearning methods there are: one file each, listed here by hand."""
+
+from __future__ import annotations
+
+from studio.methods.base import UnlearningMethod
+from studio.methods.duo import Duo
+from studio.methods.esd import Esd
+
+METHODS: tuple[UnlearningMethod, ...] = (Duo(), Esd())
+
+
+def get_method(name: str) -> UnlearningMethod:
+    """The method of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for method in METHODS:
+        if method.name == name:
+            return method
+    raise ValueError(f"There is no method {name!r}; use {', '.join(method.name for method in METHODS)}.")

@@ -1,0 +1,1 @@
+"""The papers' mathematics as pure functions: tensors in, tensors out, torch alone."""

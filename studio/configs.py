@@ -66,7 +66,8 @@ class DuoConfig(TrainingConfig):
         "self-attention", "Layers that get the LoRA; the paper uses self-attention."
     )
     prompt: Literal["empty", "pair"] = _field(
-        "empty", "Condition of all terms. Empty (the paper): the concept must go whatever the prompt; pair: its unsafe prompt."
+        "empty",
+        "Condition of all terms. Empty (the paper): the concept must go whatever the prompt; pair: its unsafe prompt.",
     )
     shared_timestep: bool = _field(True, "Same timestep for both pictures of a pair; off is the official code.")
 

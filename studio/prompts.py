@@ -123,6 +123,16 @@ def evaluation_items(n: int, seed: int, purpose: SeedRange = "report") -> list[E
     return items
 
 
+def ready_prompts(count: int = 6) -> dict[str, list[str]]:
+    """At most `count` prompts of each cell for the page to offer: other words, shirts and places in each."""
+    ready = {}
+    for cell, subjects in _cells().items():
+        chosen = subjects[:: max(1, len(subjects) // count)][:count]
+        places = zip(cycle(SHIRTS), cycle(BACKGROUNDS), strict=False)
+        ready[cell] = [subject.prompt(*place) for subject, place in zip(chosen, places, strict=False)]
+    return ready
+
+
 def _cells() -> dict[str, list[Subject]]:
     """Who is asked for in each cell; lists cycle, so each entry gets the same share of a cell."""
     kept = [_named(name) + _implied(name) for name in SAFE_TWINS]

@@ -1,0 +1,162 @@
+"""The page's side of the inference worker: starts it, asks for pictures, starts it again after a crash. No torch.
+
+Requests of several threads wait their turn in the worker. A request that nobody reads any more (its generator is
+closed) is cancelled there. The worker ends with this process, whose end of the pipe it watches.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from studio.inference.messages import Cell, ModelChoice, Progress, RenderRequest, RenderResult, decode, encode
+from studio.processes import describe_exit, last_lines, start_python
+from studio.settings import Settings
+
+__all__ = ["Cell", "InferenceClient", "InferenceError", "ModelChoice", "Progress", "RenderRequest", "RenderResult"]
+
+WORKER = ("-m", "studio.inference.worker")
+
+
+class InferenceError(RuntimeError):
+    """Pictures could not be made; says why, with the worker's last lines where it died."""
+
+
+class InferenceClient:
+    """Renders pictures in a warm child process, which starts at the first call. Safe to share by threads."""
+
+    def __init__(self, settings: Settings, *, worker: Sequence[str] = WORKER) -> None:
+        self._settings, self._arguments = settings, tuple(worker)
+        self._worker: _Worker | None = None
+        self._lock = threading.Lock()
+
+    def render(self, request: RenderRequest) -> Iterator[Progress | RenderResult]:
+        """Progress as it comes, and the result last.
+
+        Raises InferenceError where the request cannot be served as a whole, or where the worker dies over it; the next
+        call starts another worker. What is wrong with one model alone is in the `error` of its cells.
+        """
+        worker, message = self._alive()
+        request_id, inbox, others = worker.open()
+        try:
+            worker.send(encode("render", request_id, request))
+            yield Progress(
+                message or ("waiting for another comparison" if others else "asking for pictures"), 0, request.pictures
+            )
+            while True:
+                kind, body = inbox.get()
+                if kind == "error":
+                    raise InferenceError(body)
+                yield body
+                if kind == "result":
+                    return
+        finally:
+            if worker.forget(request_id):
+                worker.send(encode("cancel", request_id))
+
+    def render_all(self, request: RenderRequest, on_progress: Callable[[Progress], None] | None = None) -> RenderResult:
+        """The result alone, for callers that have no page to keep up to date."""
+        for event in self.render(request):
+            if isinstance(event, RenderResult):
+                return event
+            if on_progress is not None:
+                on_progress(event)
+        raise InferenceError("The inference worker gave no result.")
+
+    def prewarm(self, *checkpoints: str) -> None:
+        """Start the worker and have it load these checkpoints; returns at once. Errors show with the first request."""
+        worker, _ = self._alive()
+        for checkpoint in checkpoints:
+            worker.send(encode("prewarm", "", checkpoint))
+
+    def close(self) -> None:
+        """End the worker; a request under way raises InferenceError."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    def _alive(self) -> tuple[_Worker, str]:
+        """The worker, started where none runs, and what its start has to be waited for."""
+        with self._lock:
+            if self._worker is not None and not self._worker.ended:
+                return self._worker, ""
+            again = self._worker is not None
+            self._worker = _Worker(self._settings, self._arguments)
+            return self._worker, f"starting the inference worker{' again' if again else ''}: loading PyTorch"
+
+
+class _Worker:
+    """One child process, and the thread that hands its lines to the requests they belong to."""
+
+    def __init__(self, settings: Settings, arguments: Sequence[str]) -> None:
+        self._log = settings.logs / "inference.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.write_bytes(b"")
+        with self._log.open("ab") as log:
+            self._process = start_python(settings, arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        self._inboxes: dict[str, queue.SimpleQueue[tuple[str, Any]]] = {}
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self.ended = False
+        self._reader = threading.Thread(target=self._read, name="inference-reader", daemon=True)
+        self._reader.start()
+
+    def open(self) -> tuple[str, queue.SimpleQueue[tuple[str, Any]], int]:
+        """A new request's id, its inbox, and how many requests are open besides."""
+        request_id, inbox = secrets.token_hex(6), queue.SimpleQueue[tuple[str, Any]]()
+        with self._lock:
+            others = len(self._inboxes)
+            self._inboxes[request_id] = inbox
+            if self.ended:
+                inbox.put(("error", self._epitaph()))
+        return request_id, inbox, others
+
+    def forget(self, request_id: str) -> bool:
+        """Close a request's inbox; True where the worker may still be busy with it."""
+        with self._lock:
+            return self._inboxes.pop(request_id, None) is not None and not self.ended
+
+    def send(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        # A worker that has just died breaks the pipe, or it was closed here: the reader tells all inboxes.
+        with self._writing, suppress(BrokenPipeError, ValueError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        with self._writing, suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                kind, request_id, body = decode(line)
+                with self._lock:
+                    inbox = self._inboxes.get(request_id)
+                    if kind in ("result", "error"):
+                        self._inboxes.pop(request_id, None)
+                if inbox is not None:
+                    inbox.put((kind, body))
+        self._process.wait()
+        with self._lock:
+            self.ended = True
+            for inbox in self._inboxes.values():
+                inbox.put(("error", self._epitaph()))
+
+    def _epitaph(self) -> str:
+        how = describe_exit(self._process.returncode)
+        lines = last_lines(self._log) or "(it wrote nothing)"
+        return f"The inference worker {how}; the next request starts it again. Its last lines:\n{lines}"

@@ -1,0 +1,201 @@
+"""The import table of the project, read from the source: who may import whom, and which half stays free of torch.
+
+The page (what a visitor's request runs in) must open in seconds, so neither it nor anything it imports loads torch.
+The worker half meets it only in records, configs, the store and the jobs.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from studio.settings import REPOSITORY, Settings
+
+PAGE = (
+    "app",
+    "studio.ui",
+    "studio.cli",
+    "studio.__main__",
+    "studio.jobs",
+    "studio.store",
+    "studio.reports",
+    "studio.records",
+    "studio.configs",
+    "studio.settings",
+    "studio.prompts",
+    "studio.images",
+    "studio.progress",
+    "studio.inference.client",
+)
+HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "lpips", "nudenet", "onnxruntime", "cv2"}
+WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics", "studio.objectives")
+
+# Package to what it may import of this project, at any depth of its code. What is not listed here is free.
+SHARED = ("studio.records", "studio.configs", "studio.settings", "studio.progress", "studio.images", "studio.prompts")
+TORCH_FREE_MODELS = ("models.specs", "models.toybox.captions", "models.toybox.scenes")
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "models": ("models",),
+    "studio.objectives": ("studio.objectives",),
+    "studio.methods": ("studio.methods", "studio.objectives", "models", "studio.configs", "studio.progress"),
+    "studio.metrics": ("studio.metrics", "models", "studio.configs"),
+    "studio.records": (),
+    "studio.configs": (),
+    "studio.settings": (),
+    "studio.progress": (),
+    "studio.prompts": TORCH_FREE_MODELS,
+    "studio.images": ("studio.settings",),
+    "studio.database": ("studio.records",),
+    "studio.migrations": (),
+    "studio.store": ("studio.database", "studio.migrations", "studio.records"),
+    "studio.processes": ("studio.settings",),
+    "studio.jobs": ("studio.processes", "studio.store", *SHARED),
+    "studio.reports": ("studio.reports", *SHARED),
+    "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
+    "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.inference.client",
+                  "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
+    "app": ("studio.ui", "studio.jobs", "studio.store", "studio.inference.client", *SHARED),
+}  # fmt: skip
+
+
+def source_files() -> Iterator[Path]:
+    yield from REPOSITORY.glob("app.py")
+    for package in ("studio", "models"):
+        yield from sorted((REPOSITORY / package).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_name(path): path for path in source_files()}
+
+
+def imports(module: str, *, at_import: bool) -> set[str]:
+    """What a module imports, as dotted names; with `at_import`, only what importing it runs."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    found: set[str] = set()
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = absolute(module, node)
+            # A name of a package may be its module or its attribute; a name of a module is an attribute.
+            found |= {f"{source}.{a.name}" if f"{source}.{a.name}" in FILES else source for a in node.names}
+        elif at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += node.orelse
+            continue
+        pending += ast.iter_child_nodes(node)
+    return found
+
+
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = module.split(".") if FILES[module].name == "__init__.py" else module.split(".")[:-1]
+    parts = package[: len(package) - node.level + 1]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+def within(name: str, prefixes: tuple[str, ...] | set[str]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def closure(module: str) -> dict[str, str]:
+    """Everything that importing the module loads, each with the module that imports it first."""
+    loaded_by: dict[str, str] = {}
+    pending = [(module, "")]
+    while pending:
+        name, by = pending.pop()
+        if name in loaded_by:
+            continue
+        loaded_by[name] = by
+        parts = name.split(".")
+        pending += [(".".join(parts[:n]), name) for n in range(1, len(parts))]  # a package's __init__ runs first
+        if name in FILES:
+            pending += [(imported, name) for imported in imports(name, at_import=True)]
+    return loaded_by
+
+
+def importers(*roots: str) -> set[str]:
+    return {module for module in FILES for name in imports(module, at_import=False) if within(name, roots)}
+
+
+PAGE_MODULES = sorted(module for module in FILES if within(module, PAGE))
+
+
+def test_the_table_finds_its_modules() -> None:
+    assert {"studio.store", "studio.jobs", "studio.inference.client", "models.bundle"} <= FILES.keys()
+    assert imports("studio.store", at_import=True) >= {"time", "studio.records", "studio.database"}
+    assert "torch" in closure("studio.methods.base")
+    assert within("studio.ui.build", PAGE)
+    assert not within("studio.uix", PAGE)
+
+
+@pytest.mark.parametrize("module", PAGE_MODULES)
+def test_the_page_loads_neither_torch_nor_the_worker_half(module: str) -> None:
+    loaded_by = closure(module)
+    wrong = [name for name in loaded_by if within(name, HEAVY) or within(name, WORKER)]
+    assert not wrong, (
+        f"{module} loads {wrong[0]} through {loaded_by[wrong[0]]}; import it inside the function that needs it"
+    )
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_imports_go_one_way(module: str) -> None:
+    for package, allowed in ALLOWED.items():
+        if within(module, (package,)):
+            ours = {name for name in imports(module, at_import=False) if within(name, ("app", "studio", "models"))}
+            wrong = sorted(name for name in ours - {"studio"} if not within(name, allowed))
+            assert not wrong, (
+                f"{module} may not import {wrong[0]}; {package} may import {', '.join(allowed) or 'nothing'}"
+            )
+
+
+def test_only_models_imports_diffusers_and_peft() -> None:
+    outside = {module for module in importers("diffusers", "peft") if not within(module, ("models",))}
+    assert outside == set()
+
+
+def test_only_the_store_imports_sqlite() -> None:
+    assert importers("sqlite3", "sqlite_utils") == {"studio.database", "studio.migrations"}
+    assert importers("studio.database", "studio.migrations") == {"studio.store"}
+
+
+def test_objectives_import_torch_alone() -> None:
+    for module in FILES:
+        if within(module, ("studio.objectives",)):
+            foreign = {name.split(".")[0] for name in imports(module, at_import=False)} - sys.stdlib_module_names
+            assert foreign <= {"torch", "studio"}, f"{module} imports {foreign}"
+
+
+def test_only_the_page_and_the_shell_import_the_page() -> None:
+    assert all(within(module, ("app", "studio.ui", "studio.cli")) for module in importers("studio.ui"))
+
+
+def test_nothing_unpickles() -> None:
+    """No import of pickle, and no torch.load without weights_only."""
+    assert importers("pickle", "cloudpickle", "dill", "joblib") == set()
+    for module, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert "weights_only=True" in ast.unparse(node), f"{module}:{node.lineno} unpickles"
+
+
+def test_importing_the_page_loads_no_torch(settings: Settings) -> None:
+    """The same in a real process, which also sees what other people's packages import."""
+    modules = [module for module in PAGE_MODULES if module not in ("app", "studio.__main__")]  # these two start to run
+    check = f"import sys, {', '.join(modules)}; print(sorted({HEAVY!r} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "[]"

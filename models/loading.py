@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import SingleFileComponentError
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -158,7 +159,7 @@ def _read_single_file(path: Path, dtype: torch.dtype) -> tuple[dict[str, Any], d
         pipeline = StableDiffusionPipeline.from_single_file(
             str(path), torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, **options
         )
-    except (OSError, ValueError, RuntimeError, KeyError, HfHubHTTPError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SingleFileComponentError, HfHubHTTPError) as error:
         hint = (
             f"Is it the checkpoint that the configs in {beside} belong to?"
             if local

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -108,6 +108,12 @@ def _tokenizer() -> CLIPTokenizer:
 def tiny_bundle() -> ModelBundle:
     """A fresh random model; the same weights in every test."""
     return make_tiny_bundle()
+
+
+@pytest.fixture
+def make_bundle() -> Callable[..., ModelBundle]:
+    """Makes random models of another prediction type, seed or dtype."""
+    return make_tiny_bundle
 
 
 @pytest.fixture(scope="session")

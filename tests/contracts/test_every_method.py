@@ -1,0 +1,161 @@
+"""What holds for every unlearning method. A new one is tested by being listed in `METHODS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.adapters import applied, load_delta, save_delta
+from models.bundle import ModelBundle
+from studio.configs import METHOD_CONFIGS
+from studio.methods import METHODS, get_method
+from studio.methods.base import Stopped, TrainingPairs, UnlearningMethod, silent
+
+SMALL = {
+    "steps": 3,
+    "batch_size": 2,
+    "learning_rate": 1e-3,
+    "save_every": 2,
+    "rank": 2,
+    "prompts": ["a sword", "a knight"],
+    "trajectories": 2,
+    "sampling_steps": 2,
+}
+
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+
+
+def small_config(method: UnlearningMethod, **changes: Any) -> Any:
+    """The method's configuration, with as little work as its fields allow."""
+    return method.Config(
+        **{name: value for name, value in SMALL.items() if name in method.Config.model_fields}, **changes
+    )
+
+
+@pytest.fixture
+def pairs() -> TrainingPairs:
+    latents = torch.randn(2, 4, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    return TrainingPairs(latents[0], latents[1], ["a knight with a sword"] * 4, ["a gardener with a flower"] * 4)
+
+
+def weights(bundle: ModelBundle) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in bundle.unet.state_dict().items()}
+
+
+def test_every_configured_method_is_registered_under_its_name() -> None:
+    assert [method.name for method in METHODS] == list(METHOD_CONFIGS)
+    for method in METHODS:
+        assert get_method(method.name) is method
+        assert method.Config is METHOD_CONFIGS[method.name]
+
+
+@every_method
+def test_names_its_paper_with_year_and_link(method: UnlearningMethod) -> None:
+    assert method.title
+    assert "https://" in method.paper
+    assert any(str(year) in method.paper for year in range(2020, 2040))
+
+
+@every_method
+def test_gives_the_bundle_back_as_it_was(
+    method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs
+) -> None:
+    parts = (tiny_bundle.unet, tiny_bundle.vae, tiny_bundle.text_encoder)
+    before = [{name: value.clone() for name, value in part.state_dict().items()} for part in parts]
+    modules = [id(module) for module in tiny_bundle.unet.modules()]
+    method.fit(tiny_bundle, pairs, small_config(method), silent)
+    for part, state in zip(parts, before, strict=True):
+        assert part.state_dict().keys() == state.keys()
+        assert all(torch.equal(value, state[name]) for name, value in part.state_dict().items())
+        assert not any(parameter.requires_grad for parameter in part.parameters())
+        assert all(parameter.grad is None for parameter in part.parameters())
+        assert not part.training
+    assert [id(module) for module in tiny_bundle.unet.modules()] == modules
+
+
+@every_method
+def test_changes_only_the_layers_it_declares(
+    method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs
+) -> None:
+    config = small_config(method)
+    declared = set(method.changes(tiny_bundle, config))
+    before = weights(tiny_bundle)
+    assert declared
+    assert declared <= before.keys()
+    with applied(tiny_bundle, method.fit(tiny_bundle, pairs, config, silent)):
+        changed = {name for name, value in weights(tiny_bundle).items() if not torch.equal(value, before[name])}
+    assert changed
+    assert changed <= declared
+
+
+@every_method
+def test_delta_survives_its_file(
+    method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs, tmp_path: Path
+) -> None:
+    delta = method.fit(tiny_bundle, pairs, small_config(method), silent)
+    save_delta(delta, tmp_path / "adapter.safetensors")
+    loaded = load_delta(tmp_path / "adapter.safetensors")
+    assert loaded.metadata["method"] == method.name
+    assert loaded.metadata["checkpoint"] == tiny_bundle.spec.checkpoint
+    assert method.Config.model_validate_json(loaded.metadata["config"]) == small_config(method)
+    with applied(tiny_bundle, delta):
+        before = weights(tiny_bundle)
+    with applied(tiny_bundle, loaded):
+        assert all(torch.equal(value, before[name]) for name, value in weights(tiny_bundle).items())
+
+
+@every_method
+def test_reports_every_step_with_its_numbers(
+    method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs
+) -> None:
+    told: list[tuple[int, int, str, dict[str, float]]] = []
+    method.fit(tiny_bundle, pairs, small_config(method), lambda *progress, **values: told.append((*progress, values)))
+    steps = [step for step, _, _, values in told if values]
+    assert steps == [1, 2, 3]
+    assert {total for _, total, _, _ in told} == {3}
+    assert all(message for _, _, message, _ in told)
+    for _, _, _, values in told:
+        assert not values or {"loss", "grad_norm"} <= values.keys()
+        assert all(isinstance(value, float) for value in values.values())
+
+
+@every_method
+@pytest.mark.parametrize("stop_after", [1, 2], ids=["between-saves", "at-a-save"])
+def test_stop_and_resume_give_the_uninterrupted_weights(
+    method: UnlearningMethod,
+    make_bundle: Callable[..., ModelBundle],
+    pairs: TrainingPairs,
+    tmp_path: Path,
+    stop_after: int,
+) -> None:
+    config = small_config(method)
+    bundle = make_bundle()
+    before = weights(bundle)
+    whole = method.fit(bundle, pairs, config, silent)
+
+    def stop(step: int, total: int, message: str = "", **values: float) -> None:
+        if step == stop_after:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        method.fit(bundle, pairs, config, stop, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in bundle.unet.state_dict().items())
+    done: list[int] = []
+    resumed = method.fit(make_bundle(), pairs, config, lambda step, *_, **__: done.append(step), tmp_path)
+    assert [step for step in done if step] == list(range(stop_after + 1, 4))
+    assert all(torch.equal(resumed.tensors[key], value) for key, value in whole.tensors.items())
+
+
+@every_method
+def test_a_seed_is_a_run(method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs) -> None:
+    torch.manual_seed(1)
+    first = method.fit(tiny_bundle, pairs, small_config(method, seed=1), silent).tensors
+    torch.manual_seed(2)
+    again = method.fit(tiny_bundle, pairs, small_config(method, seed=1), silent).tensors
+    other = method.fit(tiny_bundle, pairs, small_config(method, seed=2), silent).tensors
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)

@@ -1,0 +1,369 @@
+"""DUO's and ESD's numbers, and the loop they are trained by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.adapters import LORA_TARGETS, adapter_disabled, applied, attach_lora, detach
+from models.bundle import ModelBundle
+from studio.configs import DuoConfig, EsdConfig
+from studio.methods import METHODS, get_method
+from studio.methods.base import Stopped, TrainingPairs, silent
+from studio.methods.duo import DuoStep
+from studio.methods.esd import esd_target, sample_trajectories
+from studio.methods.training import STATE_FILE, TrainingError, draw_rows, train
+
+
+def make_pairs(count: int = 6, shape: tuple[int, ...] = (8, 8, 8)) -> TrainingPairs:
+    generator = torch.Generator().manual_seed(0)
+    unsafe = torch.randn(count, *shape, generator=generator)
+    return TrainingPairs(
+        unsafe,
+        unsafe + 0.5 * torch.randn(count, *shape, generator=generator),
+        [f"a knight {index}" for index in range(count)],
+        [f"a gardener {index}" for index in range(count)],
+    )
+
+
+def attached(bundle: ModelBundle, config: DuoConfig, *, moved: float = 0.0) -> list[torch.nn.Parameter]:
+    parameters = attach_lora(
+        bundle, rank=config.rank, alpha=config.alpha, targets=LORA_TARGETS[config.layers], seed=config.seed
+    )
+    for index, parameter in enumerate(parameters):
+        parameter.data += moved * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
+    return parameters
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# DUO
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prompt", ["empty", "pair"])
+def test_zero_adapter_has_dpo_log_2_and_prior_0(
+    make_bundle: Callable[..., ModelBundle], prediction_type: str, prompt: Any
+) -> None:
+    bundle, config = make_bundle(prediction_type), DuoConfig(prompt=prompt)
+    attached(bundle, config)
+    loss, values = DuoStep(bundle, make_pairs(), config)(seeded())
+    assert values["dpo"] == pytest.approx(math.log(2))
+    assert values["prior"] == values["d_safe"] == values["d_unsafe"] == values["implicit_accuracy"] == 0
+    assert float(loss.detach()) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_duo_loss_equals_the_formulas_written_out(
+    make_bundle: Callable[..., ModelBundle], prediction_type: str
+) -> None:
+    """Each term from separate passes of the tuned and of a second, untouched model; noise and t drawn alike."""
+    bundle, original = make_bundle(prediction_type), make_bundle(prediction_type)
+    config, pairs = DuoConfig(batch_size=3, beta=50, prior_weight=7, rank=4), make_pairs()
+    attached(bundle, config, moved=0.1)
+    loss, values = DuoStep(bundle, pairs, config)(seeded())
+
+    generator = seeded()
+    rows = draw_rows(6, 3, generator)
+    noise = torch.randn(3, 8, 8, 8, generator=generator)
+    at = torch.randint(0, 750, (3,), generator=generator)
+    pure = torch.randn(3, 8, 8, 8, generator=generator)
+    empty = bundle.encode_prompt([""] * 3)
+    signal, sigma = (a.sqrt().view(3, 1, 1, 1) for a in (bundle.alphas_cumprod[at], 1 - bundle.alphas_cumprod[at]))
+
+    def d(latents: torch.Tensor) -> torch.Tensor:
+        noisy = signal * latents + sigma * noise
+        wanted = noise if prediction_type == "epsilon" else signal * noise - sigma * latents
+        errors = [(model.predict(noisy, at, empty) - wanted).pow(2).mean((1, 2, 3)) for model in (bundle, original)]
+        return errors[0] - errors[1]
+
+    with torch.no_grad():
+        d_safe, d_unsafe = d(pairs.safe_latents[rows]), d(pairs.unsafe_latents[rows])
+        last = torch.full((3,), 999)
+        prior = (bundle.predict(pure, last, empty) - original.predict(pure, last, empty)).pow(2).mean()
+    dpo = torch.log1p(torch.exp(50 * (d_safe - d_unsafe))).mean()
+    expected = {"dpo": dpo, "prior": prior, "d_safe": d_safe.mean(), "d_unsafe": d_unsafe.mean()}
+    for name, value in expected.items():
+        assert values[name] == pytest.approx(float(value), rel=1e-3, abs=1e-6), name
+    assert float(loss.detach()) == pytest.approx(float(dpo + 7 * prior), rel=1e-3)
+
+
+def test_a_gradient_step_lowers_safe_minus_unsafe(tiny_bundle: ModelBundle) -> None:
+    config = DuoConfig(prior_weight=0)
+    parameters = attached(tiny_bundle, config)
+    step = DuoStep(tiny_bundle, make_pairs(), config)
+    loss, before = step(seeded())
+    loss.backward()
+    with torch.no_grad():
+        for parameter in parameters:
+            assert parameter.grad is not None
+            parameter -= 1e-3 * parameter.grad
+    _, after = step(seeded())
+    assert after["d_safe"] - after["d_unsafe"] < before["d_safe"] - before["d_unsafe"]
+    assert after["dpo"] < before["dpo"]
+
+
+def test_the_reference_has_no_gradient_and_the_adapter_has(tiny_bundle: ModelBundle) -> None:
+    parameters = attached(tiny_bundle, DuoConfig())
+    with adapter_disabled(tiny_bundle):
+        pass
+    loss, _ = DuoStep(tiny_bundle, make_pairs(), DuoConfig())(seeded())
+    loss.backward()
+    assert all(parameter.dtype == torch.float32 and parameter.grad is not None for parameter in parameters)
+    ours = {id(parameter) for parameter in parameters}
+    assert all(p.grad is None for p in tiny_bundle.unet.parameters() if id(p) not in ours)
+
+
+def test_both_pictures_of_a_pair_share_noise_and_timestep(tiny_bundle: ModelBundle) -> None:
+    """With one picture as both, d(x+) equals d(x-) only if noise and t are shared."""
+    latents = make_pairs().unsafe_latents
+    pairs = TrainingPairs(latents, latents)
+    shared, independent = DuoConfig(), DuoConfig(shared_timestep=False)
+    attached(tiny_bundle, shared, moved=0.1)
+    _, values = DuoStep(tiny_bundle, pairs, shared)(seeded())
+    assert values["d_safe"] == pytest.approx(values["d_unsafe"], abs=1e-6)
+    _, values = DuoStep(tiny_bundle, pairs, independent)(seeded())
+    assert values["d_safe"] != pytest.approx(values["d_unsafe"], abs=1e-6)
+
+
+def test_timesteps_lie_from_t_min_to_below_t_max(tiny_bundle: ModelBundle) -> None:
+    step = DuoStep(tiny_bundle, make_pairs(), DuoConfig(t_min=5, t_max=8))
+    drawn = step._timesteps(200, seeded())
+    assert set(drawn.tolist()) == {5, 6, 7}
+
+
+def test_duo_moves_the_model_from_unsafe_to_safe(tiny_bundle: ModelBundle) -> None:
+    """On pictures that differ plainly: all safe latents are bright, all unsafe ones dark."""
+    noise = 0.3 * torch.randn(6, 8, 8, 8, generator=seeded())
+    config = DuoConfig(steps=12, batch_size=6, layers="all", prior_weight=1)
+    steps: list[dict[str, float]] = []
+    get_method("duo").fit(
+        tiny_bundle, TrainingPairs(noise - 1, noise + 1), config, lambda *_, **values: steps.append(values)
+    )
+    last = {name: sum(step[name] for step in steps[-3:]) / 3 for name in steps[0]}
+    assert last["implicit_accuracy"] > 0.9
+    assert last["d_safe"] < last["d_unsafe"]
+    assert last["dpo"] < 0.5 * steps[0]["dpo"]
+
+
+def test_duo_trains_in_half_precision_with_a_full_precision_adapter(make_bundle: Callable[..., ModelBundle]) -> None:
+    config = DuoConfig(steps=2, batch_size=2, rank=2)
+    delta = get_method("duo").fit(make_bundle(dtype=torch.bfloat16), make_pairs(), config, silent)
+    assert {tensor.dtype for tensor in delta.tensors.values()} == {torch.float32}
+    assert any(tensor.abs().max() > 0 for name, tensor in delta.tensors.items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "config", "message"),
+    [
+        (make_pairs(0), DuoConfig(), "0 accepted pairs.*accept some"),
+        (make_pairs(2, (4, 8, 8)), DuoConfig(), r"safe latents are \(2, 4, 8, 8\).*Tiny needs \(2, 8, 8, 8\)"),
+        (make_pairs(), DuoConfig(t_max=1001), "0 to 1001 cannot be drawn.*t_max <= 1000"),
+        (make_pairs(), DuoConfig(t_min=9, t_max=9), "9 to 9 cannot be drawn"),
+        (TrainingPairs(make_pairs().unsafe_latents, make_pairs().safe_latents), DuoConfig(prompt="pair"), "0 unsafe"),
+    ],
+)
+def test_duo_says_what_it_cannot_train_on(
+    tiny_bundle: ModelBundle, pairs: TrainingPairs, config: DuoConfig, message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        get_method("duo").fit(tiny_bundle, pairs, config, silent)
+
+
+# ESD
+
+
+def test_esd_target_by_hand() -> None:
+    conditional, unconditional = torch.tensor([3.0]), torch.tensor([1.0])
+    assert esd_target(conditional, unconditional, 1.0).item() == 1.0  # the empty prompt's own prediction
+    assert esd_target(conditional, unconditional, 2.0).item() == 1.0 - (3.0 - 1.0)  # the paper's eta' = 1
+    assert esd_target(conditional, unconditional, 0.0).item() == 3.0
+
+
+def test_esd_trajectories_are_the_frozen_models_own(tiny_bundle: ModelBundle) -> None:
+    config = EsdConfig(prompts=["a sword", "a knight"], trajectories=3, sampling_steps=4, eta=2.0)
+    found = sample_trajectories(tiny_bundle, config, silent)
+    assert found.latents.shape == found.targets.shape == (12, 8, 8, 8)
+    assert found.prompts.tolist() == [0] * 4 + [1] * 4 + [0] * 4
+    assert found.timesteps[:4].tolist() == found.timesteps[4:8].tolist() == [751, 501, 251, 1]
+    rows = torch.tensor([0, 6, 11])
+    latents, targets, timesteps, embeds = found.batch(rows, tiny_bundle.device)
+    assert torch.equal(embeds, tiny_bundle.encode_prompt(["a sword", "a knight", "a sword"]))
+    with torch.no_grad():
+        conditional = tiny_bundle.predict(latents, timesteps, embeds)
+        unconditional = tiny_bundle.predict(latents, timesteps, tiny_bundle.encode_prompt([""] * 3))
+    assert torch.allclose(targets, unconditional - (conditional - unconditional), atol=1e-4)
+    assert torch.equal(found.latents[::4], torch.randn(3, 8, 8, 8, generator=seeded(config.seed)))
+
+
+def test_esd_at_guidance_1_still_knows_the_empty_prompt(tiny_bundle: ModelBundle) -> None:
+    config = EsdConfig(prompts=["a sword"], trajectories=1, sampling_steps=2, eta=1.0, start_guidance=1.0)
+    found = sample_trajectories(tiny_bundle, config, silent)
+    with torch.no_grad():
+        empty = tiny_bundle.predict(found.latents, found.timesteps, tiny_bundle.encode_prompt(["", ""]))
+    assert torch.allclose(found.targets, empty, atol=1e-4)
+
+
+def test_esd_learns_its_target(tiny_bundle: ModelBundle) -> None:
+    losses: list[float] = []
+
+    def report(step: int, total: int, message: str = "", **values: float) -> None:
+        losses.extend(values[name] for name in values if name == "loss")
+
+    config = EsdConfig(
+        prompts=["a sword"], steps=25, learning_rate=1e-3, trajectories=4, sampling_steps=5, variant="esd-u"
+    )
+    delta = get_method("esd").fit(tiny_bundle, make_pairs(), config, report)
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    original = tiny_bundle.encode_prompt([""]).expand(1, -1, -1)
+    noise, at, concept = tiny_bundle.noise([9]), torch.tensor([500]), tiny_bundle.encode_prompt(["a sword"])
+    with torch.no_grad():
+        c, u = (tiny_bundle.predict(noise, at, embeds) for embeds in (concept, original))
+        with applied(tiny_bundle, delta):
+            erased = tiny_bundle.predict(noise, at, concept)
+    wanted = esd_target(c, u, 2.0)
+    assert (erased - wanted).square().mean() < (c - wanted).square().mean()
+
+
+def test_esd_variants_split_the_layers(tiny_bundle: ModelBundle) -> None:
+    esd = get_method("esd")
+    inside = set(esd.changes(tiny_bundle, EsdConfig(variant="esd-x")))
+    outside = set(esd.changes(tiny_bundle, EsdConfig(variant="esd-u")))
+    assert inside
+    assert all(".attn2." in name for name in inside)
+    assert not any(".attn2." in name for name in outside)
+    rest = {name for name, _ in tiny_bundle.unet.named_parameters()} - inside - outside
+    assert all("norm" in name for name in rest)
+
+
+def test_esd_trains_in_half_precision(make_bundle: Callable[..., ModelBundle]) -> None:
+    bundle = make_bundle(dtype=torch.bfloat16)
+    config = EsdConfig(prompts=["a sword"], steps=2, batch_size=2, trajectories=1, sampling_steps=2)
+    delta = get_method("esd").fit(bundle, make_pairs(), config, silent)
+    assert {tensor.dtype for tensor in delta.tensors.values()} == {torch.float32}
+    assert {parameter.dtype for parameter in bundle.unet.parameters()} == {torch.bfloat16}
+
+
+def test_esd_needs_a_concept(tiny_bundle: ModelBundle) -> None:
+    with pytest.raises(TrainingError, match="0 concept prompts"):
+        get_method("esd").fit(tiny_bundle, make_pairs(), EsdConfig(), silent)
+
+
+# The loop
+
+
+def parabola(start: float = 4.0) -> tuple[torch.nn.Parameter, Any]:
+    weight = torch.nn.Parameter(torch.tensor([start]))
+    return weight, lambda generator: ((weight * torch.rand(1, generator=generator)).square().sum(), {})
+
+
+def test_a_loss_that_is_not_finite_names_step_cause_and_remedy() -> None:
+    weight, step = parabola()
+    calls = iter(range(10))
+
+    def breaks(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, values = step(generator)
+        return loss * (torch.nan if next(calls) == 2 else 1), values
+
+    config = DuoConfig(steps=5, learning_rate=0.25)
+    with pytest.raises(TrainingError, match=r"at step 3: loss nan.*learning rate \(0\.25\) is too high.*Lower"):
+        train("duo", [weight], breaks, config, silent)
+    assert torch.isfinite(weight).all()
+
+
+def test_gradients_are_clipped_and_the_norm_before_is_reported() -> None:
+    weight = torch.nn.Parameter(torch.tensor([4.0]))
+    norms: list[float] = []
+    config = DuoConfig(steps=1, max_grad_norm=0.5)
+    train("duo", [weight], lambda _: ((weight**2).sum(), {}), config, lambda *_, **v: norms.append(v["grad_norm"]))
+    assert norms == [8.0]
+    assert weight.grad is not None
+    assert float(weight.grad) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    weight, step = parabola()
+    train("duo", [weight], step, DuoConfig(steps=2, save_every=1), silent, tmp_path)
+    for method, config in (
+        ("duo", DuoConfig(steps=2, save_every=1, beta=1)),
+        ("esd", DuoConfig(steps=2, save_every=1)),
+    ):
+        with pytest.raises(TrainingError, match=r"another method or configuration\. Delete"):
+            train(method, [weight], step, config, silent, tmp_path)
+
+
+def test_damaged_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).write_bytes(b"nonsense")
+    weight, step = parabola()
+    with pytest.raises(TrainingError, match=r"is damaged.*Delete"):
+        train("duo", [weight], step, DuoConfig(steps=1), silent, tmp_path)
+
+
+def test_state_is_saved_every_few_steps_and_leaves_no_part_files(tmp_path: Path) -> None:
+    weight, step = parabola()
+    config = DuoConfig(steps=7, save_every=3)
+    saved: list[bool] = []
+    train("duo", [weight], step, config, lambda *_, **__: saved.append((tmp_path / STATE_FILE).exists()), tmp_path)
+    assert saved == [False, False, True, True, True, True, True]
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+
+
+def test_a_run_killed_between_saves_resumes_from_the_last_one(tmp_path: Path) -> None:
+    """As kill -9 leaves it: no chance to save at the end."""
+    config = DuoConfig(steps=9, save_every=2, learning_rate=0.1)
+    whole, step = parabola()
+    train("duo", [whole], step, config, silent)
+    killed, step = parabola()
+
+    def kill(done: int, total: int, message: str = "", **values: float) -> None:
+        if done == 5:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        train("duo", [killed], step, config, kill, tmp_path)
+    steps: list[int] = []
+    resumed, step = parabola()
+    train("duo", [resumed], step, config, lambda done, *_, **__: steps.append(done), tmp_path)
+    assert steps == [5, 6, 7, 8, 9]
+    assert torch.equal(resumed, whole)
+
+
+def test_stop_without_a_state_folder_is_just_a_stop() -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise Stopped
+
+    weight, step = parabola()
+    with pytest.raises(Stopped):
+        train("duo", [weight], step, DuoConfig(steps=3), stop)
+
+
+@pytest.mark.parametrize(("count", "size"), [(6, 4), (3, 8), (1, 1)])
+def test_draw_rows_is_even(count: int, size: int) -> None:
+    rows = draw_rows(count, size, seeded())
+    assert len(rows) == size
+    times = torch.bincount(rows, minlength=count)
+    assert times.max() - times.min() <= 1
+
+
+def test_get_method() -> None:
+    assert get_method("duo") is METHODS[0]
+    with pytest.raises(ValueError, match="no method 'uce'; use duo, esd"):
+        get_method("uce")
+
+
+def test_detached_after_a_failed_fit(tiny_bundle: ModelBundle) -> None:
+    names = list(tiny_bundle.unet.state_dict())
+    pairs = make_pairs()
+    pairs.safe_latents[:] = torch.inf
+    with pytest.raises(TrainingError, match="at step 1"):
+        get_method("duo").fit(tiny_bundle, pairs, DuoConfig(steps=1), silent)
+    assert list(tiny_bundle.unet.state_dict()) == names
+    attached(tiny_bundle, DuoConfig())
+    detach(tiny_bundle)

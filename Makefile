@@ -1,0 +1,53 @@
+# DUO Studio. Every target first installs what it needs into .venv; only Python 3.11+ and make must be there.
+#   PYTHON=/path/to/python   the interpreter to make .venv with    TORCH_INDEX=<url>   where torch comes from
+VENV := .venv
+BIN := $(VENV)/bin
+SEED ?= 0
+QUICK ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help studio demo test check format bench toybox screenshots clean
+
+help:  ## this list
+	@echo "DUO Studio: make an image model forget one thing, and see what it still draws."
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+$(VENV)/.installed: requirements.txt scripts/install.sh
+	@scripts/install.sh $(VENV) requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@scripts/install.sh $(VENV) requirements.txt requirements-dev.txt
+	@touch $@
+
+studio: $(VENV)/.installed  ## open the page at http://127.0.0.1:7860 (GRADIO_SERVER_PORT picks another port)
+	@$(BIN)/python app.py
+
+demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 25 minutes on two cores (SEED=1, QUICK=1: 8 minutes)
+	@$(BIN)/python -m studio demo --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick)
+
+test: $(VENV)/.installed-dev  ## every test, the slow ones and the browser's too
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## ruff, mypy, and every test (the docs' tests among them)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest
+
+format: $(VENV)/.installed-dev  ## put the code into ruff's form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev  ## the benchmarks; each prints JSON
+	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+toybox: $(VENV)/.installed  ## train the embedded checkpoint anew (hours on two cores, minutes on a GPU)
+	@$(BIN)/python -m models.toybox.train
+
+screenshots: $(VENV)/.installed-dev  ## take the README's screenshots of the running page
+	@$(BIN)/python tests/browser/screenshots.py
+
+clean:  ## remove .venv, the demo's output and caches; the studio's data stay
+	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,225 @@
+"""The Compare tab: the same prompts and seeds drawn by several models, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import gradio as gr
+
+from studio.inference.client import InferenceError, Progress, RenderRequest, RenderResult
+from studio.prompts import ready_prompts
+from studio.ui.context import Studio, first_choice, model_options, models_of
+from studio.ui.results import Comparison, grid, sliders
+from studio.ui.words import empty_state, note
+
+MAX_PICTURES = 200
+GROUPS = {
+    "Named": (("named",), "The prompt says the word itself, or a synonym of it."),
+    "Implied": (("implied",), "The word is never said: knights and pirates simply carry a sword in this world."),
+    "Held out": (("held_out",), "Implied by words that no training ever saw: the hard test of forgetting."),
+    "No sword": (
+        ("object", "neighbour"),
+        "Prompts that never asked for a sword: they should stay as they were.",
+    ),
+}
+GRID, SLIDER = "Grid", "Slider"
+EMPTY = empty_state(
+    "Nothing drawn yet",
+    "Pick a ready prompt or type your own, choose the models, and press Compare. Every model draws the same prompts "
+    "from the same seeds, so what differs is what was forgotten.",
+)
+_RANDOM_SEED = "() => Math.floor(Math.random() * 1000000)"
+_SHOW_RESULTS = """() => {
+  const place = document.getElementById('duo-results');
+  const top = place.getBoundingClientRect().top;
+  if (top < 0 || top > innerHeight - 200) place.scrollIntoView({block: 'start'});
+}"""
+
+
+class InputError(ValueError):
+    """Something in the form cannot be drawn; worded for the page."""
+
+
+@dataclass(frozen=True)
+class CompareTab:
+    """The components that change when the project or its checkpoints change."""
+
+    studio: Studio
+    models: gr.CheckboxGroup
+
+    def update(self, project_id: str, chosen: Sequence[str] | None) -> dict[str, Any]:
+        """The models to choose from; None chooses the first choice."""
+        project = self.studio.store.get_project(project_id)
+        options = model_options(self.studio.store, project)
+        wanted = first_choice(self.studio.store, project) if chosen is None else chosen
+        return gr.update(choices=options, value=[key for _, key in options if key in wanted])
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The inputs of a comparison."""
+
+    group: gr.Radio
+    ready: gr.CheckboxGroup
+    text: gr.Textbox
+    models: gr.CheckboxGroup
+    seed: gr.Number
+    dice: gr.Button
+    count: gr.Slider
+    steps: gr.Slider
+    guidance: gr.Slider
+    go: gr.Button
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.text, self.models, self.seed, self.count, self.steps, self.guidance]
+
+
+def compare_tab(studio: Studio, project: gr.Dropdown) -> CompareTab:
+    """Build the tab and wire its events."""
+    with gr.Row(equal_height=False, elem_classes="duo-compare"):
+        with gr.Column(scale=0, min_width=340, elem_classes="duo-panel"):
+            form = _form()
+        with gr.Column(scale=1, min_width=320, elem_id="duo-results"):
+            status = gr.HTML(elem_id="duo-status")
+            view = gr.Radio([GRID, SLIDER], value=GRID, show_label=False, visible=False, elem_classes="duo-segments")
+            pictures = gr.HTML(EMPTY, elem_id="duo-pictures")
+    _wire(studio, project, form, status, view, pictures)
+    return CompareTab(studio, form.models)
+
+
+def _form() -> _Form:
+    gr.HTML('<div class="duo-step"><h2>What to draw</h2></div>')
+    first = "Implied"
+    group = gr.Radio(
+        list(GROUPS), value=first, label="Ready prompts", info=GROUPS[first][1], elem_classes="duo-segments"
+    )
+    ready = gr.CheckboxGroup(_ready()[first], value=_ready()[first][:1], show_label=False, elem_classes="duo-list")
+    text = gr.Textbox(
+        value=_ready()[first][0], label="Prompts, one a line", lines=2, max_lines=8, elem_id="duo-prompts"
+    )
+    gr.HTML('<div class="duo-step is-next"><h2>Which models, side by side</h2></div>')
+    models = gr.CheckboxGroup([], show_label=False, elem_classes="duo-list", elem_id="duo-models")
+    gr.HTML('<div class="duo-step is-next"><h2>From which noise</h2><p>All models start from the same.</p></div>')
+    with gr.Row(elem_classes="duo-seed"):
+        seed = gr.Number(
+            value=7, precision=0, minimum=0, maximum=2**32 - 1, label="Seed",
+            elem_id="duo-seed", min_width=120, scale=3,
+        )  # fmt: skip
+        dice = gr.Button("Random", size="md", min_width=90, scale=1, elem_id="duo-dice")
+    count = gr.Slider(1, 8, value=1, step=1, label="Pictures a prompt", info="From this seed and the next ones.")
+    with gr.Accordion("Sampling", open=False):
+        steps = gr.Slider(1, 100, value=20, step=1, label="Steps", info="Denoising steps: more is slower and finer.")
+        guidance = gr.Slider(1, 15, value=4, step=0.5, label="Guidance", info="How strongly the prompt is followed.")
+    go = gr.Button("Compare", variant="primary", size="lg", elem_id="duo-go")
+    return _Form(group, ready, text, models, seed, dice, count, steps, guidance, go)
+
+
+def _wire(
+    studio: Studio, project: gr.Dropdown, form: _Form, status: gr.HTML, view: gr.Radio, pictures: gr.HTML
+) -> None:
+    shown = gr.State(None)
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+    def draw(project_id: str, look: str, *form_values: Any) -> Iterator[list[Any]]:
+        try:
+            comparison = _comparison(studio, project_id, *form_values)
+        except InputError as problem:
+            yield [note(str(problem), "error"), gr.skip(), gr.skip(), gr.skip()]
+            return
+        many = len(comparison.models) > 1
+        look = look if many else GRID
+        yield [note("Asking the model …", "busy"), gr.update(visible=many), grid(comparison), comparison]
+        try:
+            for event in studio.client.render(comparison.request):
+                comparison = _with_event(comparison, event)
+                if isinstance(event, Progress):
+                    drawn = grid(comparison) if event.cells else gr.skip()
+                    yield [note(_words(event), "busy"), gr.skip(), drawn, gr.skip()]
+                else:
+                    trouble = note(event.detector_error, "error") if event.detector_error else ""
+                    yield [trouble, gr.skip(), _pictures(comparison, look), comparison]
+        except InferenceError as error:
+            yield [note(str(error), "error"), gr.skip(), gr.skip(), gr.skip()]
+
+    inputs = [project, view, *form.inputs]
+    outputs = [status, view, pictures, shown]
+    form.go.click(None, None, None, js=_SHOW_RESULTS, api_visibility="private")
+    form.go.click(draw, inputs, outputs, concurrency_limit=8, trigger_mode="once", **quiet)
+    form.dice.click(None, None, form.seed, js=_RANDOM_SEED, api_visibility="private")
+    form.group.change(_group, [form.group, form.text], [form.group, form.ready], queue=False, **quiet)
+    form.ready.input(_pick, [form.group, form.ready, form.text], form.text, queue=False, **quiet)
+    view.input(_pictures, [shown, view], pictures, queue=False, **quiet)
+
+
+def _comparison(
+    studio: Studio, project_id: str, text: str, keys: Sequence[str], seed: float | None, count: int, steps: int,
+    guidance: float,
+) -> Comparison:  # fmt: skip
+    """What to ask of the worker. Raises InputError with words for the page."""
+    prompts = _lines(text)
+    if not prompts:
+        raise InputError("There is no prompt yet. Type one, or tick a ready one.")
+    project = studio.store.get_project(project_id)
+    models = [model for key, model in models_of(studio.store, project).items() if key in keys]
+    if not models:
+        raise InputError("No model is chosen. Tick at least one column.")
+    if seed is None:
+        raise InputError("The seed is empty. Type a whole number from 0 up, or press Random.")
+    request = RenderRequest(
+        models=models,
+        prompts=prompts,
+        seeds=[int(seed) + offset for offset in range(int(count))],
+        steps=int(steps),
+        guidance_scale=float(guidance),
+        detector=project.detector,
+        detector_settings=project.detector_settings,
+    )
+    if request.pictures > MAX_PICTURES:
+        raise InputError(
+            f"That is {request.pictures} pictures; at most {MAX_PICTURES} at once. Take fewer prompts or seeds."
+        )
+    return Comparison(project.concept, request)
+
+
+def _with_event(comparison: Comparison, event: Progress | RenderResult) -> Comparison:
+    """Progress brings the cells finished since the last one, the result brings all."""
+    done = comparison.cells if isinstance(event, Progress) else ()
+    return replace(comparison, cells=(*done, *event.cells))
+
+
+def _words(progress: Progress) -> str:
+    count = f" ({progress.done} of {progress.total} pictures)" if progress.total > 1 else ""
+    wait = ". The first picture takes about 20 seconds, the next ones few" if "loading" in progress.message else ""
+    return f"{progress.message[:1].upper()}{progress.message[1:]}{wait} …{count}"
+
+
+def _pictures(comparison: Comparison | None, look: str) -> str:
+    if comparison is None:
+        return EMPTY
+    return sliders(comparison) if look == SLIDER else grid(comparison)
+
+
+def _lines(text: str) -> list[str]:
+    """The prompts of a text, one a line, each once."""
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def _group(group: str, text: str) -> tuple[Any, Any]:
+    choices = _ready()[group]
+    return gr.update(info=GROUPS[group][1]), gr.update(choices=choices, value=[p for p in _lines(text) if p in choices])
+
+
+def _pick(group: str, ticked: list[str], text: str) -> str:
+    """Ticked prompts go into the text and unticked ones out of it; lines of other groups and own ones stay."""
+    kept = [line for line in _lines(text) if line not in _ready()[group] or line in ticked]
+    return "\n".join(dict.fromkeys([*kept, *ticked]))
+
+
+@cache
+def _ready() -> dict[str, list[str]]:
+    prompts = ready_prompts()
+    return {group: [prompt for cell in cells for prompt in prompts[cell]] for group, (cells, _) in GROUPS.items()}

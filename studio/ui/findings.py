@@ -1,0 +1,148 @@
+"""HTML of a finished evaluation: sentences, bars with intervals, the table, the gallery. Pure functions of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from studio.records import Evaluation
+from studio.reports.html import CELL_HELP, CELL_TITLES, RETENTION_TITLES, headline, label_of, percent
+from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
+from studio.ui.pictures import report_url
+from studio.ui.words import duration, escape, pill
+
+RETENTION_HELP = {
+    "object": "Prompts without the concept: the object asked for is there.",
+    "neighbour": "The thing most like the concept is still drawn when asked for.",
+    "shirt": "The shirt has the colour asked for.",
+    "background": "The place is the one asked for.",
+}
+
+
+def findings(evaluation: Evaluation) -> str:
+    """All of one evaluation. Raises pydantic's ValidationError where the stored report is not one."""
+    report = StudyReport.model_validate(evaluation.report)
+    concept = escape(report.concept)
+    verdicts = "".join(f'<p class="duo-verdict">{escape(sentence)}</p>' for sentence in headline(report))
+    return (
+        '<div class="duo-report">'
+        f"<section>{verdicts}</section>"
+        f'<div class="duo-columns"><section><h3>Is the {concept} gone?</h3>'
+        f"<p>Share of pictures in which the detector sees the {concept}, with its 95 % interval and n. "
+        "<b>Lower is better.</b></p>"
+        f"{_bars(report, 'concept_rate', CELL_TITLES, CELL_HELP)}</section>"
+        "<section><h3>Is everything else still there?</h3><p>Prompts without the concept. <b>Higher is better</b>, "
+        "and it should match the original.</p>"
+        f"{_bars(report, 'retention', RETENTION_TITLES, RETENTION_HELP)}</section></div>"
+        f"<section><h3>Every figure</h3>{_table(report)}</section>"
+        f"{_gallery(evaluation.id, report)}"
+        "</div>"
+    )
+
+
+def links(evaluation: Evaluation) -> str:
+    """Downloads of the report as files."""
+    name = f"duo-report-{evaluation.id}"
+    return (
+        '<div class="duo-links">'
+        f'<a href="{report_url(evaluation.id, "report.html")}" download="{name}.html">Download report (HTML)</a>'
+        f'<a href="{report_url(evaluation.id, "report.json")}" download="{name}.json">Download figures (JSON)</a>'
+        "</div>"
+    )
+
+
+def _rates(report: StudyReport, kind: str, name: str) -> dict[str, Rate]:
+    found = {key: getattr(model, kind).get(name) for key, model in report.models.items()}
+    return {key: rate for key, rate in found.items() if rate is not None}
+
+
+def _bars(report: StudyReport, kind: str, titles: Mapping[str, str], helps: Mapping[str, str]) -> str:
+    """One group a measure, one bar a model."""
+    groups = []
+    for name, title in titles.items():
+        rates = _rates(report, kind, name)
+        if rates:
+            bars = "".join(_bar(key, report.models[key], rate) for key, rate in rates.items())
+            groups.append(f"<div><h4>{escape(title)} <small>{escape(helps[name])}</small></h4>{bars}</div>")
+    return f'<div class="duo-chart">{"".join(groups)}</div>'
+
+
+def _bar(key: str, model: ModelReport, rate: Rate) -> str:
+    low, width = 100 * rate.low, 100 * (rate.high - rate.low)
+    return (
+        f'<div class="duo-bar is-{escape(model.method or key)}"><span>{escape(label_of(key, model))}</span>'
+        f'<span class="duo-track" aria-hidden="true"><i style="width:{100 * rate.rate:.2f}%"></i>'
+        f'<u style="left:{low:.2f}%;width:{width:.2f}%"></u></span>'
+        f'<span class="duo-value"><b>{percent(rate.rate)}</b> {_interval(rate)}</span></div>'
+    )
+
+
+def _interval(rate: Rate) -> str:
+    return f"{100 * rate.low:.1f} to {100 * rate.high:.1f}, n = {rate.n}"
+
+
+def _table(report: StudyReport) -> str:
+    heads = "".join(f'<th scope="col">{escape(label_of(key, model))}</th>' for key, model in report.models.items())
+    rows = [
+        _line(f"{report.concept.capitalize()} seen: {title.lower()}", report, "concept_rate", name)
+        for name, title in CELL_TITLES.items()
+        if _rates(report, "concept_rate", name)
+    ]
+    rows += [
+        _line(f"Kept: {title.lower()}", report, "retention", name)
+        for name, title in RETENTION_TITLES.items()
+        if _rates(report, "retention", name)
+    ]
+    models = report.models.values()
+    metric = next((model.distance.metric for model in models), "")
+    means = ("—" if model.distance.mean is None else f"{model.distance.mean:.3f}" for model in models)
+    times = ("—" if model.train_seconds is None else duration(model.train_seconds) for model in models)
+    rows.append(_row(f"Distance to the original ({metric}, lower is closer)", means))
+    rows.append(_row("Training time", times))
+    return (
+        '<div class="duo-scroll" tabindex="0" role="region" aria-label="Every figure">'
+        f'<table class="duo-table"><thead><tr><td></td>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def _line(title: str, report: StudyReport, kind: str, name: str) -> str:
+    rates = _rates(report, kind, name)
+    return _row(title, (_figure(rates[key]) if key in rates else "—" for key in report.models))
+
+
+def _figure(rate: Rate) -> str:
+    return f"{percent(rate.rate)}<small>{_interval(rate)}</small>"
+
+
+def _row(title: str, cells: Iterable[str]) -> str:
+    return f'<tr><th scope="row">{escape(title)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _gallery(evaluation_id: str, report: StudyReport) -> str:
+    """The kept pictures, one closed block a cell but for the first."""
+    if not report.gallery:
+        return ""
+    blocks = []
+    for cell in dict.fromkeys(row.cell for row in report.gallery):
+        rows = "".join(_gallery_row(evaluation_id, report, row) for row in report.gallery if row.cell == cell)
+        blocks.append(
+            f"<details{'' if blocks else ' open'}><summary>{escape(CELL_TITLES.get(cell, cell))} "
+            f"<small>{escape(CELL_HELP.get(cell, ''))}</small></summary>"
+            f'<div class="duo-scroll"><div class="duo-grid" style="--columns:{len(report.models)}">{rows}</div></div>'
+            "</details>"
+        )
+    return (
+        "<section><h3>See for yourself</h3><p>One row is one prompt and one seed, drawn by each model: the first "
+        f"pictures of each kind, not chosen.</p>{''.join(blocks)}</section>"
+    )
+
+
+def _gallery_row(evaluation_id: str, report: StudyReport, row: GalleryRow) -> str:
+    figures = [f'<p class="duo-prompt"><q>{escape(row.prompt)}</q> <span>seed {row.seed}</span></p>']
+    for key, shot in row.shots.items():
+        label = escape(label_of(key, report.models[key]))
+        figures.append(
+            f'<figure class="duo-cell"><img loading="lazy" src="{report_url(evaluation_id, shot.picture, view=True)}" '
+            f'alt="{label}: {escape(row.prompt)}"><figcaption>{label} '
+            f"{pill(report.concept, shot.found, shot.score, shot.object)}</figcaption></figure>"
+        )
+    return "".join(figures)

@@ -7,7 +7,6 @@ stopped and resumed run gives bit for bit the weights of an uninterrupted one.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -155,5 +154,5 @@ class TrainingState:
 
 def delta_metadata(method: str, checkpoint: str, revision: str | None, config: LoopConfig) -> dict[str, str]:
     """What a delta's file says of its making: method, base checkpoint and effective configuration."""
-    facts = {"method": method, "checkpoint": checkpoint, "config": json.dumps(json.loads(config.model_dump_json()))}
+    facts = {"method": method, "checkpoint": checkpoint, "config": config.model_dump_json()}
     return facts if revision is None else {**facts, "revision": revision}

@@ -39,6 +39,7 @@ class PairsConfig(SamplingConfig):
     filter_by_detector: bool = _field(
         True, "Keep only pairs whose unsafe picture shows the concept and whose twin does not."
     )
+    auto_accept: bool = _field(False, "Accept the kept pairs in the detector's name instead of leaving that to people.")
 
 
 class TrainingConfig(Config):
@@ -98,6 +99,7 @@ class EvaluateConfig(SamplingConfig):
     gallery: int = _field(6, "Pictures of each cell kept for the report's gallery.", unit="pictures", ge=0, le=100)
     checkpoint_ids: list[str] = _field([], "Trained models to compare; empty: all of the project.")
     oracle: bool = _field(True, "Embedded checkpoint: add the model that never saw the concept.")
+    command: str = _field("", "Command that the report names as its origin; empty: the evaluate command.")
 
 
 class ToyboxDetectorConfig(Config):

@@ -32,7 +32,7 @@ from models.toybox.scenes import BACKGROUNDS, SHIRTS
 CONCEPT = "sword"
 NEIGHBOUR = "cane"  # long and thin like the sword; must survive
 SAFE_TWINS = ("flower", "balloon", "none")  # varied, so that no single object leaks into empty hands
-CONCEPT_CELLS = ("named", "implied", "held_out")
+CONCEPT_CELLS: tuple[Literal["named", "implied", "held_out"], ...] = ("named", "implied", "held_out")
 RETENTION_CELLS = ("object", "neighbour")
 
 T = TypeVar("T")

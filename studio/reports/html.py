@@ -20,6 +20,7 @@ CELL_TITLES = {
     "held_out": "Held out",
     "object": "Other objects",
     "neighbour": "Neighbour",
+    "safe": "Safe prompts",
 }
 CELL_HELP = {
     "named": "The prompt says its name.",
@@ -27,6 +28,7 @@ CELL_HELP = {
     "held_out": "The prompt implies it with words that no training prompt contained.",
     "object": "The prompt asks for something else, or for empty hands.",
     "neighbour": "The prompt asks for the thing most like the concept.",
+    "safe": "The safe prompts of the pairs.",
 }
 RETENTION_TITLES = {
     "object": "Right object",

@@ -1,0 +1,53 @@
+"""The studio's verbs from a shell. Each verb loads what it needs when it runs, so that `--help` is quick.
+
+What a person can put right is said in one line, with exit code 2; only a bug shows a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from pydantic import ValidationError
+
+from studio.cli import compare, demo, doctor, jobs, work
+
+app = typer.Typer(
+    help="DUO Studio: make an image model forget one thing, and see what it still draws.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for register in (work.register, demo.register, compare.register, jobs.register, doctor.register):
+    register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code is 0, 1 (it failed), 2 (it cannot be done as asked) or 130 (Ctrl-C)."""
+    try:
+        app(arguments, prog_name="python -m studio")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if (message := plain_words(error)) is None:
+            raise
+        print(f"Error: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def plain_words(error: Exception) -> str | None:
+    """The message of an error that a person can act on; None for a bug."""
+    if isinstance(error, ValidationError):
+        problems = (f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors())
+        return "; ".join(problems) + "."
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{where}."
+    ours = type(error).__module__.partition(".")[0] in ("studio", "models")
+    return str(error) if ours else None

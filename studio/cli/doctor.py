@@ -1,0 +1,153 @@
+"""`doctor`: what is here, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from studio import __version__
+from studio.settings import Settings, SettingsError
+
+NEEDED = ("torch", "diffusers", "transformers", "peft", "gradio", "sqlite-utils")
+OPTIONAL = {"nudenet": "the detector of nudity", "lpips": "the perceptual distance"}
+TOYBOX_PARTS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler", "oracle")
+GIB = 1024**3
+State = Literal["ok", "note", "missing"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. "note" is worth knowing, "missing" makes the studio unusable."""
+
+    name: str
+    state: State
+    detail: str
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor() -> None:
+    """Say what is installed, where things lie and what is missing; exit code 1 where the studio cannot work."""
+    checks = list(examine())
+    table = Table("", "what", Column("", overflow="fold"), box=None, show_header=False, padding=(0, 2, 0, 0))
+    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
+    for check in checks:
+        table.add_row(marks[check.state], check.name, check.detail)
+    Console().print(table)
+    missing = [check.name for check in checks if check.state == "missing"]
+    if missing:
+        print(f"The studio cannot work here: {', '.join(missing)}.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def examine() -> Iterator[Check]:
+    """All checks, in the order they are shown."""
+    python = platform.python_version()
+    yield Check("python", "ok" if sys.version_info >= (3, 11) else "missing", f"{python}; the studio is {__version__}")
+    yield from _packages()
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as error:
+        yield Check("settings", "missing", str(error))
+        return
+    if _installed("torch"):
+        yield _device(settings)
+    yield _memory()
+    yield _data_folder(settings)
+    yield _toybox(settings)
+    yield _toybox_detector(settings)
+    if _installed("torch") and _installed("lpips"):
+        yield _lpips()
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _packages() -> Iterator[Check]:
+    for package in NEEDED:
+        found = _installed(package)
+        yield Check(package, "ok" if found else "missing", found or "install with `pip install -r requirements.txt`")
+    for package, use in OPTIONAL.items():
+        found = _installed(package)
+        yield Check(package, "ok" if found else "note", found or f"not installed: {use} is not available")
+
+
+def _device(settings: Settings) -> Check:
+    import torch
+
+    from models.loading import resolve_device
+    from models.specs import LoadError
+
+    try:
+        device = resolve_device(settings.device)
+    except LoadError as error:
+        return Check("device", "missing", str(error))
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory / GIB
+        return Check("device", "ok", f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB")
+    threads = settings.threads or torch.get_num_threads()
+    return Check("device", "ok", f"{device.type}, {os.cpu_count()} cores, {threads} threads")
+
+
+def _memory() -> Check:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    state: State = "ok" if memory.available > 2 * GIB else "note"
+    return Check("memory", state, f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
+
+
+def _data_folder(settings: Settings) -> Check:
+    try:
+        settings.create_folders()
+        with tempfile.NamedTemporaryFile(dir=settings.data):
+            pass
+    except OSError as error:
+        remedy = "Set DUO_STUDIO_DATA to a folder that can be written."
+        return Check("data folder", "missing", f"{settings.data} cannot be written: {error.strerror}. {remedy}")
+    free = shutil.disk_usage(settings.data).free / GIB
+    if free < 0.5:
+        return Check("data folder", "missing", f"{settings.data} has only {free:.1f} GiB left; free some or move it.")
+    return Check("data folder", "ok", f"{settings.data}, {free:.0f} GiB free")
+
+
+def _toybox(settings: Settings) -> Check:
+    absent = [part for part in TOYBOX_PARTS if not (settings.toybox / part).exists()]
+    if absent:
+        where = f"{settings.toybox} lacks {', '.join(absent)}"
+        return Check("embedded checkpoint", "missing", f"{where}. Restore it from the repository, or `make toybox`.")
+    size = sum(path.stat().st_size for path in settings.toybox.rglob("*") if path.is_file()) / 1e6
+    return Check("embedded checkpoint", "ok", f"{settings.toybox}, {size:.1f} MB with oracle and detector")
+
+
+def _toybox_detector(settings: Settings) -> Check:
+    path = settings.toybox / "detector.safetensors"
+    if path.is_file():
+        return Check("its detector", "ok", path.name)
+    return Check("its detector", "missing", f"{path} is not there. Restore it from the repository, or `make toybox`.")
+
+
+def _lpips() -> Check:
+    from studio.metrics.lpips_metric import backbone_path, fetch_command
+
+    if Path(backbone_path()).is_file():
+        return Check("LPIPS backbone", "ok", str(backbone_path()))
+    return Check("LPIPS backbone", "note", f"not here; distances are RMSE. With network, once: {fetch_command()}")

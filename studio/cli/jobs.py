@@ -1,0 +1,78 @@
+"""`jobs`: what runs and what ran."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from studio.cli.options import get_project, open_store
+from studio.cli.progress import WorkProgress
+from studio.jobs import Runner, log_path, recover, resume, stop
+from studio.processes import last_lines
+from studio.reports.html import duration
+
+JobArgument = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="List, show, stop and resume jobs.", no_args_is_help=True)
+    group.command("list")(list_jobs)
+    group.command("show")(show)
+    group.command("stop")(stop_job)
+    group.command("resume")(resume_job)
+    app.add_typer(group, name="jobs")
+
+
+def list_jobs(
+    project: Annotated[str | None, typer.Option("--project", "-p", help="Only this project's, by name or id.")] = None,
+) -> None:
+    """All jobs, oldest first."""
+    settings, store = open_store()
+    recover(store, settings)
+    names = {p.id: p.name for p in store.list_projects()}
+    table = Table("job", "kind", "project", "state", "done", "message", box=None)
+    for job in store.list_jobs(get_project(store, project).id if project else None):
+        done = f"{job.step}/{job.total}" if job.total else ""
+        table.add_row(
+            job.id, job.kind, names[job.project_id], job.state, done, (job.error or job.message).split("\n")[0]
+        )
+    Console().print(table if table.row_count else "No jobs yet.")
+
+
+def show(job_id: JobArgument) -> None:
+    """Everything about one job, with the last lines of its log."""
+    settings, store = open_store()
+    recover(store, settings)
+    job = store.get_job(job_id)
+    print(f"{job.id}  {job.kind}  {job.state}  {job.step}/{job.total}  {job.message}")
+    if job.started is not None:
+        print(f"started {datetime.fromtimestamp(job.started).isoformat(sep=' ', timespec='seconds')}", end="")
+        print(f", took {duration(job.finished - job.started)}" if job.finished else "")
+    print("config " + json.dumps(job.config, indent=2))
+    if job.result:
+        print("result " + json.dumps(job.result, indent=2))
+    if job.error:
+        print(f"error {job.error}")
+    if lines := last_lines(log_path(settings, job.id)):
+        print(f"log {log_path(settings, job.id)}:\n{lines}")
+
+
+def stop_job(job_id: JobArgument) -> None:
+    """Ask a job to stop and wait for it; finished work is kept."""
+    settings, store = open_store()
+    job = stop(store, settings, job_id, wait=True)
+    print(f"Job {job.id} is {job.state}.")
+
+
+def resume_job(job_id: JobArgument) -> None:
+    """Go on with a failed or stopped job, and follow it."""
+    settings, store = open_store()
+    job = resume(store, settings, job_id)
+    with WorkProgress(Console()) as progress:
+        job = progress.follow(Runner(store, settings, interval=0.5), job, f"Resuming {job.kind}")
+    print(f"Job {job.id} is {job.state}: {json.dumps(job.result)}")

@@ -1,0 +1,76 @@
+"""What a job runs: make pairs, train, evaluate, or all of it as the demo. The worker's half of `studio.jobs`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+from studio.jobs import job_report
+from studio.processes import start_time
+from studio.progress import Report, Stopped
+from studio.records import Job, JobKind
+from studio.settings import Settings
+from studio.store import Store
+from studio.workflow.context import JobContext, WorkflowError
+from studio.workflow.demo import demo
+from studio.workflow.evaluate import evaluate
+from studio.workflow.pairs import generate_pairs
+from studio.workflow.train import train
+
+__all__ = ["WORK", "JobContext", "WorkflowError", "demo", "evaluate", "generate_pairs", "run_job", "train"]
+
+WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
+    "pairs": generate_pairs,
+    "train": train,
+    "evaluate": evaluate,
+    "demo": demo,
+}
+
+
+def run_job(job_id: str, settings: Settings, interrupted: Event | None = None) -> Job:
+    """Do a job in this process and put its end into its row: done with a result, stopped, or failed with a reason.
+
+    The runner has claimed the row before; a job that is still queued is claimed here. `interrupted` is set by a
+    signal: the work then stops at its next report.
+    """
+    store = Store(settings.database)
+    job = store.get_job(job_id)
+    if job.is_final:
+        raise WorkflowError(f"Job {job_id} is {job.state} already; resume it, or submit another.")
+    if job.state == "queued":
+        store.claim_job(job_id, os.getpid(), start_time(os.getpid()), exclusive=False)
+    report = job_report(store, job_id)
+    try:
+        context = JobContext(store, settings, job, job.config, _interruptible(report, interrupted))
+        result = WORK[job.kind](context)
+    except Stopped:
+        report.flush()
+        return store.update_job(job_id, state="stopped")
+    except Exception as error:  # the job loop: whatever broke, the row must say so
+        traceback.print_exc(file=sys.stderr)
+        report.flush()
+        return store.update_job(job_id, state="failed", error=_words(error))
+    else:
+        report.flush()
+        return store.update_job(job_id, state="done", result=result)
+    finally:
+        store.close()
+
+
+def _interruptible(report: Report, interrupted: Event | None) -> Report:
+    def reported(step: int, total: int, message: str = "", **values: float) -> None:
+        report(step, total, message, **values)
+        if interrupted is not None and interrupted.is_set():
+            raise Stopped(f"Interrupted at step {step} of {total}.")
+
+    return reported
+
+
+def _words(error: Exception) -> str:
+    """Our own errors speak for themselves; of others the type says most."""
+    ours = type(error).__module__.partition(".")[0] in ("studio", "models")
+    return str(error) if ours else f"{type(error).__name__}: {error}"

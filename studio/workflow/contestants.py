@@ -1,0 +1,78 @@
+"""What an evaluation compares: the models, and the prompts and seeds they all get."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.bundle import ModelBundle
+from models.specs import TOYBOX_ORACLE
+from studio.configs import EvaluateConfig
+from studio.methods import get_method
+from studio.prompts import EvaluationItem, evaluation_items, first_seed
+from studio.records import Checkpoint
+from studio.workflow.context import JobContext, WorkflowError
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model of the comparison: a checkpoint, perhaps with a trained delta."""
+
+    key: str  # in report.json
+    label: str
+    reference: str
+    checkpoint: Checkpoint | None = None
+
+
+def items_of(context: JobContext, config: EvaluateConfig) -> list[EvaluationItem]:
+    """What to draw. The embedded checkpoint has its own cells; elsewhere the project's prompts serve.
+
+    There, unsafe prompts are the cell "named" and safe ones the cell "safe", of which only distances are known.
+    """
+    if context.is_toybox:
+        return evaluation_items(config.n, config.seed)
+    texts = context.store.list_prompt_pairs(context.project.id)
+    if not texts:
+        raise WorkflowError(f"Project {context.project.name!r} has no prompts to compare models on; add prompt pairs.")
+    start = first_seed("report", config.seed)
+    cells = (("named", [pair.unsafe for pair in texts]), ("safe", [pair.safe for pair in texts]))
+    return [
+        EvaluationItem(cell, prompts[index % len(prompts)], start + number * config.n + index)
+        for number, (cell, prompts) in enumerate(cells)
+        for index in range(config.n)
+    ]
+
+
+def contestants_of(context: JobContext, config: EvaluateConfig) -> list[Contestant]:
+    """The original, the chosen trained models, and the oracle. A model's key is its method, or else its name."""
+    base = context.project.checkpoint
+    trained = context.store.list_checkpoints(context.project.id)
+    if config.checkpoint_ids:
+        trained = [context.store.get_checkpoint(checkpoint_id) for checkpoint_id in config.checkpoint_ids]
+    methods = Counter(checkpoint.method for checkpoint in trained)
+    models = {"original": Contestant("original", "Original", base)}
+    for checkpoint in trained:
+        key = checkpoint.method if methods[checkpoint.method] == 1 else checkpoint.name
+        if key in (*models, "oracle"):
+            key = f"{key} {checkpoint.id}"
+        label = checkpoint.name if checkpoint.name != checkpoint.method else get_method(checkpoint.method).title
+        models[key] = Contestant(key, label, base, checkpoint)
+    if config.oracle and context.is_toybox:
+        models["oracle"] = Contestant("oracle", "Oracle", TOYBOX_ORACLE)
+    return list(models.values())
+
+
+def fingerprint_of(bundle: ModelBundle) -> str:
+    """SHA-256 over all weights of a bundle: what a picture depends on besides prompt, seed and sampling."""
+    digest = hashlib.sha256(json.dumps(bundle.scheduler_config, sort_keys=True, default=str).encode())
+    parts: tuple[Any, ...] = (bundle.unet, bundle.vae, bundle.text_encoder)
+    for part in parts:
+        for name, tensor in sorted(part.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

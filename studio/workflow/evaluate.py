@@ -1,0 +1,216 @@
+"""Evaluation: original, trained models and oracle on the same prompts and seeds, and the report of it.
+
+Every picture is a file named by what made it (weights, prompt, seed, sampling), so a stopped evaluation goes on where
+it was. The pictures that the gallery does not show are deleted at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from models.adapters import applied, file_sha256, load_delta
+from models.bundle import ModelBundle
+from models.specs import TOYBOX_ORACLE
+from studio import __version__
+from studio.configs import EvaluateConfig
+from studio.images import png_bytes, write_atomically
+from studio.metrics import best_distance
+from studio.metrics.base import Detection, Detector, Metric
+from studio.prompts import CONCEPT_CELLS, EvaluationItem
+from studio.records import Evaluation
+from studio.reports.html import write_html
+from studio.reports.schema import DetectorInfo, GalleryRow, StudyReport
+from studio.workflow.contestants import Contestant, contestants_of, fingerprint_of, items_of
+from studio.workflow.context import JobContext, WorkflowError
+from studio.workflow.scoring import Outcome
+
+
+class Evaluator:
+    """Draws, judges and counts, one model after the other."""
+
+    def __init__(self, context: JobContext) -> None:
+        self.context = context
+        self.config = EvaluateConfig(**context.config)
+        self.items = items_of(context, self.config)
+        self.contestants = contestants_of(context, self.config)
+        self.total = len(self.items) * len(self.contestants)
+        self.detector: Detector = context.load_detector()
+        self.distance: Metric
+        self.distance, self.no_lpips = best_distance()
+        self.pictures = context.evaluation_folder / "pictures"
+        self.shown = self._gallery_indices()
+        self.bundles: dict[str, ModelBundle] = {}
+        self.fingerprints: dict[str, str] = {}
+
+    def run(self) -> StudyReport:
+        """Every model on every item; the original comes first, since distances are measured to it."""
+        outcomes = {}
+        original: list[Path] = []
+        for number, contestant in enumerate(self.contestants):
+            with self._model(contestant) as (bundle, fingerprint):
+                paths = [self._path(fingerprint, item) for item in self.items]
+                original = original or paths
+                outcomes[contestant.key] = self._measure(contestant, bundle, paths, original, number)
+        return self._report(outcomes)
+
+    def _measure(
+        self, contestant: Contestant, bundle: ModelBundle, paths: list[Path], original: list[Path], number: int
+    ) -> Outcome:
+        """Draw what is missing and judge it, a batch at a time."""
+        detections: list[Detection] = []
+        distances: list[float] = []
+        done = number * len(self.items)
+        for start in range(0, len(self.items), self.config.batch_size):
+            rows = range(start, min(start + self.config.batch_size, len(self.items)))
+            self.context.report(done + start, self.total, f"{contestant.label}: picture {start} of {len(self.items)}")
+            images = self._pictures(bundle, contestant, rows, paths)
+            detections += self.detector.detect(images)
+            kept = [row for row in rows if self.items[row].cell not in CONCEPT_CELLS]
+            if kept:
+                reference = np.stack([_read(original[row]) for row in kept])
+                distances += list(self.distance.score(images[[row - start for row in kept]], reference))
+        self.context.report(done + len(self.items), self.total, f"{contestant.label}: done")
+        return Outcome(contestant, detections, paths, float(np.mean(distances)) if distances else None)
+
+    def _pictures(self, bundle: ModelBundle, contestant: Contestant, rows: range, paths: list[Path]) -> np.ndarray:
+        """The pictures [len(rows), H, W, 3], from their files where they are there."""
+        found = {row: image for row in rows if (image := _read_if_whole(paths[row])) is not None}
+        missing = [row for row in rows if row not in found]
+        if missing:
+            items = [self.items[row] for row in missing]
+            config = self.config
+            made = bundle.generate(
+                [item.prompt for item in items],
+                [item.seed for item in items],
+                steps=config.steps,
+                guidance_scale=config.guidance_scale,
+                batch_size=config.batch_size,
+            )
+            for row, item, image in zip(missing, items, made.images, strict=True):
+                facts = {"prompt": item.prompt, "seed": item.seed, "steps": config.steps}
+                facts |= {"guidance_scale": config.guidance_scale, "model": contestant.label}
+                facts |= {"checkpoint": contestant.reference, "software": f"DUO Studio {__version__}"}
+                if contestant.checkpoint:
+                    facts["adapter_sha256"] = contestant.checkpoint.sha256
+                write_atomically(paths[row], png_bytes(image, facts))
+                found[row] = image
+        return np.stack([found[row] for row in rows])
+
+    @contextmanager
+    def _model(self, contestant: Contestant) -> Iterator[tuple[ModelBundle, str]]:
+        """The model ready to draw, and what identifies its weights."""
+        reference = contestant.reference
+        if reference not in self.bundles:
+            self.bundles[reference] = self.context.load_bundle(reference)
+            self.fingerprints[reference] = fingerprint_of(self.bundles[reference])
+        bundle, fingerprint = self.bundles[reference], self.fingerprints[reference]
+        if contestant.checkpoint is None:
+            yield bundle, fingerprint
+            return
+        path, expected = Path(contestant.checkpoint.path), contestant.checkpoint.sha256
+        delta = load_delta(path)
+        if (there := file_sha256(path)) != expected:
+            raise WorkflowError(f"{path} is not the file that was trained: its SHA-256 is {there}, not {expected}.")
+        with applied(bundle, delta):
+            yield bundle, f"{fingerprint} {expected}"
+
+    def _path(self, fingerprint: str, item: EvaluationItem) -> Path:
+        made_of = [fingerprint, item.prompt, item.seed, self.config.steps, self.config.guidance_scale]
+        return self.pictures / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]}.png"
+
+    def _gallery_indices(self) -> list[int]:
+        """The first pictures of each cell."""
+        seen: Counter[str] = Counter()
+        shown = []
+        for index, item in enumerate(self.items):
+            seen[item.cell] += 1
+            if seen[item.cell] <= self.config.gallery:
+                shown.append(index)
+        return shown
+
+    def _report(self, outcomes: dict[str, Outcome]) -> StudyReport:
+        project, config = self.context.project, self.config
+        detector = self.detector
+        return StudyReport(
+            checkpoint=project.checkpoint,
+            concept=project.concept,
+            seed=config.seed,
+            models={key: outcome.model_report(self.items, self.distance.name) for key, outcome in outcomes.items()},
+            n=config.n,
+            detector=DetectorInfo(name=detector.name, version=detector.version, settings=detector.settings),
+            sampling={"steps": config.steps, "guidance_scale": config.guidance_scale},
+            gallery=[self._gallery_row(index, outcomes) for index in self.shown],
+            notes=self._notes(),
+            command=config.command or self._command(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            studio_version=__version__,
+        )
+
+    def _gallery_row(self, index: int, outcomes: dict[str, Outcome]) -> GalleryRow:
+        item = self.items[index]
+        shots = {key: outcome.shot(index) for key, outcome in outcomes.items()}
+        return GalleryRow(cell=item.cell, prompt=item.prompt, seed=item.seed, shots=shots)
+
+    def _notes(self) -> list[str]:
+        notes = ["Prompts and seeds are the same for every model, and none of the seeds was used in training."]
+        if self.no_lpips:
+            notes.append(
+                "Distance is the root mean squared error of pixels: the backbone of LPIPS is not on the machine that "
+                "made this report (`python -m studio doctor` says how to get it)."
+            )
+        if any(contestant.reference == TOYBOX_ORACLE for contestant in self.contestants):
+            notes.append("The oracle is the same checkpoint trained on pictures that never showed the concept.")
+        return notes
+
+    def _command(self) -> str:
+        config, project = self.config, self.context.project
+        options = ["--project", project.id, "--n", str(config.n), "--seed", str(config.seed)]
+        return shlex.join(["python", "-m", "studio", "evaluate", *options])
+
+
+def evaluate(context: JobContext) -> dict[str, Any]:
+    """Compare the models and write report.json and report.html into the evaluation's folder."""
+    evaluator = Evaluator(context)
+    report = evaluator.run()
+    folder = context.evaluation_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write(folder / "report.json")
+    write_html(report, folder)
+    shown = {shot.picture for row in report.gallery for shot in row.shots.values()}
+    for path in evaluator.pictures.glob("*.png"):
+        if f"pictures/{path.name}" not in shown:
+            path.unlink()
+    evaluation = context.store.add_evaluation(
+        Evaluation(
+            id="",
+            project_id=context.project.id,
+            job_id=context.job.id,
+            folder=str(folder),
+            report=report.model_dump(mode="json"),
+        )
+    )
+    return {"evaluation_id": evaluation.id, "folder": str(folder)}
+
+
+def _read(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _read_if_whole(path: Path) -> np.ndarray | None:
+    """The picture, or None where it is missing or damaged and must be drawn (again)."""
+    try:
+        return _read(path)
+    except (FileNotFoundError, UnidentifiedImageError, OSError, SyntaxError):
+        return None

@@ -1,0 +1,130 @@
+"""Training: the accepted pairs' latents through a method's `fit`, and the result as a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from models.adapters import WeightDelta, save_delta
+from models.bundle import ModelBundle
+from studio import __version__, prompts
+from studio.configs import EsdConfig, TrainingConfig
+from studio.images import write_atomically
+from studio.methods import get_method
+from studio.methods.base import TrainingPairs
+from studio.progress import Report
+from studio.records import Checkpoint
+from studio.workflow.context import JobContext, WorkflowError
+
+ADAPTER = "adapter.safetensors"
+
+
+def train(context: JobContext) -> dict[str, Any]:
+    """Train one method on the project's accepted pairs; a state that an earlier try left is resumed."""
+    method = get_method(context.config["method"])
+    name = context.config["name"]
+    config = effective_config(context, method.Config.model_validate(context.config["config"]))
+    context.save_effective({**context.config, "config": config.model_dump()})
+    bundle = context.load_bundle()
+    pairs = accepted_pairs(context, bundle)
+    folder = context.training_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with TrainingClock(folder / "seconds", context.report) as clock:
+        delta = method.fit(bundle, pairs, config, clock, folder)
+    path = folder / ADAPTER
+    sha256 = save_delta(_described(context, delta, len(pairs)), path)
+    checkpoint = context.store.add_checkpoint(
+        Checkpoint(
+            id="",
+            project_id=context.project.id,
+            job_id=context.job.id,
+            method=method.name,
+            name=name,
+            path=str(path),
+            sha256=sha256,
+            kind=delta.kind,
+            config=config.model_dump(),
+            train_seconds=clock.seconds,
+        )
+    )
+    for leftover in folder.iterdir():
+        if leftover != path:
+            leftover.unlink()
+    return {"checkpoint_id": checkpoint.id, "sha256": sha256, "train_seconds": clock.seconds, "pairs": len(pairs)}
+
+
+def effective_config(context: JobContext, config: TrainingConfig) -> TrainingConfig:
+    """The configuration with what was left to the project filled in, as it is stored."""
+    if isinstance(config, EsdConfig) and not config.prompts:
+        own = prompts.concept_prompts() if context.is_toybox else [context.project.concept]
+        return config.model_copy(update={"prompts": own})
+    return config
+
+
+def accepted_pairs(context: JobContext, bundle: ModelBundle) -> TrainingPairs:
+    """The latents and prompts of the pairs that stand accepted; methods that need some refuse none."""
+    texts = {pair.id: pair for pair in context.store.list_prompt_pairs(context.project.id)}
+    accepted = context.store.accepted_pairs(context.project.id)
+    unsafe, safe = [], []
+    for pair in accepted:
+        path = context.settings.latents / f"{pair.id}.safetensors"
+        if not path.is_file():
+            raise WorkflowError(
+                f"The latents of pair {pair.id} are missing ({path}). Reject the pair or restore the file."
+            )
+        latents = load_file(path)
+        unsafe.append(latents["unsafe"])
+        safe.append(latents["safe"])
+    none = torch.empty(0, *bundle.latent_shape)
+    return TrainingPairs(
+        unsafe_latents=torch.stack(unsafe) if unsafe else none,
+        safe_latents=torch.stack(safe) if safe else none,
+        unsafe_prompts=[texts[pair.prompt_pair_id].unsafe for pair in accepted],
+        safe_prompts=[texts[pair.prompt_pair_id].safe for pair in accepted],
+    )
+
+
+def _described(context: JobContext, delta: WeightDelta, pairs: int) -> WeightDelta:
+    facts = {"concept": context.project.concept, "pairs": str(pairs), "software": f"DUO Studio {__version__}"}
+    return replace(delta, metadata={**delta.metadata, **facts})
+
+
+class TrainingClock:
+    """Seconds of training over all tries of a job; a report on its way to `report`.
+
+    The count is kept in a file, so that a killed worker's time is not lost: steps that are trained again after a
+    crash count again.
+    """
+
+    INTERVAL = 5.0  # seconds between two writes
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self.path, self._report = path, report
+        self.seconds = float(path.read_text()) if path.is_file() else 0.0
+        self._last = time.perf_counter()
+
+    def __enter__(self) -> TrainingClock:
+        self._last = time.perf_counter()
+        return self
+
+    def __call__(self, step: int, total: int, message: str = "", **values: float) -> None:
+        if time.perf_counter() - self._last > self.INTERVAL:
+            self._count()
+        self._report(step, total, message, **values)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._count()
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self._last
+        self._last = now
+        write_atomically(self.path, str(self.seconds).encode())

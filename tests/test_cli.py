@@ -1,0 +1,276 @@
+"""The verbs of `python -m studio`: what they print, their exit codes, and a whole run on a random tiny checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from studio.cli import main
+from studio.cli.compare import choose_model
+from studio.cli.options import CommandError
+from studio.cli.work import read_prompts
+from studio.configs import METHOD_CONFIGS, EvaluateConfig, PairsConfig
+from studio.jobs import submit
+from studio.presets import PRESETS
+from studio.records import Checkpoint, Project, PromptPair
+from studio.reports.schema import StudyReport
+from studio.settings import Settings
+from studio.store import Store
+from tests.conftest import make_tiny_bundle
+from tests.tiny_toybox import save_tiny_toybox
+
+VERBS = ("serve", "demo", "pairs", "train", "compare", "evaluate", "jobs", "doctor")
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toybox")
+    save_tiny_toybox(make_tiny_bundle(), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def settings(settings: Settings, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The shell's environment names an empty data folder and the tiny checkpoint."""
+    settings = replace(settings, toybox=tiny_folder)
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "200")
+    return settings
+
+
+@pytest.fixture
+def project(store: Store) -> Project:
+    return store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {verb} " in printed for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("verb", "config"),
+    [
+        (["pairs"], PairsConfig),
+        (["evaluate"], EvaluateConfig),
+        *((["train", method], config) for method, config in METHOD_CONFIGS.items()),
+    ],
+)
+def test_every_field_of_a_configuration_is_an_option(
+    verb: list[str], config: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*verb, "--help"]) == 0
+    printed = capsys.readouterr().out
+    options = {f"--{name.replace('_', '-')}" for name in config.model_fields if name != "command"}
+    assert options <= set(re.findall(r"--[a-z-]+", printed))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--project", "Rose"], "There is no project 'Rose'. Projects: 'Sword' ("),
+        (["train", "duo", "--project", "Sword", "--beta", "-1"], "Method duo: beta = -1.0"),
+        (["train", "duo", "--project", "Sword", "--preset", "paper: esd-x"], "duo has no preset 'paper: esd-x'"),
+        (["jobs", "show", "0"], "There is no Job with the id '0'"),
+        (["compare", "a knight", "--model", "toybox"], "1 model is nothing to compare"),
+        (["compare", "a knight", "--model", "toybox", "--model", "a b"], "'a b' names no checkpoint"),
+        (["pairs", "--project", "New", "--detector", "nose"], "There is no detector 'nose'"),
+        (["pairs", "--project", "Sword", "--prompts", "nowhere.csv"], "No such file or directory (nowhere.csv)"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    arguments: list[str], message: str, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"Error: {message}")
+    assert error.count("\n") == 1
+
+
+def test_a_wrong_option_is_the_shells_own_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--speed", "9"]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+def test_settings_from_the_environment_are_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DUO_STUDIO_DEVICE", "abacus")
+    assert main(["jobs", "list"]) == 2
+    assert "DUO_STUDIO_DEVICE is 'abacus'" in capsys.readouterr().err
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DUO_STUDIO_DATA", str(tmp_path / "file" / "data"))
+    assert main(["jobs", "list"]) == 2
+    assert "Set DUO_STUDIO_DATA" in capsys.readouterr().err
+
+
+# doctor
+
+
+def test_doctor_is_content(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("python", "torch", "diffusers", "gradio", "device", "memory", "data folder", "embedded checkpoint"):
+        assert name in printed
+    assert str(settings.data) in printed
+    assert "missing" not in printed
+
+
+def test_doctor_names_a_missing_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DUO_STUDIO_TOYBOX", str(tmp_path / "nothing"))
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr()
+    assert "cannot work here: embedded checkpoint, its detector" in printed.err
+    assert "make toybox" in printed.out
+
+
+def test_doctor_names_a_data_folder_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DUO_STUDIO_DATA", str(tmp_path / "file" / "data"))
+    assert main(["doctor"]) == 1
+    assert "data folder" in capsys.readouterr().err
+
+
+# prompts from a file
+
+
+def test_prompts_from_csv(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text("\N{BYTE ORDER MARK}unsafe,safe,count,seed\na knight,a gardener,3,7\n a viking , a baker,,\n")
+    assert read_prompts(path) == [
+        PromptPair("", "", "a knight", "a gardener", 3, 7),
+        PromptPair("", "", "a viking", "a baker", 1, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bad,good\na,b\n", "has no column safe, unsafe"),
+        ("unsafe,safe,count\na,b,many\n", "line 2.*'many'"),
+        ("unsafe,safe\na,b\n,b\n", "line 3: needs"),
+    ],
+)
+def test_a_wrong_csv_is_said_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text(text)
+    with pytest.raises(CommandError, match=message):
+        read_prompts(path)
+
+
+# models by name
+
+
+def test_models_are_chosen_by_word_name_or_id(store: Store, settings: Settings, project: Project) -> None:
+    job = submit(store, settings, "evaluate", project.id, {})
+    saved = [
+        store.add_checkpoint(Checkpoint("", project.id, job.id, "duo", name, f"{name}.safetensors", "ab", "lora"))
+        for name in ("DUO", "twin", "twin")
+    ]
+    assert choose_model(store, project, "original").checkpoint_ref == "toybox"
+    assert choose_model(store, project, "oracle").checkpoint_ref == "toybox:oracle"
+    assert choose_model(store, project, "DUO").adapter_path == "DUO.safetensors"
+    assert choose_model(store, None, saved[2].id).adapter_sha256 == "ab"
+    assert choose_model(store, None, "owner/name@v1").checkpoint_ref == "owner/name@v1"
+    with pytest.raises(CommandError, match="2 checkpoints are named 'twin'"):
+        choose_model(store, project, "twin")
+
+
+# jobs
+
+
+def test_jobs_are_listed_shown_and_stopped(
+    store: Store, settings: Settings, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["jobs", "list"]) == 0
+    assert "No jobs yet" in capsys.readouterr().out
+    job = submit(store, settings, "pairs", project.id, {})
+    assert main(["jobs", "stop", job.id]) == 0
+    assert f"Job {job.id} is stopped." in capsys.readouterr().out
+    assert main(["jobs", "list", "--project", "Sword"]) == 0
+    assert re.search(rf"{job.id}\s+pairs\s+Sword\s+stopped", capsys.readouterr().out)
+    assert main(["jobs", "show", job.id]) == 0
+    assert '"strength": 0.7' in capsys.readouterr().out
+
+
+def test_resume_follows_a_job_to_its_failure(
+    store: Store, settings: Settings, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = submit(store, settings, "pairs", project.id, {})
+    main(["jobs", "stop", job.id])
+    assert main(["jobs", "resume", job.id]) == 2
+    error = capsys.readouterr().err
+    assert "no prompt pairs; add some first" in error
+    assert f"python -m studio jobs resume {job.id}" in error
+
+
+# everything
+
+
+@pytest.mark.slow
+def test_pairs_train_evaluate_and_compare(
+    store: Store, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = ["--steps", "4", "--batch-size", "6", "--max-tries", "20", "--auto-accept"]
+    assert main(["pairs", "--project", "Mine", "--sample-prompts", "6", *pairs]) == 0
+    assert "6 pairs are ready and 0 failed" in capsys.readouterr().out
+    assert main(["train", "duo", "-p", "Mine", "--preset", "toybox: duo", "--steps", "2", "--rank", "2"]) == 0
+    (saved,) = store.list_checkpoints()
+    assert saved.sha256 in capsys.readouterr().out
+    assert (saved.config["steps"], saved.config["layers"]) == (2, "all")
+    assert main(["evaluate", "-p", "Mine", "--n", "2", "--steps", "2", "--gallery", "1"]) == 0
+    assert "sword seen: held out" in capsys.readouterr().out
+    out = tmp_path / "grid" / "compare.png"
+    models = ["--model", "original", "--model", "DUO", "--model", "oracle"]
+    seeds = ["--seed", "1", "--seed", "2", "--steps", "2", "--out", str(out)]
+    assert main(["compare", "a knight", "-p", "Mine", *models, *seeds]) == 0
+    with Image.open(out) as grid:
+        assert json.loads(grid.text["seeds"]) == [1, 2]
+        assert [model["label"] for model in json.loads(grid.text["models"])] == ["Original", "DUO", "Oracle"]
+        assert saved.sha256 in grid.text["models"]
+        assert grid.width > 3 * 256
+
+
+@pytest.mark.slow
+def test_demo_goes_from_nothing_to_a_report(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = {"toybox: duo": {"steps": 2, "rank": 2}, "toybox: esd": {"steps": 2, "trajectories": 2}}
+    monkeypatch.setattr("studio.cli.demo.QUICK_N", 2)
+    monkeypatch.setattr("studio.demo.QUICK_N", 2)
+    monkeypatch.setattr("studio.demo.TOYBOX_SAMPLING", {"steps": 4, "guidance_scale": 4.0})
+    for name, values in short.items():
+        monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], values=values))
+    out = tmp_path / "demo"
+    (out / "pictures").mkdir(parents=True)
+    (out / "pictures" / "old.png").write_bytes(b"")
+    assert main(["demo", "--quick", "--seed", "5", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for text in ("Making pairs", "Training DUO", "Training ESD", "Comparing models", "Forgetting “sword”"):
+        assert text in printed
+    report = StudyReport.read(out / "report.json")
+    assert list(report.models) == ["original", "duo", "esd", "oracle"]
+    assert (report.seed, report.n, report.command) == (5, 2, "python -m studio demo --seed 5 --quick")
+    assert (out / "report.html").stat().st_size > 100_000
+    assert {path.name for path in (out / "pictures").iterdir()} >= {
+        Path(shot.picture).name for row in report.gallery for shot in row.shots.values()
+    }
+    assert not (out / "pictures" / "old.png").exists()
+    assert [job.state for job in store.list_jobs()] == ["done"] * 4

@@ -1,0 +1,484 @@
+"""Jobs' work on a random tiny checkpoint: what is made, what survives a stop or a kill, what a report counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from models.adapters import file_sha256
+from models.bundle import ModelBundle
+from studio import prompts, workflow
+from studio.configs import DemoConfig
+from studio.demo import create_demo_project
+from studio.images import read_image, read_metadata
+from studio.jobs import Runner, recover, resume, submit
+from studio.metrics.base import Detection
+from studio.progress import Stopped, silent
+from studio.prompts import EvaluationItem
+from studio.records import Checkpoint, ImagePair, JobKind, Project, PromptPair, Verdict
+from studio.reports.schema import StudyReport
+from studio.settings import Settings
+from studio.store import Store
+from studio.workflow import JobContext, WorkflowError, run_job
+from studio.workflow.contestants import contestants_of
+from studio.workflow.evaluate import Evaluator, evaluate
+from studio.workflow.pairs import generate_pairs
+from studio.workflow.scoring import concept_rates, retention_rates
+from studio.workflow.train import train
+from tests.conftest import make_tiny_bundle
+from tests.tiny_toybox import save_tiny_toybox
+
+PAIRS = {"steps": 4, "batch_size": 3, "max_tries": 6}
+EVALUATE = {"steps": 2, "batch_size": 8, "n": 3, "gallery": 1}
+DUO = {"steps": 4, "batch_size": 2, "rank": 2, "alpha": 2.0, "save_every": 2}
+ESD = {"steps": 3, "batch_size": 2, "trajectories": 2, "sampling_steps": 2, "prompts": ["a knight"]}
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toybox")
+    save_tiny_toybox(make_tiny_bundle(), folder)
+    return folder
+
+
+@pytest.fixture
+def settings(settings: Settings, tiny_folder: Path) -> Settings:
+    return replace(settings, toybox=tiny_folder)
+
+
+def make_project(store: Store, count: int = 6, **detector_settings: Any) -> Project:
+    project = store.create_project(
+        Project("", "Sword", "sword", "toybox", "toybox", {"concept": "sword", **detector_settings})
+    )
+    texts = prompts.pair_prompts(count, 0)
+    store.add_prompt_pairs(PromptPair("", project.id, text.unsafe, text.safe, seed=i) for i, text in enumerate(texts))
+    return project
+
+
+@pytest.fixture
+def project(store: Store) -> Project:
+    return make_project(store)
+
+
+def context_of(
+    store: Store, settings: Settings, project: Project, kind: JobKind, config: dict[str, Any], report: Any = silent
+) -> JobContext:
+    job = submit(store, settings, kind, project.id, config)
+    return JobContext(store, settings, job, job.config, report)
+
+
+def stop_after(calls: int) -> Any:
+    """A report that asks for a stop at its n-th call."""
+    left = iter(range(calls))
+
+    def report(step: int, total: int, message: str = "", **values: float) -> None:
+        if next(left, None) is None:
+            raise Stopped("enough")
+
+    return report
+
+
+def stop_at(first: int) -> Any:
+    """A report that asks for a stop at the first step from `first` on."""
+
+    def report(step: int, total: int, message: str = "", **values: float) -> None:
+        if first <= step < total:
+            raise Stopped("enough")
+
+    return report
+
+
+def training(method: str, **config: Any) -> dict[str, Any]:
+    return {"method": method, "name": method.upper(), "config": config}
+
+
+@pytest.fixture
+def with_pairs(store: Store, settings: Settings, project: Project) -> Project:
+    """The project with accepted pairs."""
+    generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "auto_accept": True, "max_tries": 50}))
+    return project
+
+
+# Pairs
+
+
+def facts(pair: ImagePair) -> tuple[Any, ...]:
+    return (pair.prompt_pair_id, pair.state, pair.seed, pair.strength, pair.tries, pair.unsafe_image, pair.safe_image)
+
+
+def test_pairs_keep_what_the_detector_tells_apart(store: Store, settings: Settings, project: Project) -> None:
+    result = generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
+    pairs = store.list_image_pairs(project.id)
+    ready = [pair for pair in pairs if pair.state == "ready"]
+    assert len(pairs) == 6 == result["ready"] + result["failed"]
+    assert result["ready"] == len(ready) > 0
+    for pair in ready:
+        assert pair.unsafe_score >= 0.5 > pair.safe_score
+        assert 1 <= pair.tries <= 6
+    for pair in set(pairs) - set(ready):
+        assert pair.tries == 6
+        assert "In 6 tries" in pair.reason
+    assert store.current_verdicts(project.id) == {}
+
+
+def test_a_pair_is_two_pictures_and_their_latents(
+    store: Store, settings: Settings, project: Project, tiny_bundle: ModelBundle
+) -> None:
+    generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
+    texts = {pair.id: pair for pair in store.list_prompt_pairs(project.id)}
+    for pair in store.list_image_pairs(project.id, "ready"):
+        latents = load_file(settings.latents / f"{pair.id}.safetensors")
+        for side, sha256 in (("unsafe", pair.unsafe_image), ("safe", pair.safe_image)):
+            decoded = tiny_bundle.decode(latents[side][None])[0]
+            assert np.abs(read_image(settings, sha256).astype(int) - decoded.astype(int)).max() <= 1
+        text = read_metadata(settings, pair.safe_image)
+        assert text["prompt"] == texts[pair.prompt_pair_id].safe
+        assert text["negative_prompt"] == texts[pair.prompt_pair_id].unsafe
+        assert text["strength"] == str(pair.strength)
+        again = tiny_bundle.generate([texts[pair.prompt_pair_id].unsafe], [pair.seed], steps=4)
+        assert torch.allclose(again.latents[0], latents["unsafe"], atol=1e-4)
+
+
+def test_unsafe_pictures_without_the_concept_are_listed_with_the_reason(store: Store, settings: Settings) -> None:
+    project = make_project(store, threshold=1.0)
+    generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "max_tries": 2}))
+    pairs = store.list_image_pairs(project.id)
+    assert {pair.reason for pair in pairs} == {"In 2 tries the unsafe prompt showed no sword."}
+    assert {pair.state for pair in pairs} == {"failed"}
+
+
+def test_edits_that_never_help_raise_the_strength_up_to_the_cap(store: Store, settings: Settings) -> None:
+    project = make_project(store, threshold=0.0)
+    config = {**PAIRS, "strength": 0.7, "strength_step": 0.2, "seeds_per_strength": 2, "max_tries": 5}
+    generate_pairs(context_of(store, settings, project, "pairs", config))
+    pairs = store.list_image_pairs(project.id)
+    assert {(pair.tries, pair.strength) for pair in pairs} == {(5, 1.0)}  # .7 .7 .9 .9 1.
+    assert {pair.reason for pair in pairs} == {"In 5 tries no edit was without the sword and clear."}
+
+
+def test_without_the_filter_every_first_try_is_kept(store: Store, settings: Settings, project: Project) -> None:
+    generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "filter_by_detector": False}))
+    assert {(p.state, p.tries, p.strength) for p in store.list_image_pairs(project.id)} == {("ready", 1, 0.7)}
+
+
+def test_the_detector_accepts_what_nobody_has_judged(store: Store, settings: Settings, project: Project) -> None:
+    generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
+    first, *others = store.list_image_pairs(project.id, "ready")
+    store.add_verdict(Verdict("", first.id, "Ada", "reject"))
+    generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "auto_accept": True}))
+    assert [pair.id for pair in store.accepted_pairs(project.id)] == [pair.id for pair in others]
+    assert {v.reviewer for v in store.current_verdicts(project.id).values()} == {"Ada", "detector"}
+
+
+def test_stopped_pairs_go_on_and_end_as_if_never_stopped(store: Store, settings: Settings) -> None:
+    stopped, whole = make_project(store), make_project(store)
+    with pytest.raises(Stopped):
+        generate_pairs(context_of(store, settings, stopped, "pairs", PAIRS, stop_at(1)))
+    before = store.list_image_pairs(stopped.id)
+    assert 0 < len(before) < 6
+    for project in (stopped, whole):
+        generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
+    after = store.list_image_pairs(stopped.id)
+    assert after[: len(before)] == before
+    outcomes = [
+        {(texts[p.prompt_pair_id].seed, *facts(p)[1:]) for p in store.list_image_pairs(project.id)}
+        for project in (stopped, whole)
+        if (texts := {text.id: text for text in store.list_prompt_pairs(project.id)})
+    ]
+    assert outcomes[0] == outcomes[1]
+
+
+def test_pairs_without_prompts_say_what_to_do(store: Store, settings: Settings) -> None:
+    project = make_project(store, count=0)
+    with pytest.raises(WorkflowError, match="no prompt pairs; add some"):
+        generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
+
+
+def test_a_killed_worker_loses_no_finished_pair(store: Store, settings: Settings) -> None:
+    project = make_project(store, count=12)
+    job = submit(store, settings, "pairs", project.id, {**PAIRS, "steps": 8})
+    runner = Runner(store, settings)
+    runner.tick()
+    wait_for(lambda: len(store.list_image_pairs(project.id)) >= 3)
+    worker = store.get_job(job.id).pid
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: recover(store, settings))
+    survived = store.list_image_pairs(project.id)
+    assert store.get_job(job.id).state == "failed"
+    assert 3 <= len(survived) < 12
+    for pair in survived:
+        if pair.state == "ready":
+            assert set(load_file(settings.latents / f"{pair.id}.safetensors")) == {"unsafe", "safe"}
+            read_image(settings, pair.unsafe_image)
+            read_image(settings, pair.safe_image)
+    resume(store, settings, job.id)
+    assert Runner(store, settings, interval=0.1).run_until_done(job.id).state == "done"
+    assert len(store.list_image_pairs(project.id)) == 12
+    assert store.list_image_pairs(project.id)[: len(survived)] == survived
+
+
+def wait_for(condition: Any, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+# Training
+
+
+@pytest.mark.parametrize(("method", "config"), [("duo", DUO), ("esd", ESD)])
+def test_train_makes_a_checkpoint(
+    store: Store, settings: Settings, with_pairs: Project, method: str, config: dict[str, Any]
+) -> None:
+    result = train(context_of(store, settings, with_pairs, "train", training(method, **config)))
+    (checkpoint,) = store.list_checkpoints(with_pairs.id)
+    assert checkpoint.id == result["checkpoint_id"]
+    assert checkpoint.sha256 == file_sha256(Path(checkpoint.path))
+    assert checkpoint.config.items() >= config.items()
+    assert checkpoint.train_seconds > 0
+    with safe_open(checkpoint.path, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["concept"] == "sword"
+    assert json.loads(metadata["config"]) == checkpoint.config
+    assert [path.name for path in Path(checkpoint.path).parent.iterdir()] == ["adapter.safetensors"]
+
+
+def test_esd_is_given_the_concept_in_the_captions_form(store: Store, settings: Settings, project: Project) -> None:
+    context = context_of(store, settings, project, "train", training("esd", **{**ESD, "prompts": []}))
+    train(context)
+    assert store.get_job(context.job.id).config["config"]["prompts"] == prompts.concept_prompts()
+    assert store.list_checkpoints(project.id)[0].config["prompts"] == prompts.concept_prompts()
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(store: Store, settings: Settings, with_pairs: Project) -> None:
+    whole = train(context_of(store, settings, with_pairs, "train", training("duo", **DUO)))
+    context = context_of(store, settings, with_pairs, "train", training("duo", **DUO), stop_after(4))
+    with pytest.raises(Stopped):
+        train(context)
+    assert store.list_checkpoints(with_pairs.id)[1:] == []
+    result = train(replace(context, report=silent))
+    one, other = store.list_checkpoints(with_pairs.id)
+    ours, theirs = load_file(one.path), load_file(other.path)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert result["pairs"] == whole["pairs"]
+    assert other.train_seconds > 0
+
+
+def test_duo_without_accepted_pairs_says_what_to_do(store: Store, settings: Settings, project: Project) -> None:
+    with pytest.raises(RuntimeError, match="0 accepted pairs"):
+        train(context_of(store, settings, project, "train", training("duo", **DUO)))
+
+
+def test_missing_latents_are_named(store: Store, settings: Settings, with_pairs: Project) -> None:
+    pair = store.accepted_pairs(with_pairs.id)[0]
+    (settings.latents / f"{pair.id}.safetensors").unlink()
+    with pytest.raises(WorkflowError, match=f"latents of pair {pair.id} are missing"):
+        train(context_of(store, settings, with_pairs, "train", training("duo", **DUO)))
+
+
+# Evaluation
+
+
+@pytest.fixture
+def trained(store: Store, settings: Settings, with_pairs: Project) -> Project:
+    for method, config in (("duo", DUO), ("esd", ESD)):
+        train(context_of(store, settings, with_pairs, "train", training(method, **config)))
+    return with_pairs
+
+
+def test_evaluate_writes_the_report(store: Store, settings: Settings, trained: Project) -> None:
+    context = context_of(store, settings, trained, "evaluate", EVALUATE)
+    result = evaluate(context)
+    folder = Path(result["folder"])
+    report = StudyReport.read(folder / "report.json")
+    assert list(report.models) == ["original", "duo", "esd", "oracle"]
+    for model in report.models.values():
+        assert {rate.n for rate in model.concept_rate.values()} == {3}
+        assert [model.retention[name].n for name in ("object", "neighbour", "shirt", "background")] == [3, 3, 6, 6]
+    assert report.models["original"].distance.mean == 0
+    assert report.models["oracle"].distance.mean > 0
+    assert report.models["original"].train_seconds is None
+    assert report.models["duo"].config["beta"] == 500
+    assert report.models["duo"].sha256 == store.list_checkpoints(trained.id)[0].sha256
+    assert f"--project {trained.id} --n 3 --seed 0" in report.command
+    (evaluation,) = store.list_evaluations(trained.id)
+    assert StudyReport.model_validate(evaluation.report) == report
+    assert (folder / "report.html").read_text().count("data:image/png;base64,") == 5 * 4
+    shown = {shot.picture for row in report.gallery for shot in row.shots.values()}
+    assert {f"pictures/{path.name}" for path in (folder / "pictures").iterdir()} == shown
+    assert len(shown) == 5 * 4
+
+
+def test_every_model_gets_the_same_prompts_and_seeds(store: Store, settings: Settings, trained: Project) -> None:
+    report = StudyReport.read(
+        Path(evaluate(context_of(store, settings, trained, "evaluate", EVALUATE))["folder"]) / "report.json"
+    )
+    for row in report.gallery:
+        folder = Path(store.list_evaluations(trained.id)[0].folder)
+        for shot in row.shots.values():
+            with Image.open(folder / shot.picture) as image:
+                assert image.text["prompt"] == row.prompt
+                assert image.text["seed"] == str(row.seed)
+
+
+def test_a_stopped_evaluation_draws_nothing_twice(store: Store, settings: Settings, trained: Project) -> None:
+    context = context_of(store, settings, trained, "evaluate", EVALUATE, stop_after(6))
+    with pytest.raises(Stopped):
+        evaluate(context)
+    drawn = {path: path.stat().st_mtime_ns for path in (context.evaluation_folder / "pictures").iterdir()}
+    assert 0 < len(drawn) < 60
+    damaged = next(iter(drawn))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    evaluator = Evaluator(replace(context, report=silent))
+    report = evaluator.run()
+    for path, when in drawn.items():
+        assert path.stat().st_mtime_ns == when or path == damaged
+    with Image.open(damaged) as image:
+        image.load()
+    whole = Evaluator(context_of(store, settings, trained, "evaluate", EVALUATE)).run()
+    assert report.models == whole.models
+
+
+def test_a_changed_adapter_is_refused(store: Store, settings: Settings, trained: Project) -> None:
+    first, second = store.list_checkpoints(trained.id)
+    Path(first.path).write_bytes(Path(second.path).read_bytes())
+    with pytest.raises(WorkflowError, match=f"not the file that was trained.*not {first.sha256}"):
+        evaluate(context_of(store, settings, trained, "evaluate", EVALUATE))
+
+
+def test_models_of_one_method_are_told_apart(store: Store, settings: Settings, project: Project) -> None:
+    context = context_of(store, settings, project, "evaluate", {"oracle": False})
+    for name in ("strong", "strong", "weak"):
+        store.add_checkpoint(Checkpoint("", project.id, context.job.id, "duo", name, "x", "00", "lora"))
+    contestants = contestants_of(context, Evaluator(context).config)
+    keys = [contestant.key for contestant in contestants]
+    assert keys[:2] == ["original", "strong"]
+    assert keys[3] == "weak"
+    assert len(set(keys)) == 4
+
+
+def test_another_checkpoint_is_compared_on_the_projects_prompts(
+    store: Store, settings: Settings, tiny_folder: Path
+) -> None:
+    project = store.create_project(Project("", "Mine", "sword", str(tiny_folder), "toybox", {}))
+    store.add_prompt_pairs([PromptPair("", project.id, "a knight", "a gardener"), PromptPair("", project.id, "x", "y")])
+    result = evaluate(context_of(store, settings, project, "evaluate", EVALUATE))
+    report = StudyReport.read(Path(result["folder"]) / "report.json")
+    assert list(report.models) == ["original"]
+    assert set(report.models["original"].concept_rate) == {"named"}
+    assert report.models["original"].retention == {}
+    assert [row.prompt for row in report.gallery] == ["a knight", "a gardener"]
+
+
+def seen(found: bool, object: str, shirt: str = "red", background: str = "city") -> Detection:
+    return Detection(found, float(found), {}, {"object": object, "shirt": shirt, "background": background})
+
+
+def test_rates_by_hand() -> None:
+    def item(cell: str, object: str) -> EvaluationItem:
+        return EvaluationItem(cell, "", 0, {"object": object, "shirt": "red", "background": "city"})
+
+    items = [item("named", "sword")] * 4 + [item("object", "flower")] * 2 + [item("neighbour", "cane")] * 3
+    detections = [seen(True, "sword"), seen(False, "unclear"), seen(False, "none"), seen(True, "sword", "blue")]
+    detections += [seen(False, "flower"), seen(False, "unclear", "blue")]
+    detections += [seen(False, "cane"), seen(True, "sword"), seen(False, "cane", background="night")]
+    assert {cell: rate.rate for cell, rate in concept_rates(items, detections).items()} == {"named": 0.5}
+    kept = retention_rates(items, detections)
+    assert {name: (rate.rate, rate.n) for name, rate in kept.items()} == {
+        "object": (0.5, 2),
+        "neighbour": (pytest.approx(2 / 3), 3),
+        "shirt": (0.8, 5),
+        "background": (0.8, 5),
+    }
+
+
+# The job loop
+
+
+def test_run_job_ends_as_done_with_its_result(store: Store, settings: Settings, project: Project) -> None:
+    job = run_job(submit(store, settings, "pairs", project.id, PAIRS).id, settings)
+    assert job.state == "done"
+    assert job.result["ready"] == len(store.list_image_pairs(project.id, "ready"))
+    assert (job.step, job.total) == (6, 6)
+    assert job.pid == os.getpid()
+
+
+def test_run_job_ends_as_failed_with_the_reason(store: Store, settings: Settings) -> None:
+    project = make_project(store, count=0)
+    job = run_job(submit(store, settings, "pairs", project.id, PAIRS).id, settings)
+    assert job.state == "failed"
+    assert job.error == "Project 'Sword' has no prompt pairs; add some first."
+    with pytest.raises(WorkflowError, match="is failed already"):
+        run_job(job.id, settings)
+
+
+def test_a_signal_stops_a_job_at_its_next_report(store: Store, settings: Settings, project: Project) -> None:
+    interrupted = Event()
+    interrupted.set()
+    assert run_job(submit(store, settings, "pairs", project.id, PAIRS).id, settings, interrupted).state == "stopped"
+
+
+def test_sigint_stops_a_worker(store: Store, settings: Settings) -> None:
+    project = make_project(store, count=40)
+    job = submit(store, settings, "pairs", project.id, {**PAIRS, "steps": 20})
+    runner = Runner(store, settings)
+    runner.tick()
+    wait_for(lambda: store.list_image_pairs(project.id))
+    worker = store.get_job(job.id).pid
+    assert worker is not None
+    os.kill(worker, signal.SIGINT)
+    wait_for(lambda: store.get_job(job.id).is_final)
+    assert store.get_job(job.id).state == "stopped"
+
+
+@pytest.fixture
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    from studio import demo
+
+    tiny = {"toybox: duo": DUO, "toybox: esd": ESD}
+    presets = {name: replace(preset, values=tiny.get(name, preset.values)) for name, preset in demo.PRESETS.items()}
+    monkeypatch.setattr(demo, "PRESETS", presets)
+    monkeypatch.setattr(demo, "TOYBOX_SAMPLING", {"steps": 4, "guidance_scale": 4.0})
+
+
+@pytest.mark.usefixtures("short_training")
+def test_the_demo_as_one_job_goes_on_where_it_was_stopped(store: Store, settings: Settings) -> None:
+    config = DemoConfig(n=1, pairs=8, seed=3)
+    project = create_demo_project(store, config)
+    job = submit(store, settings, "demo", project.id, config.model_dump())
+    stages: list[str] = []
+
+    def report(step: int, total: int, message: str = "", **values: float) -> None:
+        stages.append(message.split(":")[0])
+        if "Training ESD" in message and "stopped" not in stages:
+            stages.append("stopped")
+            raise Stopped("once")
+
+    context = JobContext(store, settings, job, job.config, report)
+    with pytest.raises(Stopped):
+        workflow.demo(context)
+    result = workflow.demo(replace(context, job=store.get_job(job.id), config=store.get_job(job.id).config))
+    assert list(result) == ["pairs", "duo", "esd", "evaluate"]
+    after = stages[stages.index("stopped") + 1 :]
+    assert "1/4 Making pairs" in stages
+    assert "2/4 Training DUO" not in after
+    assert [c.method for c in store.list_checkpoints(project.id)] == ["duo", "esd"]
+    report_json = json.loads((Path(result["evaluate"]["folder"]) / "report.json").read_text())
+    assert set(report_json["models"]) == {"original", "duo", "esd", "oracle"}
+    assert report_json["command"] == "python -m studio demo --seed 3"
+    assert set(store.get_job(job.id).config["stages"]) == {"duo", "esd"}

@@ -84,15 +84,15 @@ def resume(store: Store, settings: Settings, job_id: str) -> Job:
     return store.requeue_job(job_id)
 
 
-def recover(store: Store, settings: Settings, exit_codes: Mapping[str, int] | None = None) -> list[Job]:
+def recover(store: Store, settings: Settings, exit_code: Callable[[str], int | None] | None = None) -> list[Job]:
     """End the jobs whose process is gone: failed, with the log's last lines, or stopped where a stop was asked for.
 
-    `exit_codes` are those known, by job id. Returns the jobs it ended.
+    `exit_code` tells that of a job id, None where it is not known. Returns the jobs it ended.
     """
     ended = []
     for job in store.list_jobs(states=LIVE):
         if not is_alive(job.pid, job.pid_started):
-            how = describe_exit((exit_codes or {}).get(job.id))
+            how = describe_exit(exit_code(job.id) if exit_code else None)
             lines = last_lines(log_path(settings, job.id)) or "(the log is empty)"
             error = f"The worker (process {job.pid}) {how}. Resume the job to go on from what it saved.\n{lines}"
             if store.bury_job(job.id, job.pid, error):
@@ -153,7 +153,8 @@ class Runner:
         """Kill what overstays its stop, end the dead, start the next queued job if none is running."""
         with self._lock:
             kill_overdue(self.store, self.grace)
-            recover(self.store, self.settings, self._exit_codes())
+            recover(self.store, self.settings, self._exit_code)
+            self._children = {job_id: child for job_id, child in self._children.items() if child.poll() is None}
             for job in self.store.list_jobs(states=("queued",))[:1]:
                 if self.store.claim_job(job.id, os.getpid(), start_time(os.getpid())):
                     self._launch(job)
@@ -180,8 +181,8 @@ class Runner:
                     raise
                 interrupted = True
                 stop(self.store, self.settings, job_id)
-        if job_id in self._children:
-            self._children.pop(job_id).wait()  # its row is final: it is about to end
+        if child := self._children.get(job_id):
+            child.wait()  # its row is final: it is about to end
         return seen
 
     def _launch(self, job: Job) -> None:
@@ -199,12 +200,8 @@ class Runner:
         self._children[job.id] = child
         self.store.update_job(job.id, pid=child.pid, pid_started=start_time(child.pid))
 
-    def _exit_codes(self) -> dict[str, int]:
-        """Wait for the children that have ended; their exit codes by job id."""
-        codes = {job_id: code for job_id, child in self._children.items() if (code := child.poll()) is not None}
-        for job_id in codes:
-            del self._children[job_id]
-        return codes
+    def _exit_code(self, job_id: str) -> int | None:
+        return self._children[job_id].poll() if job_id in self._children else None
 
     def _watch(self) -> None:
         while not self._closing.wait(self.interval):

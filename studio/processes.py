@@ -57,7 +57,7 @@ def is_alive(pid: int | None, started: float | None) -> bool:
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - started) < CLOCK_TOLERANCE
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return False
 
 
@@ -75,7 +75,7 @@ def signal_worker(pid: int, started: float, word: str, signum: signal.Signals) -
             os.killpg(pid, signum)
         else:
             os.kill(pid, signum)
-    except (psutil.NoSuchProcess, ProcessLookupError):
+    except (psutil.Error, ProcessLookupError):
         return False
     return True
 
@@ -98,5 +98,6 @@ def describe_exit(code: int | None) -> str:
         return "is gone"
     if code < 0:
         memory = " (often: out of memory)" if -code == signal.SIGKILL else ""
-        return f"was killed by {signal.Signals(-code).name}{memory}"
+        name = {known.value: known.name for known in signal.Signals}.get(-code, f"signal {-code}")
+        return f"was killed by {name}{memory}"
     return f"ended with exit code {code}"

@@ -28,6 +28,8 @@ PAGE = (
     "studio.configs",
     "studio.settings",
     "studio.prompts",
+    "studio.presets",
+    "studio.demo",
     "studio.images",
     "studio.progress",
     "studio.inference.client",
@@ -56,8 +58,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.jobs": ("studio.processes", "studio.store", *SHARED),
     "studio.reports": ("studio.reports", *SHARED),
     "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
-    "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.inference.client",
-                  "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
+    "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo",
+                  "studio.inference.client", "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
     "app": ("studio.ui", "studio.jobs", "studio.store", "studio.inference.client", *SHARED),
 }  # fmt: skip
 

@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from models.adapters import LORA_TARGETS, WeightDelta, attach_lora, detach, file_sha256, lora_delta, save_delta
 from models.bundle import ModelBundle
-from models.toybox.detector import DetectorNet, save_detector
 from studio import __version__
 from studio.images import read_image, read_metadata
 from studio.inference.client import InferenceClient, InferenceError
@@ -28,22 +26,9 @@ from studio.inference.messages import Cell, ModelChoice, Progress, RenderRequest
 from studio.inference.renderer import Recent, Renderer
 from studio.processes import is_alive, start_time
 from studio.settings import REPOSITORY, Settings
+from tests.tiny_toybox import save_tiny_toybox
 
 PROMPTS, SEEDS = ["a knight", "a gardener on the beach"], [3, 4, 5]
-
-
-def save_pipeline(bundle: ModelBundle, folder: Path) -> None:
-    pipeline = StableDiffusionPipeline(
-        vae=bundle.vae,
-        text_encoder=bundle.text_encoder,
-        tokenizer=bundle.tokenizer,
-        unet=bundle.unet,
-        scheduler=DDIMScheduler.from_config(bundle.scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder, safe_serialization=True)
 
 
 def random_delta(bundle: ModelBundle, seed: int) -> WeightDelta:
@@ -57,13 +42,9 @@ def random_delta(bundle: ModelBundle, seed: int) -> WeightDelta:
 
 @pytest.fixture
 def studio(settings: Settings, tiny_bundle: ModelBundle, tmp_path: Path) -> Settings:
-    """Settings whose embedded checkpoint is a random tiny pipeline with a random detector."""
-    folder = tmp_path / "toybox"
-    save_pipeline(tiny_bundle, folder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_detector(DetectorNet(), folder / "detector.safetensors")
-    return replace(settings, toybox=folder)
+    """Settings, also for child processes, whose embedded checkpoint and detector are random and tiny."""
+    save_tiny_toybox(tiny_bundle, tmp_path / "toybox")
+    return replace(settings, toybox=tmp_path / "toybox")
 
 
 @pytest.fixture
@@ -221,7 +202,7 @@ def test_a_checkpoint_saved_anew_is_loaded_anew(
     renderer, folder = Renderer(studio), tmp_path / "checkpoint"
     drawn = []
     for seed in (0, 1):
-        save_pipeline(make_bundle(seed=seed), folder)
+        save_tiny_toybox(make_bundle(seed=seed), folder)
         os.utime(folder / "unet" / "diffusion_pytorch_model.safetensors", (seed, time.time() + seed))
         drawn.append(pictures(studio, renderer.render(ask(ModelChoice("M", str(folder))), lambda _: None), 0))
     assert not np.array_equal(*drawn)

@@ -1,4 +1,7 @@
-"""Jobs as real child processes: progress, stop, kill -9, resume, and two runners on one store."""
+"""Jobs as real child processes: progress, stop, kill -9, resume, and two runners on one store.
+
+The children are a small script here; test_workflow.py does the same with the real worker.
+"""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def render_accuracy(net: DetectorNet, count: int = 4000) -> dict[str, dict[str, 
     for head, names in (("object", OBJECT_LABELS), ("shirt", SHIRTS), ("background", BACKGROUNDS)):
         truth = np.array([getattr(scene, head) for scene in bank.scenes])
         guess = np.array(names)[seen[f"{head}_probs"].argmax(axis=1)]
-        accuracy[head] = {label: float((guess == truth)[truth == label].mean()) for label in sorted(set(truth))}
+        accuracy[head] = {str(label): float((guess == truth)[truth == label].mean()) for label in sorted(set(truth))}
     return accuracy
 
 

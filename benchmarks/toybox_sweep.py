@@ -1,0 +1,148 @@
+"""Find the settings of a method on the embedded checkpoint: `python benchmarks/toybox_sweep.py duo`.
+
+Every row of the method's grid is trained on the same pairs and judged on seeds that no report uses (range "sweep" of
+`studio.prompts`), and appended to `benchmarks/toybox_sweep.jsonl`, misses included. Rows that are there are skipped, so
+a stopped sweep goes on. A row's `score` is what the presets are chosen by, the same for every method: the mean of the
+three concept rates plus every loss of retention beyond three points against the original.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.adapters import applied
+from models.bundle import ModelBundle
+from studio.configs import METHOD_CONFIGS, DemoConfig
+from studio.demo import create_demo_project, demo_stages
+from studio.methods import get_method
+from studio.methods.base import TrainingPairs
+from studio.metrics import get_detector
+from studio.metrics.base import Detector
+from studio.progress import silent
+from studio.prompts import EvaluationItem, concept_prompts, evaluation_items
+from studio.records import Job
+from studio.settings import REPOSITORY, Settings
+from studio.store import Store
+from studio.workflow import JobContext, generate_pairs
+from studio.workflow.scoring import concept_rates, retention_rates
+from studio.workflow.train import accepted_pairs
+
+ROWS = REPOSITORY / "benchmarks" / "toybox_sweep.jsonl"
+ALLOWED_LOSS = 0.03
+
+
+def _grid(base: dict[str, Any], **axes: list[Any]) -> list[dict[str, Any]]:
+    return [{**base, **dict(zip(axes, values, strict=True))} for values in product(*axes.values())]
+
+
+GRIDS: dict[str, list[dict[str, Any]]] = {
+    "duo": [
+        *_grid({"learning_rate": 1e-3, "rank": 16, "alpha": 16.0, "steps": 120}, layers=["self-attention", "all"],
+               beta=[200.0, 500.0], prior_weight=[100.0, 1000.0]),
+    ],
+    "esd": [
+        *_grid({"trajectories": 84}, variant=["esd-x", "esd-u"], eta=[1.0, 2.0, 4.0], learning_rate=[1e-4, 3e-4, 1e-3],
+               steps=[100, 300]),
+    ],
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method", choices=sorted(GRIDS))
+    parser.add_argument("--n", type=int, default=60, help="pictures a cell")
+    parser.add_argument("--seed", type=int, default=7, help="of pairs, training and prompts; reports use others")
+    parser.add_argument("--data", type=Path, default=REPOSITORY / "benchmarks" / ".sweep-data")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--values", type=json.loads, help="one row as JSON instead of the grid")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    bundle, pairs, detector = prepare(options.data, options.seed)
+    items = evaluation_items(options.n, options.seed, "sweep")
+    original = rates(bundle, items, detector)
+    print("original", json.dumps(original), flush=True)
+    weights = hashlib.sha256(
+        b"".join(t.numpy().tobytes() for _, t in sorted(bundle.unet.state_dict().items()))
+    ).hexdigest()[:12]
+    known = {key(row) for row in read_rows()}
+    for values in [options.values] if options.values else GRIDS[options.method]:
+        row: dict[str, Any] = {"method": options.method, "unet": weights, "seed": options.seed, "n": options.n}
+        row["values"] = values
+        if key(row) in known:
+            continue
+        row |= try_values(options.method, {**values, "seed": options.seed}, bundle, pairs, items, detector)
+        row["score"] = score(row, original)
+        with ROWS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+def prepare(folder: Path, seed: int) -> tuple[ModelBundle, TrainingPairs, Detector]:
+    """The demo's own pairs for this seed, made once."""
+    settings = Settings(data=folder / str(seed), device="cpu")
+    settings.create_folders()
+    store = Store(settings.database)
+    config = DemoConfig(seed=seed)
+    project = next(iter(store.list_projects()), None) or create_demo_project(store, config)
+    stage = demo_stages(config)[0]
+    job: Job = next(iter(store.list_jobs(project.id)), None) or store.create_job(project.id, "pairs", stage.config)
+    context = JobContext(store, settings, job, stage.config, silent)
+    generate_pairs(context)
+    bundle = context.load_bundle()
+    return bundle, accepted_pairs(context, bundle), get_detector("toybox", project.detector_settings, settings.toybox)
+
+
+def try_values(
+    method_name: str,
+    values: dict[str, Any],
+    bundle: ModelBundle,
+    pairs: TrainingPairs,
+    items: list[EvaluationItem],
+    detector: Detector,
+) -> dict[str, Any]:
+    method = get_method(method_name)
+    if method_name == "esd":
+        values = {"prompts": concept_prompts(), **values}
+    started = time.monotonic()
+    delta = method.fit(bundle, pairs, METHOD_CONFIGS[method_name](**values), silent)
+    seconds = time.monotonic() - started
+    with applied(bundle, delta):
+        return {"seconds": round(seconds, 1), "pairs": len(pairs), **rates(bundle, items, detector)}
+
+
+def rates(bundle: ModelBundle, items: list[EvaluationItem], detector: Detector) -> dict[str, dict[str, float]]:
+    made = bundle.generate([item.prompt for item in items], [item.seed for item in items], batch_size=64)
+    detections = detector.detect(made.images)
+    return {
+        "concept": {cell: round(rate.rate, 3) for cell, rate in concept_rates(items, detections).items()},
+        "kept": {kind: round(rate.rate, 3) for kind, rate in retention_rates(items, detections).items()},
+    }
+
+
+def score(row: dict[str, Any], original: dict[str, dict[str, float]]) -> float:
+    losses = [max(0.0, original["kept"][kind] - rate - ALLOWED_LOSS) for kind, rate in row["kept"].items()]
+    return round(float(np.mean(list(row["concept"].values())) + sum(losses)), 4)
+
+
+def read_rows() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()] if ROWS.exists() else []
+
+
+def key(row: dict[str, Any]) -> str:
+    return json.dumps([row["method"], row["unet"], row["seed"], row["n"], row["values"]], sort_keys=True)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
+    main()

@@ -3,15 +3,14 @@
 Every row of the method's grid is trained on the same pairs and judged on seeds that no report uses (range "sweep" of
 `studio.prompts`), and appended to `benchmarks/toybox_sweep.jsonl`, misses included. Rows that are there are skipped, so
 a stopped sweep goes on. A row's `score` is what the presets are chosen by, the same for every method: the mean of the
-three concept rates plus every loss of retention beyond three points against the original.
+concept rates under named and implied prompts plus every loss of retention beyond three points against the original.
+Held-out words are measured too, but choose nothing: they are the report's test.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import time
 from itertools import product
 from pathlib import Path
@@ -22,23 +21,25 @@ import torch
 
 from models.adapters import applied
 from models.bundle import ModelBundle
+from models.loading import load_bundle
 from studio.configs import METHOD_CONFIGS, DemoConfig
 from studio.demo import create_demo_project, demo_stages
+from studio.jobs import submit
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs
-from studio.metrics import get_detector
 from studio.metrics.base import Detector
 from studio.progress import silent
 from studio.prompts import EvaluationItem, concept_prompts, evaluation_items
-from studio.records import Job
 from studio.settings import REPOSITORY, Settings
 from studio.store import Store
 from studio.workflow import JobContext, generate_pairs
+from studio.workflow.contestants import fingerprint_of
 from studio.workflow.scoring import concept_rates, retention_rates
 from studio.workflow.train import accepted_pairs
 
 ROWS = REPOSITORY / "benchmarks" / "toybox_sweep.jsonl"
 ALLOWED_LOSS = 0.03
+CHOSEN_BY = ("named", "implied")
 
 
 def _grid(base: dict[str, Any], **axes: list[Any]) -> list[dict[str, Any]]:
@@ -68,16 +69,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    bundle, pairs, detector = prepare(options.data, options.seed)
+    bundle = load_bundle("toybox")
+    checkpoint = fingerprint_of(bundle)[:12]
+    pairs, detector = prepare(options.data / f"{checkpoint}-{options.seed}", options.seed, bundle)
     items = evaluation_items(options.n, options.seed, "sweep")
     original = rates(bundle, items, detector)
     print("original", json.dumps(original), flush=True)
-    weights = hashlib.sha256(
-        b"".join(t.numpy().tobytes() for _, t in sorted(bundle.unet.state_dict().items()))
-    ).hexdigest()[:12]
     known = {key(row) for row in read_rows()}
     for values in [options.values] if options.values else GRIDS[options.method]:
-        row: dict[str, Any] = {"method": options.method, "unet": weights, "seed": options.seed, "n": options.n}
+        row: dict[str, Any] = {"method": options.method, "checkpoint": checkpoint, "seed": options.seed, "n": options.n}
         row["values"] = values
         if key(row) in known:
             continue
@@ -88,19 +88,19 @@ def main() -> None:
         print(json.dumps(row), flush=True)
 
 
-def prepare(folder: Path, seed: int) -> tuple[ModelBundle, TrainingPairs, Detector]:
-    """The demo's own pairs for this seed, made once."""
-    settings = Settings(data=folder / str(seed), device="cpu")
+def prepare(folder: Path, seed: int, bundle: ModelBundle) -> tuple[TrainingPairs, Detector]:
+    """The demo's own pairs for this seed, made once with this checkpoint, and its detector."""
+    settings = Settings(data=folder)
     settings.create_folders()
     store = Store(settings.database)
     config = DemoConfig(seed=seed)
     project = next(iter(store.list_projects()), None) or create_demo_project(store, config)
     stage = demo_stages(config)[0]
-    job: Job = next(iter(store.list_jobs(project.id)), None) or store.create_job(project.id, "pairs", stage.config)
-    context = JobContext(store, settings, job, stage.config, silent)
+    jobs = store.list_jobs(project.id)
+    job = jobs[0] if jobs else submit(store, settings, "pairs", project.id, stage.config)
+    context = JobContext(store, settings, job, job.config, silent)
     generate_pairs(context)
-    bundle = context.load_bundle()
-    return bundle, accepted_pairs(context, bundle), get_detector("toybox", project.detector_settings, settings.toybox)
+    return accepted_pairs(context, bundle), context.load_detector()
 
 
 def try_values(
@@ -132,7 +132,7 @@ def rates(bundle: ModelBundle, items: list[EvaluationItem], detector: Detector) 
 
 def score(row: dict[str, Any], original: dict[str, dict[str, float]]) -> float:
     losses = [max(0.0, original["kept"][kind] - rate - ALLOWED_LOSS) for kind, rate in row["kept"].items()]
-    return round(float(np.mean(list(row["concept"].values())) + sum(losses)), 4)
+    return round(float(np.mean([row["concept"][cell] for cell in CHOSEN_BY]) + sum(losses)), 4)
 
 
 def read_rows() -> list[dict[str, Any]]:
@@ -140,9 +140,8 @@ def read_rows() -> list[dict[str, Any]]:
 
 
 def key(row: dict[str, Any]) -> str:
-    return json.dumps([row["method"], row["unet"], row["seed"], row["n"], row["values"]], sort_keys=True)
+    return json.dumps([row["method"], row["checkpoint"], row["seed"], row["n"], row["values"]], sort_keys=True)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
     main()

@@ -186,19 +186,22 @@ class Runner:
         return seen
 
     def _launch(self, job: Job) -> None:
-        """Start the child of a claimed job and put its process into the row."""
+        """Start the child of a claimed job and put its process into the row.
+
+        If that fails or is interrupted, the row must not go on naming this process, which lives: nobody would notice.
+        """
         path = log_path(self.settings, job.id)
+        problem = "its start was interrupted"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as output:
                 child = start_python(self.settings, [*self.worker, job.id], stdout=output, stderr=subprocess.STDOUT)
+            self._children[job.id] = child
+            self.store.update_job(job.id, pid=child.pid, pid_started=start_time(child.pid))
         except OSError as error:
-            self.store.bury_job(
-                job.id, os.getpid(), f"The worker did not start: {error}. Free memory or disk, then resume."
-            )
-            return
-        self._children[job.id] = child
-        self.store.update_job(job.id, pid=child.pid, pid_started=start_time(child.pid))
+            problem = f"{error}; free memory or disk"
+        finally:  # does nothing where the row names the child
+            self.store.bury_job(job.id, os.getpid(), f"The worker did not start: {problem}. Then resume the job.")
 
     def _exit_code(self, job_id: str) -> int | None:
         return self._children[job_id].poll() if job_id in self._children else None

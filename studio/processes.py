@@ -64,9 +64,10 @@ def is_alive(pid: int | None, started: float | None) -> bool:
 def signal_worker(pid: int, started: float, word: str, signum: signal.Signals) -> bool:
     """Send SIGKILL to the whole group of a worker, any other signal to itself alone. False where it is gone.
 
-    `word` is on the worker's command line (its job's id) and proves that the signal meets no other process.
+    `word` is on the worker's command line (its job's id) and proves that the signal meets no other process; this one,
+    which has it there too in `jobs resume`, is no worker.
     """
-    if not is_alive(pid, started):
+    if pid == os.getpid() or not is_alive(pid, started):
         return False
     try:
         if word not in psutil.Process(pid).cmdline():

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from studio.jobs import JobError, JobReport, Pace, Runner, log_path, recover, resume, stop, submit
-from studio.processes import describe_exit, is_alive, last_lines, start_time
+from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_time
 from studio.progress import Stopped
 from studio.records import Job, Project
 from studio.settings import Settings
@@ -240,6 +240,14 @@ def test_a_worker_that_cannot_start_fails(store: Store, settings: Settings, proj
     assert "did not start" in failed.error
 
 
+def test_a_start_that_breaks_off_leaves_no_job_running(store: Store, settings: Settings, project: Project) -> None:
+    job = make_job(store, project, steps=1)
+    with pytest.raises(ValueError, match="null byte"):
+        Runner(store, settings, worker=["\0"]).tick()
+    assert store.get_job(job.id).state == "failed"
+    assert "did not start: its start was interrupted" in store.get_job(job.id).error
+
+
 # -- stop and resume ---------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +299,12 @@ def test_stop_never_signals_a_process_that_is_no_worker(store: Store, settings: 
     job = make_job(store, project, steps=1)
     store.claim_job(job.id, os.getpid(), start_time(os.getpid()))
     assert stop(store, settings, job.id).state == "stopping"
+
+
+def test_no_process_signals_itself() -> None:
+    """`jobs resume JOB` claims the row for itself before its worker starts, and has the job's id on its command line."""
+    word = psutil.Process().cmdline()[-1]
+    assert not signal_worker(os.getpid(), start_time(os.getpid()), word, signal.SIGINT)
 
 
 def test_a_finished_job_cannot_be_resumed(store: Store, settings: Settings, project: Project) -> None:

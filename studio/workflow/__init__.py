@@ -36,13 +36,11 @@ def run_job(job_id: str, settings: Settings, interrupted: Event | None = None) -
 
     The runner has claimed the row before; a job that is still queued is claimed here. `interrupted` is set by a
     signal: the work then stops at its next report.
+
+    Raises WorkflowError where the job has ended or another process has it.
     """
     store = Store(settings.database)
-    job = store.get_job(job_id)
-    if job.is_final:
-        raise WorkflowError(f"Job {job_id} is {job.state} already; resume it, or submit another.")
-    if job.state == "queued":
-        store.claim_job(job_id, os.getpid(), start_time(os.getpid()), exclusive=False)
+    job = _own_job(store, job_id)
     report = job_report(store, job_id)
     try:
         context = JobContext(store, settings, job, job.config, _interruptible(report, interrupted))
@@ -59,6 +57,22 @@ def run_job(job_id: str, settings: Settings, interrupted: Event | None = None) -
         return store.update_job(job_id, state="done", result=result)
     finally:
         store.close()
+
+
+def _own_job(store: Store, job_id: str) -> Job:
+    """The job, with this process in its row: no two workers ever write into one job's folders.
+
+    Until then the row names the runner that claimed it, which is this process's parent.
+    """
+    pid, started = os.getpid(), start_time(os.getpid())
+    if store.claim_job(job_id, pid, started, exclusive=False):
+        return store.get_job(job_id)
+    job = store.get_job(job_id)
+    if job.is_final:
+        raise WorkflowError(f"Job {job_id} is {job.state} already; resume it, or submit another.")
+    if job.pid not in (pid, os.getppid()):
+        raise WorkflowError(f"Job {job_id} is {job.state} in process {job.pid}; wait for it, or stop it first.")
+    return store.update_job(job_id, pid=pid, pid_started=started)
 
 
 def _interruptible(report: Report, interrupted: Event | None) -> Report:

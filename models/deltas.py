@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from models.files import write_atomically
 from models.specs import LoadError
 
 _PREFIX = "unet."
@@ -64,17 +65,6 @@ def to_safetensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """A reader sees the old file or the whole new one, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def load_delta(path: Path) -> WeightDelta:
     """Read a delta: one of ours, or a UNet LoRA in diffusers' format from elsewhere (alpha = rank if it names none).
 
@@ -110,7 +100,7 @@ def _checked(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, s
     downs = {key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")}
     ups = {key.removesuffix(".lora_B.weight") for key in tensors if key.endswith(".lora_B.weight")}
     kind = metadata.pop("kind", "lora" if downs else "")
-    foreign = json.loads(metadata.pop(_DIFFUSERS_KEY, "{}"))
+    foreign = metadata.pop(_DIFFUSERS_KEY, "{}")
     metadata.pop("format", None)
     if kind == "weights":
         return WeightDelta("weights", tensors, metadata)
@@ -118,11 +108,24 @@ def _checked(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, s
         raise LoadError(
             f"{path} is neither a LoRA with A and B for every layer nor edited weights. Choose another file."
         )
-    rank = foreign.get("unet.r", next(len(value) for key, value in tensors.items() if key.endswith(".lora_A.weight")))
-    metadata.setdefault("rank", str(rank))
-    metadata.setdefault("alpha", str(float(foreign.get("unet.lora_alpha", rank))))
+    ranks = {len(tensors[f"{layer}.lora_A.weight"]) for layer in downs}
     metadata.setdefault("targets", json.dumps(sorted(downs)))
-    return WeightDelta("lora", tensors, metadata)
+    return WeightDelta("lora", tensors, {**metadata, **_scaling(path, ranks, metadata, foreign)})
+
+
+def _scaling(path: Path, ranks: set[int], metadata: dict[str, str], foreign: str) -> dict[str, str]:
+    """Rank and alpha of a LoRA whose layers have these ranks: as we write them, else as diffusers does (JSON)."""
+    try:
+        said = json.loads(foreign)
+        rank = int(metadata.get("rank") or said.get("unet.r") or min(ranks))
+        alpha = float(metadata.get("alpha") or said.get("unet.lora_alpha") or rank)
+        if ranks != {rank} or not math.isfinite(alpha):
+            raise ValueError(f"rank {rank} and alpha {alpha} with layers of rank {', '.join(map(str, sorted(ranks)))}")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LoadError(
+            f"{path} says no rank and alpha that can be used: {error}. Use a LoRA of one rank with its metadata."
+        ) from error
+    return {"rank": str(rank), "alpha": str(alpha)}
 
 
 def file_sha256(path: Path) -> str:

@@ -7,9 +7,7 @@ checkpoint …) travels inside it as PNG text.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from models.files import write_atomically
 from studio.settings import Settings
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -73,22 +72,6 @@ def png_bytes(image: np.ndarray, metadata: Mapping[str, Any] | None = None) -> b
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary name beside `path`, flush to disk and rename: readers see all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _checked_bytes(settings: Settings, sha256: str) -> bytes:

@@ -300,3 +300,24 @@ def test_load_refuses_other_files(tensors: dict[str, torch.Tensor], message: str
     save_file(tensors, tmp_path / "other.safetensors")
     with pytest.raises(LoadError, match=message):
         load_delta(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"lora_adapter_metadata": "not JSON"}, r"no rank and alpha .*Expecting value.* Use a LoRA of one rank"),
+        ({"lora_adapter_metadata": "[]"}, "no rank and alpha"),
+        ({"rank": "0"}, r"rank 0 and alpha 0\.0 with layers of rank 2, 3"),
+        ({"rank": "2", "alpha": "inf"}, "alpha inf"),
+        ({"rank": "2"}, "with layers of rank 2, 3"),
+    ],
+)
+def test_load_refuses_loras_of_unknown_strength(metadata: dict[str, str], message: str, tmp_path: Path) -> None:
+    tensors = {
+        f"unet.{layer}.lora_{side}.weight": torch.ones(rank, rank)
+        for layer, rank in (("conv1", 2), ("conv2", 3))
+        for side in "AB"
+    }
+    save_file(tensors, tmp_path / "other.safetensors", metadata)
+    with pytest.raises(LoadError, match=message):
+        load_delta(tmp_path / "other.safetensors")

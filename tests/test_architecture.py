@@ -50,7 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.settings": (),
     "studio.progress": (),
     "studio.prompts": TORCH_FREE_MODELS,
-    "studio.images": ("studio.settings",),
+    "studio.images": ("models.files", "studio.settings"),
     "studio.database": ("studio.records",),
     "studio.migrations": (),
     "studio.store": ("studio.database", "studio.migrations", "studio.records"),

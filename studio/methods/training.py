@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from models.deltas import to_safetensors, write_atomically
+from models.deltas import to_safetensors
+from models.files import write_atomically
 from studio.methods.base import Report, Stopped
 
 STATE_FILE = "state.safetensors"

@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import save
 
 from models.bundle import Generation
+from models.files import write_atomically
 from studio import __version__, prompts
 from studio.configs import PairsConfig
-from studio.images import put_image, write_atomically
+from studio.images import put_image
 from studio.metrics import best_distance
 from studio.metrics.base import Detection
 from studio.records import ImagePair, PromptPair, Verdict

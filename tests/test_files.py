@@ -1,0 +1,30 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.files import write_atomically
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_write_replaces_the_file_and_makes_its_folder(tmp_path: Path, sync: bool) -> None:
+    path = tmp_path / "new" / "file"
+    for data in (b"old", b"newer"):
+        write_atomically(path, data, sync=sync)
+    assert path.read_bytes() == b"newer"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    text: Any = "not bytes"
+    with pytest.raises(TypeError):
+        write_atomically(path, text)
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == [b"old"]

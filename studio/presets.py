@@ -38,7 +38,9 @@ PRESETS: dict[str, Preset] = {
         "DUO on Stable Diffusion 1.4 as published, one sub-concept of violence at beta 1000.",
     ),
     "paper: esd-x": Preset(
-        "esd", {"steps": 200, "learning_rate": 5e-5, "eta": 2.0}, "ESD-x on Stable Diffusion as in its present code."
+        "esd",
+        {"steps": 200, "batch_size": 1, "learning_rate": 5e-5, "eta": 2.0, "sampling_steps": 50, "trajectories": 200},
+        "ESD-x on Stable Diffusion as in its present code, which does not clip gradients.",
     ),
 }
 

@@ -72,24 +72,27 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read DUO_STUDIO_DATA, _DEVICE, _THREADS, _TOYBOX, GRADIO_SERVER_PORT and GRADIO_SERVER_NAME."""
+        """Read DUO_STUDIO_DATA, _DEVICE, _THREADS, _TOYBOX, GRADIO_SERVER_PORT and GRADIO_SERVER_NAME.
+
+        An empty variable counts as not set.
+        """
         environ = os.environ if environ is None else environ
         data = environ.get("DUO_STUDIO_DATA") or platformdirs.user_data_dir("duo-studio", appauthor=False)
-        device = environ.get("DUO_STUDIO_DEVICE", "auto")
+        device = environ.get("DUO_STUDIO_DEVICE") or "auto"
         if device not in ("auto", "cpu", "cuda", "mps"):
             raise SettingsError(f"DUO_STUDIO_DEVICE is {device!r}; use auto, cpu, cuda or mps.")
         return cls(
             data=Path(data).expanduser().resolve(),
-            host=environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+            host=environ.get("GRADIO_SERVER_NAME") or "127.0.0.1",
             port=_integer(environ, "GRADIO_SERVER_PORT", 7860, 1, 65535),
             device=device,
             threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),
-            toybox=Path(environ.get("DUO_STUDIO_TOYBOX", str(cls.toybox))),
+            toybox=Path(environ.get("DUO_STUDIO_TOYBOX") or cls.toybox).expanduser().resolve(),
         )
 
 
 def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = environ.get(name, str(default))
+    text = environ.get(name) or str(default)
     try:
         value = int(text)
     except ValueError:

@@ -42,7 +42,10 @@ def load_backbone() -> dict[str, torch.Tensor]:
 
 def build_lpips(backbone: dict[str, torch.Tensor]) -> torch.nn.Module:
     """lpips.LPIPS with these AlexNet weights ("features.<layer>.…") and the package's own heads."""
-    import lpips
+    try:
+        import lpips
+    except ImportError:
+        raise MetricUnavailable("LPIPS is not installed; install it with `pip install lpips==0.1.4`.") from None
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package calls torchvision by names deprecated since

@@ -219,9 +219,9 @@ def generate_pairs(context: JobContext) -> dict[str, Any]:
 def accept_in_the_detectors_name(context: JobContext) -> None:
     """A verdict for each ready pair on which nobody has decided."""
     decided = context.store.current_verdicts(context.project.id)
-    reason = "the detector finds the concept in the unsafe picture alone"
     for pair in context.store.list_image_pairs(context.project.id, "ready"):
         if pair.id not in decided:
+            reason = f"score {pair.unsafe_score:.2f} in the unsafe picture, {pair.safe_score:.2f} in its twin"
             context.store.add_verdict(
                 Verdict(id="", pair_id=pair.id, reviewer=DETECTOR, verdict="accept", reason=reason)
             )

@@ -96,6 +96,9 @@ class EvaluateConfig(SamplingConfig):
 
     n: int = _field(200, "Pictures a cell.", unit="pictures", ge=1, le=100_000)
     seed: int = _field(0, "First seed; every model gets the same seeds.", ge=0)
+    seed_range: Literal["report", "sweep"] = _field(
+        "report", "Which seeds the pictures get; sweep: those for choosing settings, which no report uses."
+    )
     gallery: int = _field(6, "Pictures of each cell kept for the report's gallery.", unit="pictures", ge=0, le=100)
     checkpoint_ids: list[str] = _field([], "Trained models to compare; empty: all of the project.")
     oracle: bool = _field(True, "Embedded checkpoint: add the model that never saw the concept.")

@@ -228,7 +228,7 @@ def test_resume_follows_a_job_to_its_failure(
 def test_pairs_train_evaluate_and_compare(
     store: Store, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pairs = ["--steps", "4", "--batch-size", "6", "--max-tries", "20", "--auto-accept"]
+    pairs = ["--steps", "4", "--batch-size", "6", "--no-filter-by-detector", "--auto-accept"]
     assert main(["pairs", "--project", "Mine", "--sample-prompts", "6", *pairs]) == 0
     assert "6 pairs are ready and 0 failed" in capsys.readouterr().out
     assert main(["train", "duo", "-p", "Mine", "--preset", "toybox: duo", "--steps", "2", "--rank", "2"]) == 0

@@ -275,8 +275,27 @@ def test_a_stopped_training_goes_on_to_the_same_weights(store: Store, settings: 
     one, other = store.list_checkpoints(with_pairs.id)
     ours, theirs = load_file(one.path), load_file(other.path)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert result["pairs"] == whole["pairs"]
+    assert result["checkpoint_id"] == other.id != whole["checkpoint_id"]
     assert other.train_seconds > 0
+
+
+def test_work_whose_worker_died_after_its_last_write_is_not_done_again(
+    store: Store, settings: Settings, project: Project
+) -> None:
+    context = context_of(store, settings, project, "train", training("esd", **ESD))
+    assert train(context) == train(context)
+    assert len(store.list_checkpoints(project.id)) == 1
+    context = context_of(store, settings, project, "evaluate", EVALUATE)
+    assert evaluate(context) == evaluate(context)
+    assert len(store.list_evaluations(project.id)) == 1
+
+
+def test_a_sweep_has_seeds_of_its_own(store: Store, settings: Settings, project: Project) -> None:
+    ranges = [
+        {item.seed for item in Evaluator(context_of(store, settings, project, "evaluate", {"seed_range": name})).items}
+        for name in ("report", "sweep")
+    ]
+    assert not ranges[0] & ranges[1]
 
 
 def test_duo_without_accepted_pairs_says_what_to_do(store: Store, settings: Settings, project: Project) -> None:

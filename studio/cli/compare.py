@@ -121,7 +121,7 @@ def _verdict(cell: Cell) -> str:
     if cell.found is None or cell.score is None:
         return ""
     what = cell.facts.get("object") or ("found" if cell.found else "not found")
-    return f"{what} ({cell.score:.2f})"
+    return f"{what} · score {cell.score:.2f}"
 
 
 def _read(cell: Cell) -> np.ndarray:

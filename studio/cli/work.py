@@ -96,7 +96,7 @@ def _training(method: str) -> Any:
         config = {"method": method, "name": name or method.upper(), "config": {**start, **values}}
         job = _run(store, settings, "train", get_project(store, project), config, f"Training {config['name']}")
         saved = store.get_checkpoint(job.result["checkpoint_id"])
-        print(f"Checkpoint {saved.id}: {saved.path}\nSHA-256 {saved.sha256}, trained on {job.result['pairs']} pairs.")
+        print(f"Checkpoint {saved.id}: {saved.path}\nSHA-256 {saved.sha256}")
 
     train.__doc__ = (METHOD_CONFIGS[method].__doc__ or "").strip()
     return config_options(METHOD_CONFIGS[method])(train)

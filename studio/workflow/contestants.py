@@ -35,11 +35,11 @@ def items_of(context: JobContext, config: EvaluateConfig) -> list[EvaluationItem
     There, unsafe prompts are the cell "named" and safe ones the cell "safe", of which only distances are known.
     """
     if context.is_toybox:
-        return evaluation_items(config.n, config.seed)
+        return evaluation_items(config.n, config.seed, config.seed_range)
     texts = context.store.list_prompt_pairs(context.project.id)
     if not texts:
         raise WorkflowError(f"Project {context.project.name!r} has no prompts to compare models on; add prompt pairs.")
-    start = first_seed("report", config.seed)
+    start = first_seed(config.seed_range, config.seed)
     cells = (("named", [pair.unsafe for pair in texts]), ("safe", [pair.safe for pair in texts]))
     return [
         EvaluationItem(cell, prompts[index % len(prompts)], start + number * config.n + index)

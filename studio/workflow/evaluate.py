@@ -21,10 +21,11 @@ from PIL import Image, UnidentifiedImageError
 
 from models.adapters import applied, file_sha256, load_delta
 from models.bundle import ModelBundle
+from models.files import write_atomically
 from models.specs import TOYBOX_ORACLE
 from studio import __version__
 from studio.configs import EvaluateConfig
-from studio.images import png_bytes, write_atomically
+from studio.images import png_bytes
 from studio.metrics import best_distance
 from studio.metrics.base import Detection, Detector, Metric
 from studio.prompts import CONCEPT_CELLS, EvaluationItem
@@ -164,6 +165,8 @@ class Evaluator:
 
     def _notes(self) -> list[str]:
         notes = ["Prompts and seeds are the same for every model, and none of the seeds was used in training."]
+        if self.config.seed_range == "sweep":
+            notes.append("These seeds serve to choose settings: report the chosen ones on the other range.")
         if self.no_lpips:
             notes.append(
                 "Distance is the root mean squared error of pixels: the backbone of LPIPS is not on the machine that "
@@ -181,9 +184,12 @@ class Evaluator:
 
 def evaluate(context: JobContext) -> dict[str, Any]:
     """Compare the models and write report.json and report.html into the evaluation's folder."""
+    folder = context.evaluation_folder
+    for done in context.store.list_evaluations(context.project.id):
+        if done.folder == str(folder):  # the worker died after its last write
+            return {"evaluation_id": done.id, "folder": done.folder}
     evaluator = Evaluator(context)
     report = evaluator.run()
-    folder = context.evaluation_folder
     folder.mkdir(parents=True, exist_ok=True)
     report.write(folder / "report.json")
     write_html(report, folder)

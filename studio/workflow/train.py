@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from models.adapters import WeightDelta, save_delta
 from models.bundle import ModelBundle
+from models.files import write_atomically
 from studio import __version__, prompts
 from studio.configs import EsdConfig, TrainingConfig
-from studio.images import write_atomically
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs
 from studio.progress import Report
@@ -27,6 +27,10 @@ ADAPTER = "adapter.safetensors"
 
 def train(context: JobContext) -> dict[str, Any]:
     """Train one method on the project's accepted pairs; a state that an earlier try left is resumed."""
+    path = context.training_folder / ADAPTER
+    for done in context.store.list_checkpoints(context.project.id):
+        if done.path == str(path):  # the worker died after its last write
+            return _result(done)
     method = get_method(context.config["method"])
     name = context.config["name"]
     config = effective_config(context, method.Config.model_validate(context.config["config"]))
@@ -37,7 +41,6 @@ def train(context: JobContext) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     with TrainingClock(folder / "seconds", context.report) as clock:
         delta = method.fit(bundle, pairs, config, clock, folder)
-    path = folder / ADAPTER
     sha256 = save_delta(_described(context, delta, len(pairs)), path)
     checkpoint = context.store.add_checkpoint(
         Checkpoint(
@@ -56,7 +59,11 @@ def train(context: JobContext) -> dict[str, Any]:
     for leftover in folder.iterdir():
         if leftover != path:
             leftover.unlink()
-    return {"checkpoint_id": checkpoint.id, "sha256": sha256, "train_seconds": clock.seconds, "pairs": len(pairs)}
+    return _result(checkpoint)
+
+
+def _result(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"checkpoint_id": checkpoint.id, "sha256": checkpoint.sha256, "train_seconds": checkpoint.train_seconds}
 
 
 def effective_config(context: JobContext, config: TrainingConfig) -> TrainingConfig:

@@ -46,7 +46,7 @@ toybox: $(VENV)/.installed  ## train the embedded checkpoint anew (hours on two 
 	@$(BIN)/python -m models.toybox.train
 
 screenshots: $(VENV)/.installed-dev  ## take the README's screenshots of the running page
-	@$(BIN)/python tests/browser/screenshots.py
+	@$(BIN)/python -m tests.browser.screenshots
 
 clean:  ## remove .venv, the demo's output and caches; the studio's data stay
 	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache

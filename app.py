@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read by gradio when it is imported
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when it is imported
 
 from studio.inference.client import InferenceClient
 from studio.jobs import Runner
 from studio.records import Project
-from studio.settings import Settings
+from studio.settings import Settings, SettingsError
 from studio.store import Store
 from studio.ui import build_ui, launch_options
 
@@ -21,11 +22,16 @@ def main() -> None:
     if not store.list_projects():
         store.create_project(Project(id="", name="Sword", concept="sword", checkpoint="toybox", detector="toybox"))
     runner = Runner(store, settings)
-    client = InferenceClient(settings)
+    page = build_ui(settings, store, runner, InferenceClient(settings))
+    page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store))
     runner.start()
-    print(f"DUO Studio: http://{settings.host}:{settings.port}   (data: {settings.data})", flush=True)
-    build_ui(settings, store, runner, client).launch(quiet=True, **launch_options(settings, store))
+    print(f"DUO Studio is open at {page.local_url}   (data in {settings.data}; Ctrl-C ends it)", flush=True)
+    page.block_thread()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (SettingsError, OSError) as error:  # a port that is taken, a folder that cannot be written
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -96,7 +96,7 @@ def _keep_true(
 ) -> None:
     """Fill everything from the store on opening and on another project, and again whenever its rows change."""
     store = studio.store
-    outputs = [seen, project, compare.models, *report.outputs, listing, stop]
+    outputs = [seen, project, *compare.outputs, *report.outputs, listing, stop]
 
     def rows_of(project_id: str) -> tuple[Any, ...]:
         return (
@@ -112,7 +112,7 @@ def _keep_true(
         return [
             rows,
             gr.update(choices=project_options(store), value=project_id),
-            compare.update(project_id, models),
+            *compare.update(project_id, models),
             *report.update(all_jobs, evaluations, evaluation),
             jobs_list(all_jobs),
             gr.update(visible=any(job.state in LIVE for job in all_jobs)),

@@ -11,7 +11,7 @@ import gradio as gr
 
 from studio.inference.client import InferenceError, Progress, RenderRequest, RenderResult
 from studio.prompts import ready_prompts
-from studio.ui.context import Studio, first_choice, model_options, models_of
+from studio.ui.context import Studio, first_choice, is_sample, model_options, models_of
 from studio.ui.results import Comparison, grid, sliders
 from studio.ui.words import empty_state, note
 
@@ -25,6 +25,7 @@ GROUPS = {
         "Prompts that never asked for a sword: they should stay as they were.",
     ),
 }
+READY_LABEL = "Ready prompts"
 GRID, SLIDER = "Grid", "Slider"
 EMPTY = empty_state(
     "Nothing drawn yet",
@@ -32,10 +33,11 @@ EMPTY = empty_state(
     "from the same seeds, so what differs is what was forgotten.",
 )
 _RANDOM_SEED = "() => Math.floor(Math.random() * 1000000)"
-_SHOW_RESULTS = """() => {
+_SHOW_RESULTS = """(...inputs) => {
   const place = document.getElementById('duo-results');
   const top = place.getBoundingClientRect().top;
   if (top < 0 || top > innerHeight - 200) place.scrollIntoView({block: 'start'});
+  return inputs;
 }"""
 
 
@@ -49,13 +51,20 @@ class CompareTab:
 
     studio: Studio
     models: gr.CheckboxGroup
+    group: gr.Radio
+    ready: gr.CheckboxGroup
 
-    def update(self, project_id: str, chosen: Sequence[str] | None) -> dict[str, Any]:
-        """The models to choose from; None chooses the first choice."""
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.models, self.group, self.ready]
+
+    def update(self, project_id: str, chosen: Sequence[str] | None) -> list[Any]:
+        """The models to choose from (None: the first choice), and ready prompts where the project has some."""
         project = self.studio.store.get_project(project_id)
         options = model_options(self.studio.store, project)
         wanted = first_choice(self.studio.store, project) if chosen is None else chosen
-        return gr.update(choices=options, value=[key for _, key in options if key in wanted])
+        ready = gr.update(visible=is_sample(project))
+        return [gr.update(choices=options, value=[key for _, key in options if key in wanted]), ready, ready]
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class _Form:
     steps: gr.Slider
     guidance: gr.Slider
     go: gr.Button
+    stop: gr.Button
 
     @property
     def inputs(self) -> list[Any]:
@@ -85,24 +95,26 @@ def compare_tab(studio: Studio, project: gr.Dropdown) -> CompareTab:
             form = _form()
         with gr.Column(scale=1, min_width=320, elem_id="duo-results"):
             status = gr.HTML(elem_id="duo-status")
-            view = gr.Radio([GRID, SLIDER], value=GRID, show_label=False, visible=False, elem_classes="duo-segments")
+            view = gr.Radio(
+                [GRID, SLIDER], value=GRID, label="View", show_label=False, visible=False, elem_classes="duo-segments"
+            )
             pictures = gr.HTML(EMPTY, elem_id="duo-pictures")
     _wire(studio, project, form, status, view, pictures)
-    return CompareTab(studio, form.models)
+    return CompareTab(studio, form.models, form.group, form.ready)
 
 
 def _form() -> _Form:
     gr.HTML('<div class="duo-step"><h2>What to draw</h2></div>')
     first = "Implied"
-    group = gr.Radio(
-        list(GROUPS), value=first, label="Ready prompts", info=GROUPS[first][1], elem_classes="duo-segments"
+    group = gr.Radio(list(GROUPS), value=first, label=READY_LABEL, info=GROUPS[first][1], elem_classes="duo-segments")
+    ready = gr.CheckboxGroup(
+        _ready()[first], value=_ready()[first][:1], label=READY_LABEL, show_label=False, elem_classes="duo-list"
     )
-    ready = gr.CheckboxGroup(_ready()[first], value=_ready()[first][:1], show_label=False, elem_classes="duo-list")
     text = gr.Textbox(
         value=_ready()[first][0], label="Prompts, one a line", lines=2, max_lines=8, elem_id="duo-prompts"
     )
     gr.HTML('<div class="duo-step is-next"><h2>Which models, side by side</h2></div>')
-    models = gr.CheckboxGroup([], show_label=False, elem_classes="duo-list", elem_id="duo-models")
+    models = gr.CheckboxGroup([], label="Models", show_label=False, elem_classes="duo-list", elem_id="duo-models")
     gr.HTML('<div class="duo-step is-next"><h2>From which noise</h2><p>All models start from the same.</p></div>')
     with gr.Row(elem_classes="duo-seed"):
         seed = gr.Number(
@@ -115,40 +127,48 @@ def _form() -> _Form:
         steps = gr.Slider(1, 100, value=20, step=1, label="Steps", info="Denoising steps: more is slower and finer.")
         guidance = gr.Slider(1, 15, value=4, step=0.5, label="Guidance", info="How strongly the prompt is followed.")
     go = gr.Button("Compare", variant="primary", size="lg", elem_id="duo-go")
-    return _Form(group, ready, text, models, seed, dice, count, steps, guidance, go)
+    stop = gr.Button("Stop drawing", size="lg", visible=False, elem_id="duo-stop-drawing")
+    return _Form(group, ready, text, models, seed, dice, count, steps, guidance, go, stop)
 
 
 def _wire(
     studio: Studio, project: gr.Dropdown, form: _Form, status: gr.HTML, view: gr.Radio, pictures: gr.HTML
 ) -> None:
     shown = gr.State(None)
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    outputs = [status, view, pictures, shown, form.go, form.stop]
+
+    def answer(words: str, drawn: Any, comparison: Any, *, busy: bool) -> list[Any]:
+        """Values of `outputs`; the button that starts becomes the one that stops while pictures are drawn."""
+        several = isinstance(comparison, Comparison) and len(comparison.models) > 1
+        look = gr.update(visible=several) if isinstance(comparison, Comparison) else gr.skip()
+        return [words, look, drawn, comparison, gr.update(visible=not busy), gr.update(visible=busy)]
 
     def draw(project_id: str, look: str, *form_values: Any) -> Iterator[list[Any]]:
         try:
             comparison = _comparison(studio, project_id, *form_values)
         except InputError as problem:
-            yield [note(str(problem), "error"), gr.skip(), gr.skip(), gr.skip()]
+            yield answer(note(str(problem), "error"), gr.skip(), gr.skip(), busy=False)
             return
-        many = len(comparison.models) > 1
-        look = look if many else GRID
-        yield [note("Asking the model …", "busy"), gr.update(visible=many), grid(comparison), comparison]
+        yield answer(note("Asking the model …", "busy"), grid(comparison), comparison, busy=True)
         try:
             for event in studio.client.render(comparison.request):
                 comparison = _with_event(comparison, event)
                 if isinstance(event, Progress):
                     drawn = grid(comparison) if event.cells else gr.skip()
-                    yield [note(_words(event), "busy"), gr.skip(), drawn, gr.skip()]
+                    yield answer(note(_words(event), "busy"), drawn, comparison, busy=True)
                 else:
                     trouble = note(event.detector_error, "error") if event.detector_error else ""
-                    yield [trouble, gr.skip(), _pictures(comparison, look), comparison]
+                    yield answer(trouble, _pictures(comparison, look), comparison, busy=False)
         except InferenceError as error:
-            yield [note(str(error), "error"), gr.skip(), gr.skip(), gr.skip()]
+            yield answer(note(str(error), "error"), _pictures(comparison, GRID), comparison, busy=False)
 
+    def stopped(comparison: Comparison | None) -> list[Any]:
+        return answer(note("Stopped."), _pictures(comparison, GRID), comparison, busy=False)
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     inputs = [project, view, *form.inputs]
-    outputs = [status, view, pictures, shown]
-    form.go.click(None, None, None, js=_SHOW_RESULTS, api_visibility="private")
-    form.go.click(draw, inputs, outputs, concurrency_limit=8, trigger_mode="once", **quiet)
+    drawing = form.go.click(draw, inputs, outputs, js=_SHOW_RESULTS, concurrency_limit=8, trigger_mode="once", **quiet)
+    form.stop.click(stopped, shown, outputs, cancels=[drawing], queue=False, **quiet)
     form.dice.click(None, None, form.seed, js=_RANDOM_SEED, api_visibility="private")
     form.group.change(_group, [form.group, form.text], [form.group, form.ready], queue=False, **quiet)
     form.ready.input(_pick, [form.group, form.ready, form.text], form.text, queue=False, **quiet)
@@ -198,9 +218,10 @@ def _words(progress: Progress) -> str:
 
 
 def _pictures(comparison: Comparison | None, look: str) -> str:
-    if comparison is None:
+    """What is there, as a grid or, where two or more models were asked, as sliders."""
+    if comparison is None or not comparison.cells:
         return EMPTY
-    return sliders(comparison) if look == SLIDER else grid(comparison)
+    return sliders(comparison) if look == SLIDER and len(comparison.models) > 1 else grid(comparison, waiting=False)
 
 
 def _lines(text: str) -> list[str]:

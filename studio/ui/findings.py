@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from studio.records import Evaluation
-from studio.reports.html import CELL_HELP, CELL_TITLES, RETENTION_TITLES, headline, label_of, percent
+from studio.reports.html import CELL_HELP, CELL_TITLES, RETENTION_TITLES, headline, interval, label_of, percent
 from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
 from studio.ui.pictures import report_url
 from studio.ui.words import duration, escape, pill
@@ -62,7 +62,7 @@ def _bars(report: StudyReport, kind: str, titles: Mapping[str, str], helps: Mapp
         rates = _rates(report, kind, name)
         if rates:
             bars = "".join(_bar(key, report.models[key], rate) for key, rate in rates.items())
-            groups.append(f"<div><h4>{escape(title)} <small>{escape(helps[name])}</small></h4>{bars}</div>")
+            groups.append(f"<div><h4>{escape(title)} <small>{escape(helps.get(name, ''))}</small></h4>{bars}</div>")
     return f'<div class="duo-chart">{"".join(groups)}</div>'
 
 
@@ -77,7 +77,7 @@ def _bar(key: str, model: ModelReport, rate: Rate) -> str:
 
 
 def _interval(rate: Rate) -> str:
-    return f"{100 * rate.low:.1f} to {100 * rate.high:.1f}, n = {rate.n}"
+    return f"{interval(rate)}, n = {rate.n}"
 
 
 def _table(report: StudyReport) -> str:
@@ -121,7 +121,7 @@ def _gallery(evaluation_id: str, report: StudyReport) -> str:
     """The kept pictures, one closed block a cell but for the first."""
     if not report.gallery:
         return ""
-    blocks = []
+    blocks: list[str] = []
     for cell in dict.fromkeys(row.cell for row in report.gallery):
         rows = "".join(_gallery_row(evaluation_id, report, row) for row in report.gallery if row.cell == cell)
         blocks.append(

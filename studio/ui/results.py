@@ -31,14 +31,17 @@ class Comparison:
         return rows
 
 
-def grid(comparison: Comparison) -> str:
-    """A column a model, a row a prompt and seed."""
+def grid(comparison: Comparison, *, waiting: bool = True) -> str:
+    """A column a model, a row a prompt and seed; `waiting` marks the pictures still to come."""
     columns = range(len(comparison.models))
     heads = "".join(_head(comparison, index) for index in columns)
     body = []
     for (prompt, seed), cells in comparison.rows().items():
         body.append(f'<p class="duo-prompt"><q>{escape(prompt)}</q> <span>seed {seed}</span></p>')
-        body += [_cell(comparison, index, cells.get(index), prompt) for index in columns]
+        for index in columns:
+            cell = cells.get(index)
+            place = f'<div class="duo-blank{" duo-waiting" if waiting else ""}"></div>'
+            body.append(_cell(comparison, cell) if cell else f'<figure class="duo-cell">{place}</figure>')
     return (
         '<div class="duo-scroll" tabindex="0" role="region" aria-label="Pictures side by side">'
         f'<div class="duo-grid" style="--columns:{len(comparison.models)}">{heads}{"".join(body)}</div></div>'
@@ -75,10 +78,8 @@ def _head(comparison: Comparison, index: int) -> str:
     )
 
 
-def _cell(comparison: Comparison, index: int, cell: Cell | None, prompt: str) -> str:
-    label = comparison.models[index].label
-    if cell is None:
-        return '<figure class="duo-cell"><div class="duo-waiting"></div></figure>'
+def _cell(comparison: Comparison, cell: Cell) -> str:
+    label, prompt = comparison.models[cell.model].label, cell.prompt
     if not cell.sha256:
         return f'<figure class="duo-cell"><div class="duo-missing" role="alert">{escape(cell.error)}</div></figure>'
     verdict, spoken = _verdict(comparison.concept, cell)

@@ -1,0 +1,84 @@
+"""The real page in its own process, and Chromium to look at it: shared by the browser tests and the screenshots."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from playwright.sync_api import Browser, sync_playwright
+
+from studio.settings import REPOSITORY, Settings
+
+START_SECONDS = 120.0  # generous: a busy machine is not a failure
+ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@dataclass(frozen=True)
+class RunningStudio:
+    """A page that answers."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    settings: Settings
+    seconds: float  # from start to the first answer
+
+
+def chromium_path() -> str | None:
+    """Debian's Chromium or another one that is installed; None without any."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def running_studio(settings: Settings) -> Iterator[RunningStudio]:
+    """Start app.py on a free port with these settings; it and what it started end with the block."""
+    settings.create_folders()
+    port = _free_port()
+    log = settings.data / "page.log"
+    environment = {**os.environ, **settings.environment(), "GRADIO_SERVER_PORT": str(port)}
+    environment["GRADIO_SERVER_NAME"] = "127.0.0.1"
+    started = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=REPOSITORY, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() - started > START_SECONDS:
+                raise RuntimeError(f"The page did not start:\n{log.read_text(encoding='utf-8')}")
+            time.sleep(0.05)
+        yield RunningStudio(url, process, settings, time.monotonic() - started)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False

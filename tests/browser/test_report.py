@@ -1,0 +1,101 @@
+"""The Report tab in Chromium: from nothing, through a running demo, to a finished report; and axe over the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from studio.records import Job, Project
+from studio.settings import Settings
+from studio.store import Store
+from tests.browser.running import RunningStudio, running_studio
+from tests.browser.test_compare import compare, open_studio
+from tests.ui_data import add_evaluation
+
+
+@pytest.fixture
+def empty_studio(toybox_folder: Path, tmp_path: Path) -> Iterator[RunningStudio]:
+    """A page of its own, since its demo leaves jobs behind. Asked for before `page`, so that it ends after it."""
+    with running_studio(Settings(tmp_path / "data", device="cpu", threads=1, toybox=toybox_folder)) as studio:
+        yield studio
+
+
+@pytest.fixture(scope="module")
+def reported_studio(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
+    """A page with a finished evaluation, a failed job and a done one."""
+    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=toybox_folder)
+    settings.create_folders()
+    store = Store(settings.database)
+    project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))
+    add_evaluation(store, settings, project)
+    job = store.create_job(Job("", project.id, "train", {"method": "duo", "name": "DUO"}))
+    store.update_job(job.id, state="failed", error="The worker was killed.\nlast line")
+    store.close()
+    with running_studio(settings) as studio:
+        yield studio
+
+
+def open_report(page: Page, studio: RunningStudio) -> None:
+    open_studio(page, studio)
+    page.get_by_role("tab", name="Report").click()
+
+
+def test_the_demo_starts_survives_a_reload_and_stops(empty_studio: RunningStudio, page: Page) -> None:
+    open_report(page, empty_studio)
+    expect(page.get_by_text("No report yet")).to_be_visible()
+    page.get_by_role("button", name="Quick version").click()
+    expect(page.get_by_text("Demo: the whole method").first).to_be_visible()
+    expect(page.get_by_text("No report yet")).to_be_hidden()
+    expect(page.locator(".duo-running")).to_contain_text("% done")
+
+    open_report(page, empty_studio)  # a reload, and a second visitor too: the truth is in the store
+    expect(page.locator(".duo-running")).to_contain_text("% done")
+    page.get_by_role("button", name="Stop the demo").click()
+    expect(page.get_by_role("button", name="Resume the stopped demo")).to_be_visible()
+    expect(page.get_by_text("No report yet")).to_be_visible()
+    page.get_by_role("button", name="Jobs").click()
+    expect(page.locator(".duo-job")).to_contain_text("stopped")
+
+
+def test_a_finished_report_shows_its_figures_and_downloads(page: Page, reported_studio: RunningStudio) -> None:
+    open_report(page, reported_studio)
+    expect(page.get_by_text("Is the sword gone?")).to_be_visible()
+    expect(page.locator(".duo-bar.is-duo").first).to_contain_text("1.5")
+    expect(page.locator(".duo-table thead th")).to_have_text(["Original", "DUO"])
+    picture = page.locator(".duo-report .duo-cell img").first
+    picture.scroll_into_view_if_needed()
+    page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download report (HTML)").click()
+    assert "sword" in Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def test_a_failed_job_says_why(page: Page, reported_studio: RunningStudio) -> None:
+    open_report(page, reported_studio)
+    page.get_by_role("button", name="Jobs").click()
+    expect(page.locator(".duo-job").first).to_contain_text("The worker was killed.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, reported_studio: RunningStudio, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_default_timeout(180_000)
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+    found = {}
+    open_studio(page, reported_studio)
+    compare(page)
+    found["grid"] = Axe().run(page, options=options)
+    page.get_by_role("radio", name="Slider").check()
+    expect(page.locator(".duo-slider")).to_have_count(1)
+    found["slider"] = Axe().run(page, options=options)
+    page.get_by_role("button", name="Jobs").click()
+    page.get_by_role("tab", name="Report").click()
+    expect(page.get_by_text("Is the sword gone?")).to_be_visible()
+    found["report"] = Axe().run(page, options=options)
+    page.close()
+    violations = {name: results.generate_report() for name, results in found.items() if results.violations_count}
+    assert not violations, "\n".join(f"{name}: {text}" for name, text in violations.items())

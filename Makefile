@@ -40,7 +40,7 @@ format: $(VENV)/.installed-dev  ## put the code into ruff's form
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev  ## the benchmarks; each prints JSON
-	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 toybox: $(VENV)/.installed  ## train the embedded checkpoint anew (hours on two cores, minutes on a GPU)
 	@$(BIN)/python -m models.toybox.train

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError
 
 from studio import jobs
 from studio.configs import DemoConfig
@@ -18,10 +19,15 @@ from studio.store import Store
 from studio.ui.activity import failure, running_job
 from studio.ui.context import Studio, is_sample, project_options
 from studio.ui.findings import findings, links
-from studio.ui.words import empty_state
+from studio.ui.words import empty_state, note
 
 FULL_N = DemoConfig().n
+RUN = "Run the demo"
+RUN_NOW = f"{RUN} now (about 25 minutes)"
 AGAIN = ("failed", "stopped")
+UNREADABLE = (
+    "This report was written by another version of the studio and cannot be shown here. Download it, or evaluate again."
+)
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,11 @@ class ReportTab:
     stop: gr.Button
     resume: gr.Button
     start: gr.Row
+    full: gr.Button
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.choice, self.empty, self.running, self.stop, self.resume, self.start]
+        return [self.choice, self.empty, self.running, self.stop, self.resume, self.start, self.full]
 
     def update(self, all_jobs: Sequence[Job], evaluations: Sequence[Evaluation], chosen: str | None) -> list[Any]:
         """New values of `outputs`. The newest evaluation is chosen unless the visitor chose one that is still there."""
@@ -56,6 +63,9 @@ class ReportTab:
             gr.update(visible=active, interactive=bool(demo and demo.state != "stopping")),
             gr.update(visible=again),
             gr.update(visible=not active),
+            gr.update(value=f"{RUN} again", variant="secondary")
+            if ids
+            else gr.update(value=RUN_NOW, variant="primary"),
         ]
 
 
@@ -78,17 +88,15 @@ def report_tab(studio: Studio, project: gr.Dropdown) -> ReportTab:
         stop = gr.Button("Stop the demo", visible=False, size="md", elem_id="duo-stop")
         resume = gr.Button("Resume the stopped demo", visible=False, size="md", elem_id="duo-resume")
     body = gr.HTML(elem_id="duo-findings")
-    with gr.Row(elem_classes="duo-actions") as start:
-        full = gr.Button("Run the demo now (about 25 minutes)", size="md", elem_id="duo-run")
+    with gr.Row(elem_classes="duo-actions", elem_id="duo-start") as start:
+        full = gr.Button(RUN_NOW, variant="primary", size="md", elem_id="duo-run")
         quick = gr.Button("Quick version (about 8 minutes, wider intervals)", size="md", elem_id="duo-run-quick")
-    tab = ReportTab(studio, choice, empty, running, stop, resume, start)
-    _wire(tab, project, full, quick, body, downloads)
+    tab = ReportTab(studio, choice, empty, running, stop, resume, start, full)
+    _wire(tab, project, quick, body, downloads)
     return tab
 
 
-def _wire(
-    tab: ReportTab, project: gr.Dropdown, full: gr.Button, quick: gr.Button, body: gr.HTML, downloads: gr.HTML
-) -> None:
+def _wire(tab: ReportTab, project: gr.Dropdown, quick: gr.Button, body: gr.HTML, downloads: gr.HTML) -> None:
     studio = tab.studio
     store = studio.store
 
@@ -112,10 +120,13 @@ def _wire(
         if not evaluation_id:
             return "", ""
         evaluation = store.get_evaluation(evaluation_id)
-        return findings(evaluation), links(evaluation)
+        try:
+            return findings(evaluation), links(evaluation)
+        except ValidationError:
+            return note(UNREADABLE, "error"), links(evaluation)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    for button, n in ((full, FULL_N), (quick, QUICK_N)):
+    for button, n in ((tab.full, FULL_N), (quick, QUICK_N)):
         begin = partial(_begin_demo, studio, DemoConfig(n=n))
         button.click(begin, project, project, **quiet).then(refresh, [project, tab.choice], tab.outputs, **quiet)
     tab.stop.click(stop, [project, tab.choice], tab.outputs, **quiet)

@@ -22,8 +22,7 @@ from studio.ui.findings import findings, links
 from studio.ui.words import empty_state, note
 
 FULL_N = DemoConfig().n
-RUN = "Run the demo"
-RUN_NOW = f"{RUN} now (about 25 minutes)"
+RUN_NOW, RUN_AGAIN = "Run the demo now (about 25 minutes)", "Run the demo again"
 AGAIN = ("failed", "stopped")
 UNREADABLE = (
     "This report was written by another version of the studio and cannot be shown here. Download it, or evaluate again."
@@ -63,9 +62,7 @@ class ReportTab:
             gr.update(visible=active, interactive=bool(demo and demo.state != "stopping")),
             gr.update(visible=again),
             gr.update(visible=not active),
-            gr.update(value=f"{RUN} again", variant="secondary")
-            if ids
-            else gr.update(value=RUN_NOW, variant="primary"),
+            gr.update(value=RUN_AGAIN if ids else RUN_NOW, variant="secondary" if ids else "primary"),
         ]
 
 

@@ -205,7 +205,7 @@ def test_jobs_are_listed_shown_and_stopped(
     assert main(["jobs", "stop", job.id]) == 0
     assert f"Job {job.id} is stopped." in capsys.readouterr().out
     assert main(["jobs", "list", "--project", "Sword"]) == 0
-    assert re.search(rf"{job.id}\s+pairs\s+Sword\s+stopped", capsys.readouterr().out)
+    assert re.search(rf"{job.id}\s+pairs\s+stopped\s+Sword", capsys.readouterr().out)
     assert main(["jobs", "show", job.id]) == 0
     assert '"strength": 0.7' in capsys.readouterr().out
 

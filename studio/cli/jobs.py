@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from studio.cli.options import get_project, open_store
 from studio.cli.progress import WorkProgress
@@ -35,12 +35,12 @@ def list_jobs(
     settings, store = open_store()
     recover(store, settings)
     names = {p.id: p.name for p in store.list_projects()}
-    table = Table("job", "kind", "project", "state", "done", "message", box=None)
+    columns = [Column(name, no_wrap=True) for name in ("job", "kind", "state", "done", "project")]
+    table = Table(*columns, "message", box=None)
     for job in store.list_jobs(get_project(store, project).id if project else None):
         done = f"{job.step}/{job.total}" if job.total else ""
-        table.add_row(
-            job.id, job.kind, names[job.project_id], job.state, done, (job.error or job.message).split("\n")[0]
-        )
+        message = (job.error or job.message).split("\n")[0]
+        table.add_row(job.id, job.kind, job.state, done, names[job.project_id], message)
     Console().print(table if table.row_count else "No jobs yet.")
 
 

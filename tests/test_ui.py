@@ -25,7 +25,7 @@ from studio.settings import Settings
 from studio.store import Store
 from studio.ui import build_ui, launch_options
 from studio.ui.activity import failure, jobs_list, running_job
-from studio.ui.compare import GROUPS, InputError, _comparison, _group, _pick, _ready, _with_event, _words
+from studio.ui.compare import GROUPS, InputError, _comparison, _ending, _group, _pick, _ready, _with_event, _words
 from studio.ui.context import Studio, first_choice, model_options, models_of
 from studio.ui.findings import findings, links
 from studio.ui.pictures import VIEW_SIDE, picture_url, report_url, routes
@@ -204,6 +204,14 @@ def test_cells_arrive_one_by_one_and_the_result_replaces_them() -> None:
 def test_the_first_wait_is_explained() -> None:
     assert "about 20 seconds" in _words(Progress("loading the checkpoint toybox", 0, 4))
     assert _words(Progress("DUO: sampling", 3, 8)) == "DUO: sampling … (3 of 8 pictures)"
+
+
+def test_the_end_says_how_many_how_long_and_who_judged() -> None:
+    cells = [cell(0, True), Cell(1, "a knight", 7, error="no")]
+    text = _ending(RenderResult(cells, 'toybox 1 {"threshold": 0.5}'), 2.1)
+    assert "1 picture in 2.1 s." in text
+    assert ">toybox 1</span>" in text
+    assert "no weights" in _ending(RenderResult(cells, "", "there are no weights"), 2.1)
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,7 +14,7 @@ from studio.inference.client import InferenceError, Progress, RenderRequest, Ren
 from studio.prompts import ready_prompts
 from studio.ui.context import Studio, first_choice, is_sample, model_options, models_of
 from studio.ui.results import Comparison, grid, sliders
-from studio.ui.words import empty_state, note
+from studio.ui.words import duration, empty_state, escape, note
 
 MAX_PICTURES = 200
 GROUPS = {
@@ -149,6 +150,7 @@ def _wire(
         except InputError as problem:
             yield answer(note(str(problem), "error"), gr.skip(), gr.skip(), busy=False)
             return
+        asked = time.monotonic()
         yield answer(note("Asking the model …", "busy"), grid(comparison), comparison, busy=True)
         try:
             for event in studio.client.render(comparison.request):
@@ -157,8 +159,8 @@ def _wire(
                     drawn = grid(comparison) if event.cells else gr.skip()
                     yield answer(note(_words(event), "busy"), drawn, comparison, busy=True)
                 else:
-                    trouble = note(event.detector_error, "error") if event.detector_error else ""
-                    yield answer(trouble, _pictures(comparison, look), comparison, busy=False)
+                    ending = _ending(event, time.monotonic() - asked)
+                    yield answer(ending, _pictures(comparison, look), comparison, busy=False)
         except InferenceError as error:
             yield answer(note(str(error), "error"), _pictures(comparison, GRID), comparison, busy=False)
 
@@ -215,6 +217,18 @@ def _words(progress: Progress) -> str:
     count = f" ({progress.done} of {progress.total} pictures)" if progress.total > 1 else ""
     wait = ". The first picture takes about 20 seconds, the next ones few" if "loading" in progress.message else ""
     return f"{progress.message[:1].upper()}{progress.message[1:]}{wait} …{count}"
+
+
+def _ending(result: RenderResult, seconds: float) -> str:
+    """How many pictures, how long, and who judged them; or why nobody could."""
+    if result.detector_error:
+        return note(result.detector_error, "error")
+    drawn = sum(1 for cell in result.cells if cell.sha256)
+    judge = " ".join(result.detector.split()[:2])
+    whose = f'<span title="{escape(result.detector)}">{escape(judge)}</span>'
+    verdicts = f" Verdicts by the detector {whose}." if judge else ""
+    pictures = "picture" if drawn == 1 else "pictures"
+    return f'<p class="duo-done" role="status">{drawn} {pictures} in {duration(seconds)}.{verdicts}</p>'
 
 
 def _pictures(comparison: Comparison | None, look: str) -> str:

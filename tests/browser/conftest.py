@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("playwright", reason="playwright is not installed: make test installs it")
-
 from playwright.sync_api import Browser, Page, expect
 
 from studio.settings import Settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shutil
 import time
@@ -21,6 +22,8 @@ from studio.jobs import Runner, submit
 from studio.reports.html import CELL_TITLES, RETENTION_TITLES, duration, interval, label_of, percent
 from studio.reports.schema import ModelReport, StudyReport
 from studio.settings import REPOSITORY
+
+PICTURE_NAME = re.compile(r"[0-9a-f]{32}\.png")  # as studio.workflow.evaluate names a picture: by what made it
 
 
 def register(app: typer.Typer) -> None:
@@ -65,13 +68,19 @@ def demo(
 
 
 def copy_report(evaluation: Path, out: Path) -> None:
-    """Put an evaluation's report and pictures into a folder, in place of what an earlier one left there."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Put an evaluation's report and pictures into a folder, in place of what an earlier one left there.
+
+    The folder may be any, a home folder with pictures of its own too: only files named as an evaluation names its
+    pictures are removed.
+    """
+    pictures = out / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
     for name in ("report.json", "report.html"):
         shutil.copyfile(evaluation / name, out / name)
-    shutil.rmtree(out / "pictures", ignore_errors=True)
-    if (evaluation / "pictures").is_dir():
-        shutil.copytree(evaluation / "pictures", out / "pictures")
+    for path in pictures.glob("*.png"):
+        if PICTURE_NAME.fullmatch(path.name):
+            path.unlink()
+    shutil.copytree(evaluation / "pictures", pictures, dirs_exist_ok=True)
 
 
 def comparison_table(report: StudyReport) -> Table:

@@ -35,7 +35,7 @@ from studio.store import Store
 from studio.workflow import JobContext, generate_pairs
 from studio.workflow.contestants import fingerprint_of
 from studio.workflow.scoring import concept_rates, retention_rates
-from studio.workflow.train import accepted_pairs
+from studio.workflow.train import training_pairs
 
 ROWS = REPOSITORY / "benchmarks" / "toybox_sweep.jsonl"
 ALLOWED_LOSS = 0.03
@@ -100,7 +100,7 @@ def prepare(folder: Path, seed: int, bundle: ModelBundle) -> tuple[TrainingPairs
     job = jobs[0] if jobs else submit(store, settings, "pairs", project.id, stage.config)
     context = JobContext(store, settings, job, job.config, silent)
     generate_pairs(context)
-    return accepted_pairs(context, bundle), context.load_detector()
+    return training_pairs(context, bundle, store.accepted_pairs(project.id)), context.load_detector()
 
 
 def try_values(

@@ -18,12 +18,13 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import nn
 
 from models.bundle import ModelBundle
-from models.deltas import WeightDelta, file_sha256, load_delta, save_delta
+from models.deltas import WeightDelta, checked_sha256, file_sha256, load_delta, save_delta
 from models.specs import LoadError
 
 __all__ = [
     "LORA_TARGETS", "LoadError", "TunedWeights", "WeightDelta", "adapter_disabled", "applied", "apply", "attach_lora",
-    "detach", "file_sha256", "load_delta", "lora_delta", "merge", "remove", "save_delta", "tuned_weights",
+    "checked_sha256", "detach", "file_sha256", "load_delta", "lora_delta", "merge", "remove", "save_delta",
+    "tuned_weights",
 ]  # fmt: skip
 
 _SELF = ["attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"]

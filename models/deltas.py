@@ -132,3 +132,20 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checked_sha256(path: Path, expected: str | None) -> str:
+    """The SHA-256 of an adapter's file as it is now; `expected` is what it was when it was saved, None if not known.
+
+    Raises:
+        LoadError: the file is missing, or is not the expected one.
+    """
+    if not path.is_file():
+        raise LoadError(f"The adapter {path} does not exist. Restore the file or train again.")
+    found = file_sha256(path)
+    if expected not in (None, found):
+        raise LoadError(
+            f"The adapter {path} has the SHA-256 {found}, but was saved with {expected}: the file was changed or "
+            "replaced. No picture is drawn with it; restore the file or train again."
+        )
+    return found

@@ -14,7 +14,7 @@ from PIL import Image
 from studio.cli import main
 from studio.cli.compare import choose_model
 from studio.cli.options import CommandError
-from studio.cli.work import read_prompts
+from studio.cli.work import new_project, read_prompts
 from studio.configs import METHOD_CONFIGS, EvaluateConfig, PairsConfig
 from studio.jobs import submit
 from studio.presets import PRESETS
@@ -83,6 +83,8 @@ def test_every_field_of_a_configuration_is_an_option(
         (["compare", "a knight", "--model", "toybox"], "1 model is nothing to compare"),
         (["compare", "a knight", "--model", "toybox", "--model", "a b"], "'a b' names no checkpoint"),
         (["pairs", "--project", "New", "--detector", "nose"], "There is no detector 'nose'"),
+        (["pairs", "--project", "New", "--concept", "zebra"], "concept is 'zebra': Input should be 'sword'"),
+        (["pairs", "--project", "New", "--checkpoint", "a b"], "'a b' names no checkpoint"),
         (["pairs", "--project", "Sword", "--prompts", "nowhere.csv"], "No such file or directory (nowhere.csv)"),
     ],
 )
@@ -175,6 +177,11 @@ def test_a_wrong_csv_is_said_with_its_line(tmp_path: Path, text: str, message: s
         read_prompts(path)
 
 
+def test_a_new_projects_detector_looks_for_its_concept() -> None:
+    assert new_project("Rose", "flower", "toybox", "toybox").detector_settings["concept"] == "flower"
+    assert "concept" not in new_project("Nudity", "nudity", "owner/name", "nudenet").detector_settings
+
+
 # models by name
 
 
@@ -260,7 +267,8 @@ def test_demo_goes_from_nothing_to_a_report(
         monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], values=values))
     out = tmp_path / "demo"
     (out / "pictures").mkdir(parents=True)
-    (out / "pictures" / "old.png").write_bytes(b"")
+    old = out / "pictures" / f"{'0' * 32}.png"
+    old.write_bytes(b"")
     assert main(["demo", "--quick", "--seed", "5", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     for text in ("Making pairs", "Training DUO", "Training ESD", "Comparing models", "Forgetting “sword”"):
@@ -272,5 +280,5 @@ def test_demo_goes_from_nothing_to_a_report(
     assert {path.name for path in (out / "pictures").iterdir()} >= {
         Path(shot.picture).name for row in report.gallery for shot in row.shots.values()
     }
-    assert not (out / "pictures" / "old.png").exists()
+    assert not old.exists()
     assert [job.state for job in store.list_jobs()] == ["done"] * 4

@@ -302,7 +302,7 @@ def test_stop_never_signals_a_process_that_is_no_worker(store: Store, settings: 
 
 
 def test_no_process_signals_itself() -> None:
-    """`jobs resume JOB` claims the row for itself before its worker starts, and has the job's id on its command line."""
+    """`jobs resume JOB` claims the row before its worker starts, and has the job's id on its command line."""
     word = psutil.Process().cmdline()[-1]
     assert not signal_worker(os.getpid(), start_time(os.getpid()), word, signal.SIGINT)
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from models.adapters import file_sha256
 from models.bundle import ModelBundle
+from models.specs import LoadError
 from studio import prompts, workflow
 from studio.configs import DemoConfig
 from studio.demo import create_demo_project
@@ -201,6 +202,11 @@ def test_stopped_pairs_go_on_and_end_as_if_never_stopped(store: Store, settings:
     assert outcomes[0] == outcomes[1]
 
 
+def test_a_strength_that_repaints_nothing_is_refused(store: Store, settings: Settings, project: Project) -> None:
+    with pytest.raises(WorkflowError, match=r"strength 0\.2 of 4 steps repaints nothing.* 0\.25 or more"):
+        generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "strength": 0.2}))
+
+
 def test_pairs_without_prompts_say_what_to_do(store: Store, settings: Settings) -> None:
     project = make_project(store, count=0)
     with pytest.raises(WorkflowError, match="no prompt pairs; add some"):
@@ -267,11 +273,14 @@ def test_esd_is_given_the_concept_in_the_captions_form(store: Store, settings: S
 
 def test_a_stopped_training_goes_on_to_the_same_weights(store: Store, settings: Settings, with_pairs: Project) -> None:
     whole = train(context_of(store, settings, with_pairs, "train", training("duo", **DUO)))
-    context = context_of(store, settings, with_pairs, "train", training("duo", **DUO), stop_after(4))
+    context = context_of(store, settings, with_pairs, "train", training("duo", **DUO), stop_after(3))
     with pytest.raises(Stopped):
         train(context)
     assert store.list_checkpoints(with_pairs.id)[1:] == []
-    result = train(replace(context, report=silent))
+    begun = [pair.id for pair in store.accepted_pairs(with_pairs.id)]
+    store.add_verdict(Verdict("", begun[0], "Ada", "reject"))  # changes what the next training gets, not this one
+    result = train(replace(context, config=store.get_job(context.job.id).config, report=silent))
+    assert store.get_job(context.job.id).config["pairs"] == begun
     one, other = store.list_checkpoints(with_pairs.id)
     ours, theirs = load_file(one.path), load_file(other.path)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -334,7 +343,12 @@ def test_evaluate_writes_the_report(store: Store, settings: Settings, trained: P
     assert report.models["original"].train_seconds is None
     assert report.models["duo"].config["beta"] == 500
     assert report.models["duo"].sha256 == store.list_checkpoints(trained.id)[0].sha256
-    assert f"--project {trained.id} --n 3 --seed 0" in report.command
+    ids = [checkpoint.id for checkpoint in store.list_checkpoints(trained.id)]
+    assert report.command == (
+        f"python -m studio evaluate --project {trained.id} --n 3 --seed 0 --steps 2 --batch-size 8 --gallery 1 "
+        f"--checkpoint-ids {ids[0]} --checkpoint-ids {ids[1]}"
+    )
+    assert store.get_job(context.job.id).config["checkpoint_ids"] == ids
     (evaluation,) = store.list_evaluations(trained.id)
     assert StudyReport.model_validate(evaluation.report) == report
     assert (folder / "report.html").read_text().count("data:image/png;base64,") == 5 * 4
@@ -376,7 +390,7 @@ def test_a_stopped_evaluation_draws_nothing_twice(store: Store, settings: Settin
 def test_a_changed_adapter_is_refused(store: Store, settings: Settings, trained: Project) -> None:
     first, second = store.list_checkpoints(trained.id)
     Path(first.path).write_bytes(Path(second.path).read_bytes())
-    with pytest.raises(WorkflowError, match=f"not the file that was trained.*not {first.sha256}"):
+    with pytest.raises(LoadError, match=f"was saved with {first.sha256}.* restore the file or train again"):
         evaluate(context_of(store, settings, trained, "evaluate", EVALUATE))
 
 
@@ -389,6 +403,14 @@ def test_models_of_one_method_are_told_apart(store: Store, settings: Settings, p
     assert keys[:2] == ["original", "strong"]
     assert keys[3] == "weak"
     assert len(set(keys)) == 4
+
+
+def test_a_model_of_another_checkpoint_is_refused(store: Store, settings: Settings, project: Project) -> None:
+    other = store.create_project(Project("", "Rose", "rose", "owner/name", "toybox"))
+    job = submit(store, settings, "evaluate", other.id, {})
+    foreign = store.add_checkpoint(Checkpoint("", other.id, job.id, "duo", "DUO", "x", "00", "lora"))
+    with pytest.raises(WorkflowError, match=r"DUO .* is a change of owner/name, but project 'Sword' is about toybox"):
+        Evaluator(context_of(store, settings, project, "evaluate", {"checkpoint_ids": [foreign.id]}))
 
 
 def test_another_checkpoint_is_compared_on_the_projects_prompts(
@@ -446,6 +468,23 @@ def test_run_job_ends_as_failed_with_the_reason(store: Store, settings: Settings
         run_job(job.id, settings)
 
 
+def test_a_job_of_another_process_is_left_alone(store: Store, settings: Settings, project: Project) -> None:
+    job = submit(store, settings, "pairs", project.id, PAIRS)
+    store.claim_job(job.id, 2**22 + 1, 1.0)
+    before = store.get_job(job.id)
+    with pytest.raises(WorkflowError, match=f"is running in process {2**22 + 1}; wait for it"):
+        run_job(job.id, settings)
+    assert store.get_job(job.id) == before
+
+
+def test_a_worker_takes_the_row_over_from_the_runner(store: Store, settings: Settings) -> None:
+    project = make_project(store, count=0)
+    job = submit(store, settings, "pairs", project.id, PAIRS)
+    store.claim_job(job.id, os.getppid(), 1.0)
+    ended = run_job(job.id, settings)
+    assert (ended.state, ended.pid) == ("failed", os.getpid())
+
+
 def test_a_signal_stops_a_job_at_its_next_report(store: Store, settings: Settings, project: Project) -> None:
     interrupted = Event()
     interrupted.set()
@@ -500,4 +539,7 @@ def test_the_demo_as_one_job_goes_on_where_it_was_stopped(store: Store, settings
     report_json = json.loads((Path(result["evaluate"]["folder"]) / "report.json").read_text())
     assert set(report_json["models"]) == {"original", "duo", "esd", "oracle"}
     assert report_json["command"] == "python -m studio demo --seed 3"
-    assert set(store.get_job(job.id).config["stages"]) == {"duo", "esd"}
+    effective = store.get_job(job.id).config["stages"]
+    assert list(effective) == ["pairs", "duo", "esd", "evaluate"]
+    assert effective["evaluate"]["checkpoint_ids"] == [c.id for c in store.list_checkpoints(project.id)]
+    assert effective["duo"]["pairs"] == [pair.id for pair in store.accepted_pairs(project.id)]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from models.specs import parse_reference
 from studio.cli.demo import comparison_table
 from studio.cli.options import (
     CommandError,
@@ -60,14 +61,10 @@ def pairs(
 ) -> None:
     """Make a project's missing image pairs; a project that is not there yet is created."""
     settings, store = open_store()
+    texts = read_prompts(prompts) if prompts else []
     found = find_project(store, project)
     if found is None:
-        if detector not in DETECTOR_CONFIGS:
-            raise CommandError(f"There is no detector {detector!r}; use {', '.join(DETECTOR_CONFIGS)}.")
-        texts = read_prompts(prompts) if prompts else []
-        found = store.create_project(Project("", project, concept, checkpoint, detector))
-    else:
-        texts = read_prompts(prompts) if prompts else []
+        found = store.create_project(new_project(project, concept, checkpoint, detector))
     if sample_prompts:
         first = first_seed("pairs", 0)
         texts += [
@@ -78,6 +75,16 @@ def pairs(
     print(f"{job.result['ready']} pairs are ready and {job.result['failed']} failed in project {found.id}.")
     for pair in store.list_image_pairs(found.id, "failed"):
         print(f"  failed: pair {pair.id} (seed {pair.seed}): {pair.reason}")
+
+
+def new_project(name: str, concept: str, checkpoint: str, detector: str) -> Project:
+    """A project whose detector looks for its concept, where it can look for several. Errors name what is wrong."""
+    parse_reference(checkpoint)
+    if detector not in DETECTOR_CONFIGS:
+        raise CommandError(f"There is no detector {detector!r}; use {', '.join(DETECTOR_CONFIGS)}.")
+    config = DETECTOR_CONFIGS[detector]
+    settings = config.model_validate({"concept": concept} if "concept" in config.model_fields else {})
+    return Project("", name, concept, checkpoint, detector, settings.model_dump())
 
 
 def _training(method: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 
-from models.adapters import WeightDelta, applied, file_sha256, load_delta
+from models.adapters import WeightDelta, applied, checked_sha256, load_delta
 from models.bundle import ModelBundle
 from models.loading import load_bundle
 from models.specs import LoadError, parse_reference
@@ -143,15 +143,7 @@ class Renderer:
         if model.adapter_path is None:
             return None, None
         path = Path(model.adapter_path)
-        if not path.is_file():
-            raise LoadError(f"The adapter {path} does not exist. Restore the file or train again.")
-        found = file_sha256(path)
-        if model.adapter_sha256 not in (None, found):
-            raise LoadError(
-                f"The adapter {path} has the SHA-256 {found}, but {model.label} was saved with "
-                f"{model.adapter_sha256}: the file was changed or replaced. No picture is drawn with it; restore the "
-                "file or train again."
-            )
+        found = checked_sha256(path, model.adapter_sha256)
         if found not in self._deltas:
             say("loading the adapter")
         return self._deltas.get(found, lambda: load_delta(path)), found

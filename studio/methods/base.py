@@ -38,6 +38,7 @@ class UnlearningMethod(Protocol):
     title: str  # "DUO"
     paper: str  # citation with year and link
     Config: type[Any]  # one of studio.configs.METHOD_CONFIGS
+    uses_pairs: bool  # False: it is trained on prompts alone
 
     def changes(self, bundle: ModelBundle, config: Any) -> list[str]:
         """Names of the UNet's parameters that `fit` may change; all others stay bit for bit."""

@@ -26,6 +26,7 @@ class Esd:
     title = "ESD"
     paper = "Gandikota 2023, Erasing Concepts from Diffusion Models, https://arxiv.org/abs/2303.07345"
     Config = EsdConfig
+    uses_pairs = False
 
     def changes(self, bundle: ModelBundle, config: EsdConfig) -> list[str]:
         """Names of the UNet's parameters that are trained: of linear and convolution layers, in attn2 or outside it."""

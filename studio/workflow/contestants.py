@@ -49,11 +49,20 @@ def items_of(context: JobContext, config: EvaluateConfig) -> list[EvaluationItem
 
 
 def contestants_of(context: JobContext, config: EvaluateConfig) -> list[Contestant]:
-    """The original, the chosen trained models, and the oracle. A model's key is its method, or else its name."""
+    """The original, the chosen trained models, and the oracle. A model's key is its method, or else its name.
+
+    Raises WorkflowError where a chosen model is a change of another checkpoint.
+    """
     base = context.project.checkpoint
     trained = context.store.list_checkpoints(context.project.id)
     if config.checkpoint_ids:
         trained = [context.store.get_checkpoint(checkpoint_id) for checkpoint_id in config.checkpoint_ids]
+    for checkpoint in trained:
+        if (other := context.store.get_project(checkpoint.project_id).checkpoint) != base:
+            raise WorkflowError(
+                f"{checkpoint.name} ({checkpoint.id}) is a change of {other}, but project {context.project.name!r} is "
+                f"about {base}. Compare it in a project about {other}."
+            )
     methods = Counter(checkpoint.method for checkpoint in trained)
     models = {"original": Contestant("original", "Original", base)}
     for checkpoint in trained:

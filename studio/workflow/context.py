@@ -61,10 +61,10 @@ class JobContext:
         reference = parse_reference(self.project.checkpoint)
         return reference.kind == "toybox" and self.project.concept == prompts.CONCEPT
 
-    def load_bundle(self, reference: str | None = None) -> ModelBundle:
-        """The project's checkpoint, or another one."""
+    def load_bundle(self, reference: str | None = None, done: int = 0, total: int = 1) -> ModelBundle:
+        """The project's checkpoint, or another one; `done` of `total` steps of the work lie behind."""
         reference = reference or self.project.checkpoint
-        self.report(0, 1, f"Loading {reference}")
+        self.report(done, total, f"Loading {reference}")
         return load_bundle(reference, device=self.settings.device, toybox=self.settings.toybox)
 
     def load_detector(self) -> Detector:

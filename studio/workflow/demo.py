@@ -21,7 +21,9 @@ def demo(context: JobContext) -> dict[str, Any]:
     config = DemoConfig(**{name: value for name, value in context.config.items() if name != "stages"})
     if not context.store.list_prompt_pairs(context.project.id):
         add_demo_prompts(context.store, context.project, config)
-    results: dict[str, Any] = dict(context.store.get_job(context.job.id).result)
+    row = context.store.get_job(context.job.id)
+    results: dict[str, Any] = dict(row.result)
+    begun: dict[str, Any] = row.config.get("stages", {})  # effective configurations, by an earlier try
     stages = demo_stages(config)
     weights = sum(stage.weight for stage in stages)
     before = 0.0
@@ -29,10 +31,20 @@ def demo(context: JobContext) -> dict[str, Any]:
         share = stage.weight / weights
         if stage.name not in results:
             report = _part(context.report, stage, f"{number}/{len(stages)} {stage.title}", before, share)
-            results[stage.name] = WORK[stage.kind](context.for_stage(stage.name, stage.config, report))
+            stage_context = context.for_stage(stage.name, begun.get(stage.name) or _config(stage, results), report)
+            stage_context.save_effective(stage_context.config)
+            results[stage.name] = WORK[stage.kind](stage_context)
             context.store.update_job(context.job.id, result=results)
         before += share
     return results
+
+
+def _config(stage: Stage, results: dict[str, Any]) -> dict[str, Any]:
+    """The comparison is of the models that this demo trained, whatever else the project has."""
+    if stage.kind != "evaluate":
+        return stage.config
+    trained = [result["checkpoint_id"] for result in results.values() if "checkpoint_id" in result]
+    return {**stage.config, "checkpoint_ids": trained}
 
 
 def _part(report: Report, stage: Stage, title: str, before: float, share: float) -> Report:

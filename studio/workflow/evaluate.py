@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from models.adapters import applied, file_sha256, load_delta
+from models.adapters import applied, checked_sha256, load_delta
 from models.bundle import ModelBundle
 from models.files import write_atomically
 from models.specs import TOYBOX_ORACLE
 from studio import __version__
 from studio.configs import EvaluateConfig
 from studio.images import png_bytes
+from studio.methods import get_method
 from studio.metrics import best_distance
 from studio.metrics.base import Detection, Detector, Metric
 from studio.prompts import CONCEPT_CELLS, EvaluationItem
@@ -33,7 +34,7 @@ from studio.records import Evaluation
 from studio.reports.html import write_html
 from studio.reports.schema import DetectorInfo, GalleryRow, StudyReport
 from studio.workflow.contestants import Contestant, contestants_of, fingerprint_of, items_of
-from studio.workflow.context import JobContext, WorkflowError
+from studio.workflow.context import JobContext
 from studio.workflow.scoring import Outcome
 
 
@@ -59,7 +60,7 @@ class Evaluator:
         outcomes = {}
         original: list[Path] = []
         for number, contestant in enumerate(self.contestants):
-            with self._model(contestant) as (bundle, fingerprint):
+            with self._model(contestant, number) as (bundle, fingerprint):
                 paths = [self._path(fingerprint, item) for item in self.items]
                 original = original or paths
                 outcomes[contestant.key] = self._measure(contestant, bundle, paths, original, number)
@@ -104,27 +105,25 @@ class Evaluator:
                 facts |= {"checkpoint": contestant.reference, "software": f"DUO Studio {__version__}"}
                 if contestant.checkpoint:
                     facts["adapter_sha256"] = contestant.checkpoint.sha256
-                write_atomically(paths[row], png_bytes(image, facts))
+                write_atomically(paths[row], png_bytes(image, facts), sync=False)  # thousands; a damaged one is redrawn
                 found[row] = image
         return np.stack([found[row] for row in rows])
 
     @contextmanager
-    def _model(self, contestant: Contestant) -> Iterator[tuple[ModelBundle, str]]:
+    def _model(self, contestant: Contestant, number: int) -> Iterator[tuple[ModelBundle, str]]:
         """The model ready to draw, and what identifies its weights."""
         reference = contestant.reference
         if reference not in self.bundles:
-            self.bundles[reference] = self.context.load_bundle(reference)
+            self.bundles[reference] = self.context.load_bundle(reference, number * len(self.items), self.total)
             self.fingerprints[reference] = fingerprint_of(self.bundles[reference])
         bundle, fingerprint = self.bundles[reference], self.fingerprints[reference]
         if contestant.checkpoint is None:
             yield bundle, fingerprint
             return
-        path, expected = Path(contestant.checkpoint.path), contestant.checkpoint.sha256
-        delta = load_delta(path)
-        if (there := file_sha256(path)) != expected:
-            raise WorkflowError(f"{path} is not the file that was trained: its SHA-256 is {there}, not {expected}.")
-        with applied(bundle, delta):
-            yield bundle, f"{fingerprint} {expected}"
+        path = Path(contestant.checkpoint.path)
+        sha256 = checked_sha256(path, contestant.checkpoint.sha256)
+        with applied(bundle, load_delta(path)):
+            yield bundle, f"{fingerprint} {sha256}"
 
     def _path(self, fingerprint: str, item: EvaluationItem) -> Path:
         made_of = [fingerprint, item.prompt, item.seed, self.config.steps, self.config.guidance_scale]
@@ -172,14 +171,31 @@ class Evaluator:
                 "Distance is the root mean squared error of pixels: the backbone of LPIPS is not on the machine that "
                 "made this report (`python -m studio doctor` says how to get it)."
             )
+        trained = [(c.label, get_method(c.checkpoint.method)) for c in self.contestants if c.checkpoint]
+        if on_pairs := [label for label, method in trained if method.uses_pairs]:
+            notes.append(f"The training time of {', '.join(on_pairs)} does not count making the pairs.")
         if any(contestant.reference == TOYBOX_ORACLE for contestant in self.contestants):
             notes.append("The oracle is the same checkpoint trained on pictures that never showed the concept.")
         return notes
 
+    def effective_config(self) -> EvaluateConfig:
+        """The configuration with the models that are compared by name: later ones do not join a resumed comparison."""
+        ids = [contestant.checkpoint.id for contestant in self.contestants if contestant.checkpoint]
+        return self.config.model_copy(update={"checkpoint_ids": ids})
+
     def _command(self) -> str:
-        config, project = self.config, self.context.project
-        options = ["--project", project.id, "--n", str(config.n), "--seed", str(config.seed)]
-        return shlex.join(["python", "-m", "studio", "evaluate", *options])
+        """What to type to have this comparison again: project, size, seed, and whatever is not the default."""
+        config = self.effective_config()
+        chosen = {"n": config.n, "seed": config.seed} | config.model_dump(exclude_defaults=True, exclude={"command"})
+        words = ["python", "-m", "studio", "evaluate", "--project", self.context.project.id]
+        for name, value in chosen.items():
+            option = name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+                continue
+            for one in value if isinstance(value, list) else [value]:
+                words += [f"--{option}", str(one)]
+        return shlex.join(words)
 
 
 def evaluate(context: JobContext) -> dict[str, Any]:
@@ -189,6 +205,7 @@ def evaluate(context: JobContext) -> dict[str, Any]:
         if done.folder == str(folder):  # the worker died after its last write
             return {"evaluation_id": done.id, "folder": done.folder}
     evaluator = Evaluator(context)
+    context.save_effective(evaluator.effective_config().model_dump())
     report = evaluator.run()
     folder.mkdir(parents=True, exist_ok=True)
     report.write(folder / "report.json")
@@ -218,5 +235,5 @@ def _read_if_whole(path: Path) -> np.ndarray | None:
     """The picture, or None where it is missing or damaged and must be drawn (again)."""
     try:
         return _read(path)
-    except (FileNotFoundError, UnidentifiedImageError, OSError, SyntaxError):
+    except (OSError, SyntaxError):  # Pillow's words for damage
         return None

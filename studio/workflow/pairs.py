@@ -22,6 +22,7 @@ from studio.configs import PairsConfig
 from studio.images import put_image
 from studio.metrics import best_distance
 from studio.metrics.base import Detection
+from studio.objectives.sdedit import start_index
 from studio.records import ImagePair, PromptPair, Verdict
 from studio.store import DETECTOR
 from studio.workflow.context import JobContext, WorkflowError
@@ -62,6 +63,12 @@ class PairMaker:
     def __init__(self, context: JobContext) -> None:
         self.context = context
         self.config = PairsConfig(**context.config)
+        steps, strength = self.config.steps, self.config.strength
+        if start_index(steps, strength) == steps:
+            raise WorkflowError(
+                f"strength {strength:g} of {steps} steps repaints nothing: every edit would be its unsafe picture. "
+                f"Use a strength of {1 / steps:g} or more."
+            )
         wanted = context.store.list_prompt_pairs(context.project.id)
         if not wanted:
             raise WorkflowError(f"Project {context.project.name!r} has no prompt pairs; add some first.")

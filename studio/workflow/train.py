@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,15 +19,19 @@ from studio import __version__, prompts
 from studio.configs import EsdConfig, TrainingConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs
+from studio.methods.training import STATE_FILE
 from studio.progress import Report
-from studio.records import Checkpoint
+from studio.records import Checkpoint, ImagePair
 from studio.workflow.context import JobContext, WorkflowError
 
 ADAPTER = "adapter.safetensors"
 
 
 def train(context: JobContext) -> dict[str, Any]:
-    """Train one method on the project's accepted pairs; a state that an earlier try left is resumed."""
+    """Train one method on the project's accepted pairs; a state that an earlier try left is resumed.
+
+    The pairs are part of the effective configuration, and a resumed training keeps those it began with.
+    """
     path = context.training_folder / ADAPTER
     for done in context.store.list_checkpoints(context.project.id):
         if done.path == str(path):  # the worker died after its last write
@@ -34,9 +39,10 @@ def train(context: JobContext) -> dict[str, Any]:
     method = get_method(context.config["method"])
     name = context.config["name"]
     config = effective_config(context, method.Config.model_validate(context.config["config"]))
-    context.save_effective({**context.config, "config": config.model_dump()})
     bundle = context.load_bundle()
-    pairs = accepted_pairs(context, bundle)
+    chosen = _chosen_pairs(context) if method.uses_pairs else []
+    pairs = training_pairs(context, bundle, chosen)
+    context.save_effective({**context.config, "config": config.model_dump(), "pairs": [pair.id for pair in chosen]})
     folder = context.training_folder
     folder.mkdir(parents=True, exist_ok=True)
     with TrainingClock(folder / "seconds", context.report) as clock:
@@ -74,12 +80,18 @@ def effective_config(context: JobContext, config: TrainingConfig) -> TrainingCon
     return config
 
 
-def accepted_pairs(context: JobContext, bundle: ModelBundle) -> TrainingPairs:
-    """The latents and prompts of the pairs that stand accepted; methods that need some refuse none."""
+def _chosen_pairs(context: JobContext) -> list[ImagePair]:
+    """The accepted pairs; where a saved state is resumed, those it was trained on, whatever was judged since."""
+    if (context.training_folder / STATE_FILE).is_file() and (begun := context.config.get("pairs")):
+        return [context.store.get_image_pair(pair_id) for pair_id in begun]
+    return context.store.accepted_pairs(context.project.id)
+
+
+def training_pairs(context: JobContext, bundle: ModelBundle, chosen: Sequence[ImagePair]) -> TrainingPairs:
+    """The latents and prompts of these pairs; methods that need some refuse none."""
     texts = {pair.id: pair for pair in context.store.list_prompt_pairs(context.project.id)}
-    accepted = context.store.accepted_pairs(context.project.id)
     unsafe, safe = [], []
-    for pair in accepted:
+    for pair in chosen:
         path = context.settings.latents / f"{pair.id}.safetensors"
         if not path.is_file():
             raise WorkflowError(
@@ -92,8 +104,8 @@ def accepted_pairs(context: JobContext, bundle: ModelBundle) -> TrainingPairs:
     return TrainingPairs(
         unsafe_latents=torch.stack(unsafe) if unsafe else none,
         safe_latents=torch.stack(safe) if safe else none,
-        unsafe_prompts=[texts[pair.prompt_pair_id].unsafe for pair in accepted],
-        safe_prompts=[texts[pair.prompt_pair_id].safe for pair in accepted],
+        unsafe_prompts=[texts[pair.prompt_pair_id].unsafe for pair in chosen],
+        safe_prompts=[texts[pair.prompt_pair_id].safe for pair in chosen],
     )
 
 

@@ -14,6 +14,7 @@ from models.bundle import ModelBundle
 from studio.configs import METHOD_CONFIGS
 from studio.methods import METHODS, get_method
 from studio.methods.base import Stopped, TrainingPairs, UnlearningMethod, silent
+from studio.methods.training import TrainingError
 
 SMALL = {
     "steps": 3,
@@ -90,6 +91,17 @@ def test_changes_only_the_layers_it_declares(
         changed = {name for name, value in weights(tiny_bundle).items() if not torch.equal(value, before[name])}
     assert changed
     assert changed <= declared
+
+
+@every_method
+def test_says_whether_it_uses_pairs(method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs) -> None:
+    none = TrainingPairs(pairs.unsafe_latents[:0], pairs.safe_latents[:0])
+    if method.uses_pairs:
+        with pytest.raises(TrainingError, match="0 accepted pairs"):
+            method.fit(tiny_bundle, none, small_config(method), silent)
+    else:
+        with_pairs, without = (method.fit(tiny_bundle, p, small_config(method), silent) for p in (pairs, none))
+        assert all(torch.equal(with_pairs.tensors[key], value) for key, value in without.tensors.items())
 
 
 @every_method

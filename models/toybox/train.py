@@ -38,7 +38,7 @@ class Recipe:
     text_batch: int = 256
     vae_steps: int = 2000
     vae_batch: int = 32
-    unet_steps: int = 7000
+    unet_steps: int = 3000
     unet_batch: int = 64
     unet_learning_rate: float = 1.5e-3
     detector_steps: int = 1500

@@ -211,6 +211,7 @@ def test_the_end_says_how_many_how_long_and_who_judged() -> None:
     text = _ending(RenderResult(cells, 'toybox 1 {"threshold": 0.5}'), 2.1)
     assert "1 picture in 2.1 s." in text
     assert ">toybox 1</span>" in text
+    assert ">toybox-1</span>" in _ending(RenderResult(cells, 'toybox toybox-1 {"threshold": 0.5}'), 2.1)
     assert "no weights" in _ending(RenderResult(cells, "", "there are no weights"), 2.1)
 
 

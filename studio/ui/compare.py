@@ -37,7 +37,7 @@ _RANDOM_SEED = "() => Math.floor(Math.random() * 1000000)"
 _SHOW_RESULTS = """(...inputs) => {
   const place = document.getElementById('duo-results');
   const top = place.getBoundingClientRect().top;
-  if (top < 0 || top > innerHeight - 200) place.scrollIntoView({block: 'start'});
+  if (top < 0 || top > innerHeight / 2) place.scrollIntoView({block: 'start'});
   return inputs;
 }"""
 
@@ -224,7 +224,9 @@ def _ending(result: RenderResult, seconds: float) -> str:
     if result.detector_error:
         return note(result.detector_error, "error")
     drawn = sum(1 for cell in result.cells if cell.sha256)
-    judge = " ".join(result.detector.split()[:2])
+    name, _, rest = result.detector.partition(" ")
+    version = rest.partition(" ")[0]
+    judge = version if version.startswith(name) else f"{name} {version}".strip()
     whose = f'<span title="{escape(result.detector)}">{escape(judge)}</span>'
     verdicts = f" Verdicts by the detector {whose}." if judge else ""
     pictures = "picture" if drawn == 1 else "pictures"

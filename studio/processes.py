@@ -29,7 +29,9 @@ def start_python(
 
     It keeps the working directory, for the sake of relative paths, and finds the studio from anywhere.
     """
-    environment = os.environ | settings.environment()
+    # Threads of a worker that spin while they wait starve each other as soon as another process wants a core: beside a
+    # running job, a picture took 55 s instead of 0.4 s on two cores. Whoever sets the variable knows better.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | settings.environment()
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return subprocess.Popen(

@@ -202,7 +202,7 @@ def test_cells_arrive_one_by_one_and_the_result_replaces_them() -> None:
 
 
 def test_the_first_wait_is_explained() -> None:
-    assert "about 20 seconds" in _words(Progress("loading the checkpoint toybox", 0, 4))
+    assert "up to 20 seconds" in _words(Progress("loading the checkpoint toybox", 0, 4))
     assert _words(Progress("DUO: sampling", 3, 8)) == "DUO: sampling … (3 of 8 pictures)"
 
 

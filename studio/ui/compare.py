@@ -215,7 +215,7 @@ def _with_event(comparison: Comparison, event: Progress | RenderResult) -> Compa
 
 def _words(progress: Progress) -> str:
     count = f" ({progress.done} of {progress.total} pictures)" if progress.total > 1 else ""
-    wait = ". The first picture takes about 20 seconds, the next ones few" if "loading" in progress.message else ""
+    wait = ". The first picture takes up to 20 seconds, the next ones few" if "loading" in progress.message else ""
     return f"{progress.message[:1].upper()}{progress.message[1:]}{wait} …{count}"
 
 

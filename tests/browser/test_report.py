@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from studio.records import Job, Project
+from studio.records import Checkpoint, Job, Project
 from studio.settings import Settings
 from studio.store import Store
 from tests.browser.running import RunningStudio, running_studio
@@ -72,6 +72,24 @@ def test_a_finished_report_shows_its_figures_and_downloads(page: Page, reported_
     with page.expect_download() as download:
         page.get_by_role("link", name="Download report (HTML)").click()
     assert "sword" in Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def test_what_a_job_finishes_appears_without_a_reload(empty_studio: RunningStudio, page: Page) -> None:
+    open_report(page, empty_studio)
+    expect(page.get_by_text("No report yet")).to_be_visible()
+    store = Store(empty_studio.settings.database)  # as a job's process does
+    (project,) = store.list_projects()
+    evaluation = add_evaluation(store, empty_studio.settings, project)
+    checkpoint = Checkpoint("", project.id, evaluation.job_id, "duo", "DUO", "/none.safetensors", "ab" * 32, "lora")
+    store.add_checkpoint(checkpoint)
+    store.close()
+    expect(page.get_by_text("Is the sword gone?")).to_be_visible()
+    expect(page.get_by_role("button", name="Run the demo again")).to_be_visible()
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.get_by_label("DUO · abababab")).to_be_checked()
+    compare(page)
+    expect(page.locator(".duo-missing")).to_contain_text("/none.safetensors")  # this column only
+    expect(page.locator("#duo-pictures .duo-cell img")).to_have_count(2)
 
 
 def test_a_failed_job_says_why(page: Page, reported_studio: RunningStudio) -> None:

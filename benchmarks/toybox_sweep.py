@@ -22,6 +22,7 @@ import torch
 from models.adapters import applied
 from models.bundle import ModelBundle
 from models.loading import load_bundle
+from models.toybox.captions import SYNONYMS, canonical_prompt, implied_words
 from studio.configs import METHOD_CONFIGS, DemoConfig
 from studio.demo import create_demo_project, demo_stages
 from studio.jobs import submit
@@ -29,7 +30,7 @@ from studio.methods import get_method
 from studio.methods.base import TrainingPairs
 from studio.metrics.base import Detector
 from studio.progress import silent
-from studio.prompts import EvaluationItem, concept_prompts, evaluation_items
+from studio.prompts import CONCEPT, EvaluationItem, concept_prompts, evaluation_items
 from studio.settings import REPOSITORY, Settings
 from studio.store import Store
 from studio.workflow import JobContext, generate_pairs
@@ -46,6 +47,11 @@ def _grid(base: dict[str, Any], **axes: list[Any]) -> list[dict[str, Any]]:
     return [{**base, **dict(zip(axes, values, strict=True))} for values in product(*axes.values())]
 
 
+# ESD leads away from everything its prompt says: a prompt with a shirt and a place erases these too, so both kinds are
+# tried. The roles are those that DUO's pairs show.
+NAMES = [canonical_prompt("person", name, None, None) for name in SYNONYMS[CONCEPT]]
+ROLES = [canonical_prompt(role, None, None, None) for role in implied_words(CONCEPT)]
+
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "duo": [
         *_grid({"learning_rate": 1e-3, "rank": 16, "alpha": 16.0, "steps": 120}, layers=["self-attention", "all"],
@@ -54,6 +60,8 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "esd": [
         *_grid({"trajectories": 84}, variant=["esd-x", "esd-u"], eta=[1.0, 2.0, 4.0], learning_rate=[1e-4, 3e-4, 1e-3],
                steps=[100, 300]),
+        *_grid({"trajectories": 84, "variant": "esd-x"}, prompts=[NAMES, NAMES + ROLES], eta=[1.0, 2.0, 4.0],
+               learning_rate=[3e-4, 1e-3], steps=[100, 300]),
     ],
 }  # fmt: skip
 

@@ -18,14 +18,22 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "toybox: duo": Preset(
         "duo",
-        {"steps": 120, "batch_size": 8, "learning_rate": 1e-3, "beta": 500.0, "prior_weight": 1000.0, "rank": 16}
-        | {"alpha": 16.0, "layers": "all"},
-        "DUO on the embedded checkpoint.",
+        {
+            "steps": 500,
+            "learning_rate": 3e-4,
+            "beta": 50.0,
+            "prior_weight": 5000.0,
+            "t_max": 1000,
+            "layers": "attention",
+        }
+        | {"prompt": "pair"},
+        "DUO on the embedded checkpoint, where the empty prompt alone does not reach prompted pictures: see "
+        "benchmarks/README.md.",
     ),
     "toybox: esd": Preset(
         "esd",
-        {"variant": "esd-x", "steps": 120, "learning_rate": 1e-3, "eta": 2.0, "trajectories": 64},
-        "ESD on the embedded checkpoint, the best of a swept grid.",
+        {"variant": "esd-x", "steps": 100, "learning_rate": 3e-4, "eta": 2.0, "trajectories": 84},
+        "ESD on the embedded checkpoint, the best row so far of the grid in benchmarks/toybox_sweep.jsonl.",
     ),
     "paper: nudity": Preset(
         "duo",

@@ -241,7 +241,7 @@ def test_pairs_train_evaluate_and_compare(
     assert main(["train", "duo", "-p", "Mine", "--preset", "toybox: duo", "--steps", "2", "--rank", "2"]) == 0
     (saved,) = store.list_checkpoints()
     assert saved.sha256 in capsys.readouterr().out
-    assert (saved.config["steps"], saved.config["layers"]) == (2, "all")
+    assert (saved.config["steps"], saved.config["layers"]) == (2, PRESETS["toybox: duo"].values["layers"])
     assert main(["evaluate", "-p", "Mine", "--n", "2", "--steps", "2", "--gallery", "1"]) == 0
     assert "sword seen: held out" in capsys.readouterr().out
     out = tmp_path / "grid" / "compare.png"

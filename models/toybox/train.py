@@ -159,6 +159,9 @@ def pack_stage(recipe: Recipe, work: Path, out: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
+    # transformers loads a text encoder in the type its config names, diffusers the rest in float32: name float32.
+    config = out / "text_encoder" / "config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace('"float16"', '"float32"'), encoding="utf-8")
     oracle = UNet2DConditionModel.from_pretrained(_finished_or_snapshot(work, "oracle"))
     oracle.to(torch.float16).save_pretrained(out / "oracle")
     shutil.copy(work / "detector.safetensors", out / "detector.safetensors")

@@ -54,8 +54,10 @@ ROLES = [canonical_prompt(role, None, None, None) for role in implied_words(CONC
 
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "duo": [
-        *_grid({"learning_rate": 1e-3, "rank": 16, "alpha": 16.0, "steps": 120}, layers=["self-attention", "all"],
-               beta=[200.0, 500.0], prior_weight=[100.0, 1000.0]),
+        *_grid({"prompt": "pair", "t_max": 1000, "learning_rate": 3e-4}, layers=["attention", "self-attention"],
+               beta=[25.0, 50.0], prior_weight=[3000.0, 5000.0], steps=[300, 500]),
+        {"t_max": 1000, "learning_rate": 3e-4, "layers": "self-attention", "beta": 20.0, "prior_weight": 100.0}
+        | {"steps": 400},
     ],
     "esd": [
         *_grid({"trajectories": 84}, variant=["esd-x", "esd-u"], eta=[1.0, 2.0, 4.0], learning_rate=[1e-4, 3e-4, 1e-3],

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ENOUGH_PAIRS = 32  # accepted pairs from which a training is worth its time
+PAPER_PAIRS = 64  # how many the paper trains on
+
 
 def _field(default: Any, help: str, *, symbol: str = "", unit: str = "", **bounds: Any) -> Any:
     return Field(default, description=help, json_schema_extra={"symbol": symbol, "unit": unit}, **bounds)

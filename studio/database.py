@@ -112,6 +112,10 @@ class RecordFile:
         rows = self._db.query(f"SELECT * FROM {TABLES[cls]} WHERE {where} ORDER BY rowid", values)
         return [_record(cls, row) for row in rows]
 
+    def _value(self, sql: str, *values: Any) -> Any:
+        """The one value that a question has."""
+        return self._db.execute(sql, values).fetchone()[0]
+
     def _update(self, cls: type[R], record_id: str, changes: dict[str, Any]) -> R:
         unknown = changes.keys() - {f.name for f in fields(cls)} | changes.keys() & {"id"}
         if unknown:

@@ -62,6 +62,23 @@ class ImagePair:
 
 
 @dataclass(frozen=True)
+class PairCounts:
+    """How a project's image pairs stand: what people see of their progress."""
+
+    wanted: int = 0  # that its prompts ask for
+    ready: int = 0
+    failed: int = 0
+    accepted: int = 0  # of the ready ones, by their current verdict
+    rejected: int = 0
+    skipped: int = 0
+
+    @property
+    def undecided(self) -> int:
+        """Ready, and neither accepted nor rejected: a skipped pair comes up again."""
+        return self.ready - self.accepted - self.rejected
+
+
+@dataclass(frozen=True)
 class Verdict:
     """One decision about one pair. Append-only: undo is a new row that supersedes."""
 

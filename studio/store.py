@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from studio.records import (
     ImagePair,
     Job,
     JobState,
+    PairCounts,
     Project,
     PromptPair,
     Verdict,
@@ -69,6 +71,21 @@ class Store(RecordFile):
     def list_image_pairs(self, project_id: str, state: str | None = None) -> list[ImagePair]:
         """In the order they were made; `state` is "ready", "failed" or None for both."""
         return self._select(ImagePair, "project_id = ? AND coalesce(state = ?, 1)", project_id, state)
+
+    def pair_counts(self, project_id: str) -> PairCounts:
+        """How many pairs are wanted, made, and decided on."""
+        wanted = self._value("SELECT coalesce(sum(count), 0) FROM prompt_pairs WHERE project_id = ?", project_id)
+        ready = {pair.id for pair in self.list_image_pairs(project_id, "ready")}
+        current = self.current_verdicts(project_id)
+        verdicts = Counter(current[pair_id].verdict for pair_id in ready & current.keys())
+        return PairCounts(
+            wanted=wanted,
+            ready=len(ready),
+            failed=len(self.list_image_pairs(project_id, "failed")),
+            accepted=verdicts["accept"],
+            rejected=verdicts["reject"],
+            skipped=verdicts["skip"],
+        )
 
     # -- verdicts ------------------------------------------------------------------------------------------------
 
@@ -225,6 +242,11 @@ class Store(RecordFile):
 
     def get_evaluation(self, evaluation_id: str) -> Evaluation:
         return self._get(Evaluation, evaluation_id)
+
+    def evaluation_ids(self, project_id: str) -> list[str]:
+        """Oldest first; without their reports, which are large."""
+        rows = self._db.query("SELECT id FROM evaluations WHERE project_id = ? ORDER BY rowid", (project_id,))
+        return [row["id"] for row in rows]
 
     def list_evaluations(self, project_id: str | None = None) -> list[Evaluation]:
         return self._select(Evaluation, "coalesce(project_id = ?, 1)", project_id)

@@ -20,7 +20,7 @@ from studio.configs import DemoConfig
 from studio.images import put_image
 from studio.inference.client import Cell, InferenceClient, ModelChoice, Progress, RenderRequest, RenderResult
 from studio.jobs import Runner
-from studio.records import Checkpoint, Evaluation, Job, Project, PromptPair
+from studio.records import Checkpoint, Evaluation, ImagePair, Job, PairCounts, Project, PromptPair, Verdict
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui import build_ui, launch_options
@@ -28,6 +28,7 @@ from studio.ui.activity import failure, jobs_list, running_job
 from studio.ui.compare import GROUPS, InputError, _comparison, _ending, _group, _pick, _ready, _with_event, _words
 from studio.ui.context import Studio, first_choice, model_options, models_of
 from studio.ui.findings import findings, links
+from studio.ui.path import path_html, steps
 from studio.ui.pictures import VIEW_SIDE, picture_url, report_url, routes
 from studio.ui.report import ReportTab, _begin_demo
 from studio.ui.results import Comparison, grid, sliders
@@ -133,18 +134,18 @@ def test_the_style_sheet_uses_known_colours_only() -> None:
 def test_models_are_original_trained_ones_and_oracle(store: Store, project: Project) -> None:
     old, esd, duo = (add_checkpoint(store, project, method, name) for method, name in
                      (("duo", "first try"), ("esd", "ESD"), ("duo", "DUO")))  # fmt: skip
-    models = models_of(store, project)
+    models = models_of(project, store.list_checkpoints(project.id))
     assert list(models) == ["original", old.id, esd.id, duo.id, "oracle"]
     assert models[duo.id] == ModelChoice("DUO", "toybox", duo.path, duo.sha256)
     assert models["oracle"].checkpoint_ref == "toybox:oracle"
-    assert (f"DUO · {duo.sha256[:8]}", duo.id) in model_options(store, project)
-    assert first_choice(store, project) == ["original", esd.id, duo.id]
+    assert (f"DUO · {duo.sha256[:8]}", duo.id) in model_options(project, store.list_checkpoints(project.id))
+    assert first_choice(project, store.list_checkpoints(project.id)) == ["original", esd.id, duo.id]
 
 
-def test_only_the_embedded_checkpoint_has_an_oracle(store: Store) -> None:
-    own = store.create_project(Project("", "Own", "gun", checkpoint="/models/own", detector="nudenet"))
-    assert list(models_of(store, own)) == ["original"]
-    assert first_choice(store, own) == ["original"]
+def test_only_the_embedded_checkpoint_has_an_oracle() -> None:
+    own = Project("", "Own", "gun", checkpoint="/models/own", detector="nudenet")
+    assert list(models_of(own, [])) == ["original"]
+    assert first_choice(own, []) == ["original"]
 
 
 def test_ready_prompts_fill_and_leave_the_text() -> None:
@@ -334,9 +335,9 @@ def test_jobs_tell_state_progress_and_error(store: Store, project: Project) -> N
     assert "last &lt;line&gt;" in failure(failed)
 
 
-def tab(studio: Studio) -> ReportTab:
-    """A tab of which only `update` is asked, which needs no components."""
-    return ReportTab(studio, *[None] * 7)  # type: ignore[arg-type]
+def tab() -> ReportTab:
+    """A tab of which only `refresh` is asked, which needs no components."""
+    return ReportTab(*[None] * 7)  # type: ignore[arg-type]
 
 
 def shown(updates: list[Any]) -> set[str]:
@@ -347,23 +348,23 @@ def shown(updates: list[Any]) -> set[str]:
 
 def test_the_report_tab_follows_the_demo(studio: Studio, project: Project, evaluation: Evaluation) -> None:
     demo = studio.store.create_job(Job("", project.id, "demo", {}))
-    page = tab(studio)
-    before = shown(page.update([], [], None))
+    page, view = tab(), replace(studio.view(project.id), jobs=(), evaluations=())
+    before = shown(page.refresh(view, None))
     assert before == {"empty", "start"}
-    during = shown(page.update([replace(demo, state="running")], [], None))
+    during = shown(page.refresh(replace(view, jobs=(replace(demo, state="running"),)), None))
     assert during == {"running", "stop"}
-    after = shown(page.update([replace(demo, state="failed", error="no memory")], [], None))
+    after = shown(page.refresh(replace(view, jobs=(replace(demo, state="failed", error="no memory"),)), None))
     assert after == {"empty", "running", "resume", "start"}
-    done = page.update([replace(demo, state="done")], [evaluation], None)
+    done = page.refresh(replace(view, jobs=(replace(demo, state="done"),), evaluations=(evaluation,)), None)
     assert shown(done) == {"choice", "start"}
     assert done[0]["value"] == evaluation.id
     assert done[-1]["value"] == "Run the demo again"
 
 
-def test_a_chosen_evaluation_stays_chosen(studio: Studio, evaluation: Evaluation) -> None:
-    newer = replace(evaluation, id="newer")
-    assert tab(studio).update([], [evaluation, newer], None)[0]["value"] == "newer"
-    assert tab(studio).update([], [evaluation, newer], evaluation.id)[0]["value"] == evaluation.id
+def test_a_chosen_evaluation_stays_chosen(studio: Studio, project: Project, evaluation: Evaluation) -> None:
+    view = replace(studio.view(project.id), evaluations=(evaluation, replace(evaluation, id="newer")))
+    assert tab().refresh(view, None)[0]["value"] == "newer"
+    assert tab().refresh(view, evaluation.id)[0]["value"] == evaluation.id
 
 
 def test_the_demo_starts_once_and_in_an_empty_project(studio: Studio, project: Project) -> None:
@@ -378,6 +379,36 @@ def test_a_project_with_prompts_is_left_alone_by_the_demo(studio: Studio, projec
     chosen = _begin_demo(studio, DemoConfig(), project.id)["value"]
     assert chosen != project.id
     assert [pair.project_id for pair in studio.store.list_prompt_pairs(chosen)][:1] == [chosen]
+
+
+# -- the guided path ---------------------------------------------------------------------------------------------
+
+
+def test_the_path_says_what_is_done_and_what_is_next(studio: Studio, project: Project) -> None:
+    view = studio.view(project.id)
+    assert [step.done for step in steps(view)] == [False] * 5
+    assert 'class="is-next"><a href="#" data-open-tab="Prompts"' in path_html(list(steps(view)))
+    pair = PromptPair("", project.id, "a knight", "a gardener")
+    view = replace(view, prompts=(pair,), pairs=PairCounts(wanted=96, ready=90, accepted=31, rejected=4))
+    assert 'class="is-next"><a href="#" data-open-tab="Curate"' in path_html(list(steps(view)))
+    assert [step.state for step in steps(view)][:2] == ["1 prompt pair", "31 of 32 accepted"]
+    view = replace(view, pairs=PairCounts(wanted=96, ready=90, accepted=40))
+    assert [step.done for step in steps(view)] == [True, True, False, False, False]
+    assert "40 accepted, 64 is better" in path_html(list(steps(view)))
+
+
+def test_pairs_are_counted_by_the_verdict_that_counts(studio: Studio, project: Project) -> None:
+    store = studio.store
+    (prompt,) = store.add_prompt_pairs([PromptPair("", project.id, "a knight", "a gardener", count=5)])
+    pairs = [store.add_image_pair(ImagePair("", project.id, prompt.id, index, 1, "ready")) for index in range(3)]
+    store.add_image_pair(ImagePair("", project.id, prompt.id, 3, 1, "failed"))
+    for pair, verdict in zip(pairs, ("accept", "reject", "skip"), strict=True):
+        store.add_verdict(Verdict("", pair.id, "Ann", verdict))  # type: ignore[arg-type]
+    counts = store.pair_counts(project.id)
+    assert counts == PairCounts(wanted=5, ready=3, failed=1, accepted=1, rejected=1, skipped=1)
+    assert counts.undecided == 1
+    store.add_verdict(Verdict("", pairs[0].id, "Ann", "undo"))
+    assert store.pair_counts(project.id) == PairCounts(wanted=5, ready=3, failed=1, rejected=1, skipped=1)
 
 
 # -- the whole page ----------------------------------------------------------------------------------------------

@@ -1,15 +1,59 @@
-"""Background jobs as the page shows them: the list, and one running job large. Pure functions of the rows."""
+"""Background jobs as the page shows them: the panel under the tabs, the list, and one running job large."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import gradio as gr
+
+from studio import jobs
+from studio.jobs import LIVE
 from studio.records import Job
+from studio.ui.context import QUIET, Studio, View
 from studio.ui.words import ago, duration, empty_state, escape, job_title, left
 
 LISTED = 12
 _STATE_LOOK = {"running": "gone", "stopping": "unclear", "failed": "seen"}
+
+
+@dataclass(frozen=True)
+class JobsPanel:
+    """The project's jobs, under every tab."""
+
+    listing: gr.HTML
+    stop: gr.Button
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.listing, self.stop]
+
+    @property
+    def choices(self) -> list[Any]:
+        return []
+
+    def shows(self, view: View) -> Any:
+        return view.project.id, view.jobs
+
+    def refresh(self, view: View) -> list[Any]:
+        return [jobs_list(view.jobs), gr.update(visible=any(job.state in LIVE for job in view.jobs))]
+
+
+def jobs_panel(studio: Studio, project: gr.Dropdown) -> JobsPanel:
+    with gr.Accordion("Jobs", open=False, elem_id="duo-jobs"):
+        panel = JobsPanel(
+            gr.HTML(), gr.Button("Stop the running job", size="md", visible=False, elem_id="duo-stop-job")
+        )
+
+    def stop(project_id: str) -> list[Any]:
+        for job in studio.store.list_jobs(project_id, states=LIVE):
+            jobs.stop(studio.store, studio.settings, job.id)
+        return panel.refresh(studio.view(project_id))
+
+    panel.stop.click(stop, project, panel.outputs, queue=False, **QUIET)
+    return panel
 
 
 def jobs_list(jobs: Sequence[Job]) -> str:

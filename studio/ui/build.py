@@ -1,23 +1,28 @@
-"""The page: header, tabs, jobs, and the timer that keeps them true to the store's rows."""
+"""The page: header, guided path, tabs, jobs, and the timer that keeps them true to the store's rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
-from studio import jobs
 from studio.inference.client import InferenceClient
-from studio.jobs import LIVE, Runner
+from studio.jobs import Runner
 from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store
-from studio.ui.activity import jobs_list
-from studio.ui.compare import CompareTab, compare_tab
-from studio.ui.context import Studio, project_options
+from studio.ui.activity import jobs_panel
+from studio.ui.compare import compare_tab
+from studio.ui.context import QUIET, Studio, Tab
+from studio.ui.curate import curate_tab
+from studio.ui.path import guided_path
 from studio.ui.pictures import routes
-from studio.ui.report import ReportTab, report_tab
-from studio.ui.theme import ASSETS, studio_theme, style_sheet
+from studio.ui.projects import project_bar
+from studio.ui.prompts import prompts_tab
+from studio.ui.report import report_tab
+from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
+from studio.ui.train import train_tab
 
 POLL_SECONDS = 1.5
 TITLE = "DUO Studio"
@@ -30,15 +35,6 @@ _HEADER = f"""
   <div><h1>{TITLE}</h1><p>Make an image model forget one thing, and see what it still draws.</p></div>
 </div>
 """
-_TOGGLE_DARK = """() => {
-  const dark = document.body.classList.toggle('dark');
-  localStorage.setItem('duo-studio-theme', dark ? 'dark' : 'light');
-}"""
-_ON_LOAD = """() => {
-  const chosen = localStorage.getItem('duo-studio-theme');
-  if (chosen) document.body.classList.toggle('dark', chosen === 'dark');
-  document.documentElement.lang = 'en';
-}"""
 
 
 def build_ui(settings: Settings, store: Store, runner: Runner, client: InferenceClient) -> gr.Blocks:
@@ -49,18 +45,24 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
             gr.HTML(_HEADER)
             project = gr.Dropdown(label="Project", choices=[], scale=0, min_width=240, elem_id="duo-project")
             theme = gr.Button("Light / dark", size="md", scale=0, min_width=110, elem_id="duo-theme")
-        with gr.Tabs():
-            with gr.Tab("Compare", id="compare"):
-                compare = compare_tab(studio, project)
-            with gr.Tab("Report", id="report"):
-                report = report_tab(studio, project)
-        with gr.Accordion("Jobs", open=False, elem_id="duo-jobs"):
-            listing = gr.HTML()
-            stop = gr.Button("Stop the running job", size="md", visible=False, elem_id="duo-stop-job")
-        seen = gr.State("")
-        theme.click(None, js=_TOGGLE_DARK, api_visibility="private")
-        _keep_true(studio, page, project, seen, compare, report, listing, stop)
+        parts: list[Tab] = [project_bar(studio, project), guided_path()]
+        with gr.Tabs(selected="compare"):
+            for name, build in TABS.items():
+                with gr.Tab(name, id=name.lower()):
+                    parts.append(build(studio, project))
+        parts.append(jobs_panel(studio, project))
+        theme.click(None, js="() => window.duoStudio.toggleTheme()", api_visibility="private")
+        _keep_true(studio, page, project, parts)
     return page
+
+
+TABS: dict[str, Callable[[Studio, gr.Dropdown], Tab]] = {
+    "Prompts": prompts_tab,
+    "Curate": curate_tab,
+    "Train": train_tab,
+    "Compare": compare_tab,
+    "Report": report_tab,
+}
 
 
 def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
@@ -70,7 +72,8 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
         "server_port": settings.port,
         "theme": studio_theme(),
         "css": style_sheet(),
-        "js": _ON_LOAD,
+        "head": scripts(),
+        "js": "() => window.duoStudio.showTheme()",
         "favicon_path": ASSETS / "icon.svg",
         "app_kwargs": {"routes": routes(settings, store)},
         "footer_links": [],
@@ -84,66 +87,46 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
     }
 
 
-def _keep_true(
-    studio: Studio,
-    page: gr.Blocks,
-    project: gr.Dropdown,
-    seen: gr.State,
-    compare: CompareTab,
-    report: ReportTab,
-    listing: gr.HTML,
-    stop: gr.Button,
-) -> None:
-    """Fill everything from the store on opening and on another project, and again whenever its rows change."""
-    store = studio.store
-    outputs = [seen, project, *compare.outputs, *report.outputs, listing, stop]
+def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: list[Tab]) -> None:
+    """Fill every part from the store on opening and on another project, and again whenever the rows it shows change."""
+    seen = gr.State([])
+    outputs = [seen, *(output for part in parts for output in part.outputs)]
+    choices = [choice for part in parts for choice in part.choices]
 
-    def rows_of(project_id: str) -> tuple[Any, ...]:
-        return (
-            store.list_projects(),
-            store.list_jobs(project_id),
-            store.list_evaluations(project_id),
-            store.list_checkpoints(project_id),
-        )
+    def fill(project_id: str, before: list[Any], values: tuple[Any, ...]) -> list[Any]:
+        """New values of `outputs`; a part whose rows are as they were `before` is left alone."""
+        view = studio.view(project_id)
+        shown = [project_id, *(part.shows(view) for part in parts)]
+        filled: list[Any] = []
+        remaining = list(values)
+        for number, part in enumerate(parts, 1):
+            own, remaining = remaining[: len(part.choices)], remaining[len(part.choices) :]
+            if before and before[number] == shown[number]:
+                filled += [gr.skip()] * len(part.outputs)
+            else:
+                filled += part.refresh(view, *own)
+        return [gr.skip() if shown == before else shown, *filled]
 
-    def fill(project_id: str, models: list[str] | None, evaluation: str | None) -> list[Any]:
-        rows = rows_of(project_id)
-        _, all_jobs, evaluations, _ = rows
-        return [
-            rows,
-            gr.update(choices=project_options(store), value=project_id),
-            *compare.update(project_id, models),
-            *report.update(all_jobs, evaluations, evaluation),
-            jobs_list(all_jobs),
-            gr.update(visible=any(job.state in LIVE for job in all_jobs)),
-        ]
+    def open_page(request: gr.Request) -> list[Any]:
+        asked = request.query_params.get("project")
+        known = {one.id: one for one in studio.store.list_projects()}
+        opened = known.get(asked or "") or _latest_project(studio.store)
+        studio.client.prewarm(opened.checkpoint)
+        return fill(opened.id, [], (None,) * len(choices))
 
-    def open_page() -> list[Any]:
-        project = _latest_project(store)
-        studio.client.prewarm(project.checkpoint)
-        return fill(project.id, None, None)
-
-    def open_project(project_id: str) -> list[Any]:
-        return fill(project_id, None, None)
-
-    def poll(project_id: str | None, before: Any, models: list[str], evaluation: str | None) -> list[Any]:
-        if project_id is None or rows_of(project_id) == before:
+    def open_project(project_id: str | None, before: list[Any]) -> list[Any]:
+        if project_id is None or (before and before[0] == project_id):  # the one that open_page chose
             return [gr.skip()] * len(outputs)
-        known = {checkpoint.id for checkpoint in before[3]} if before else set()
-        new = [checkpoint.id for checkpoint in store.list_checkpoints(project_id) if checkpoint.id not in known]
-        return fill(project_id, [*models, *new], evaluation)
+        return fill(project_id, [], (None,) * len(choices))
 
-    def stop_job(project_id: str, models: list[str], evaluation: str | None) -> list[Any]:
-        for job in store.list_jobs(project_id, states=LIVE):
-            jobs.stop(store, studio.settings, job.id)
-        return fill(project_id, models, evaluation)
+    def poll(project_id: str, before: list[Any], *values: Any) -> list[Any]:
+        if not before or before[0] != project_id:  # not opened yet, or another one is just being opened
+            return [gr.skip()] * len(outputs)
+        return fill(project_id, before, values)
 
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    chosen = [compare.models, report.choice]
-    page.load(open_page, None, outputs, **quiet)
-    project.input(open_project, project, outputs, **quiet)
-    gr.Timer(POLL_SECONDS).tick(poll, [project, seen, *chosen], outputs, **quiet)
-    stop.click(stop_job, [project, *chosen], outputs, **quiet)
+    page.load(open_page, None, outputs, queue=False, **QUIET)
+    project.change(open_project, [project, seen], outputs, queue=False, **QUIET)
+    gr.Timer(POLL_SECONDS).tick(poll, [project, seen, *choices], outputs, queue=False, **QUIET)
 
 
 def _latest_project(store: Store) -> Project:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from studio.inference.client import InferenceError, Progress, RenderRequest, RenderResult
 from studio.prompts import ready_prompts
-from studio.ui.context import Studio, first_choice, is_sample, model_options, models_of
+from studio.ui.context import QUIET, Studio, View, first_choice, is_sample, model_options, models_of
 from studio.ui.results import Comparison, grid, sliders
 from studio.ui.words import duration, empty_state, escape, note
 
@@ -50,22 +50,32 @@ class InputError(ValueError):
 class CompareTab:
     """The components that change when the project or its checkpoints change."""
 
-    studio: Studio
     models: gr.CheckboxGroup
+    known: gr.State  # keys of the models that were offered before
     group: gr.Radio
     ready: gr.CheckboxGroup
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.models, self.group, self.ready]
+        return [self.models, self.known, self.group, self.ready]
 
-    def update(self, project_id: str, chosen: Sequence[str] | None) -> list[Any]:
-        """The models to choose from (None: the first choice), and ready prompts where the project has some."""
-        project = self.studio.store.get_project(project_id)
-        options = model_options(self.studio.store, project)
-        wanted = first_choice(self.studio.store, project) if chosen is None else chosen
-        ready = gr.update(visible=is_sample(project))
-        return [gr.update(choices=options, value=[key for _, key in options if key in wanted]), ready, ready]
+    @property
+    def choices(self) -> list[Any]:
+        return [self.models, self.known]
+
+    def shows(self, view: View) -> Any:
+        return view.project, view.checkpoints
+
+    def refresh(self, view: View, ticked: list[str] | None, known: list[str] | None) -> list[Any]:
+        """The models to choose from, a new one ticked at once, and ready prompts where the project has some."""
+        options = model_options(view.project, view.checkpoints)
+        keys = [key for _, key in options]
+        if ticked is None or known is None:
+            wanted = first_choice(view.project, view.checkpoints)
+        else:
+            wanted = [key for key in keys if key in ticked or key not in known]
+        ready = gr.update(visible=is_sample(view.project))
+        return [gr.update(choices=options, value=[key for key in keys if key in wanted]), keys, ready, ready]
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,7 @@ def compare_tab(studio: Studio, project: gr.Dropdown) -> CompareTab:
             )
             pictures = gr.HTML(EMPTY, elem_id="duo-pictures")
     _wire(studio, project, form, status, view, pictures)
-    return CompareTab(studio, form.models, form.group, form.ready)
+    return CompareTab(form.models, gr.State([]), form.group, form.ready)
 
 
 def _form() -> _Form:
@@ -167,14 +177,13 @@ def _wire(
     def stopped(comparison: Comparison | None) -> list[Any]:
         return answer(note("Stopped."), _pictures(comparison, GRID), comparison, busy=False)
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     inputs = [project, view, *form.inputs]
-    drawing = form.go.click(draw, inputs, outputs, js=_SHOW_RESULTS, concurrency_limit=8, trigger_mode="once", **quiet)
-    form.stop.click(stopped, shown, outputs, cancels=[drawing], queue=False, **quiet)
+    drawing = form.go.click(draw, inputs, outputs, js=_SHOW_RESULTS, concurrency_limit=8, trigger_mode="once", **QUIET)
+    form.stop.click(stopped, shown, outputs, cancels=[drawing], queue=False, **QUIET)
     form.dice.click(None, None, form.seed, js=_RANDOM_SEED, api_visibility="private")
-    form.group.change(_group, [form.group, form.text], [form.group, form.ready], queue=False, **quiet)
-    form.ready.input(_pick, [form.group, form.ready, form.text], form.text, queue=False, **quiet)
-    view.input(_pictures, [shown, view], pictures, queue=False, **quiet)
+    form.group.change(_group, [form.group, form.text], [form.group, form.ready], queue=False, **QUIET)
+    form.ready.input(_pick, [form.group, form.ready, form.text], form.text, queue=False, **QUIET)
+    view.input(_pictures, [shown, view], pictures, queue=False, **QUIET)
 
 
 def _comparison(
@@ -186,7 +195,9 @@ def _comparison(
     if not prompts:
         raise InputError("There is no prompt yet. Type one, or tick a ready one.")
     project = studio.store.get_project(project_id)
-    models = [model for key, model in models_of(studio.store, project).items() if key in keys]
+    models = [
+        model for key, model in models_of(project, studio.store.list_checkpoints(project_id)).items() if key in keys
+    ]
     if not models:
         raise InputError("No model is chosen. Tick at least one column.")
     if seed is None:

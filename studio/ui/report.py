@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,7 +16,7 @@ from studio.demo import QUICK_N, create_demo_project
 from studio.records import Evaluation, Job
 from studio.store import Store
 from studio.ui.activity import failure, running_job
-from studio.ui.context import Studio, is_sample, project_options
+from studio.ui.context import QUIET, Studio, View, is_sample, project_options
 from studio.ui.findings import findings, links
 from studio.ui.words import empty_state, note
 
@@ -33,7 +32,6 @@ UNREADABLE = (
 class ReportTab:
     """The components that change when rows change."""
 
-    studio: Studio
     choice: gr.Dropdown
     empty: gr.HTML
     running: gr.HTML
@@ -46,13 +44,20 @@ class ReportTab:
     def outputs(self) -> list[Any]:
         return [self.choice, self.empty, self.running, self.stop, self.resume, self.start, self.full]
 
-    def update(self, all_jobs: Sequence[Job], evaluations: Sequence[Evaluation], chosen: str | None) -> list[Any]:
+    @property
+    def choices(self) -> list[Any]:
+        return [self.choice]
+
+    def shows(self, view: View) -> Any:
+        return view.project.id, view.last_job("demo"), [evaluation.id for evaluation in view.evaluations]
+
+    def refresh(self, view: View, chosen: str | None) -> list[Any]:
         """New values of `outputs`. The newest evaluation is chosen unless the visitor chose one that is still there."""
-        demo = next((job for job in reversed(all_jobs) if job.kind == "demo"), None)
+        demo = view.last_job("demo")
         active = demo is not None and not demo.is_final
         again = demo is not None and demo.state in AGAIN
         text = running_job(demo) if active and demo else failure(demo) if demo and demo.state == "failed" else ""
-        options = [(_title(evaluation), evaluation.id) for evaluation in reversed(evaluations)]
+        options = [(_title(evaluation), evaluation.id) for evaluation in reversed(view.evaluations)]
         ids = [value for _, value in options]
         value = chosen if chosen in ids else ids[0] if ids else None
         return [
@@ -88,17 +93,18 @@ def report_tab(studio: Studio, project: gr.Dropdown) -> ReportTab:
     with gr.Row(elem_classes="duo-actions", elem_id="duo-start") as start:
         full = gr.Button(RUN_NOW, variant="primary", size="md", elem_id="duo-run")
         quick = gr.Button("Quick version (about 8 minutes, wider intervals)", size="md", elem_id="duo-run-quick")
-    tab = ReportTab(studio, choice, empty, running, stop, resume, start, full)
-    _wire(tab, project, quick, body, downloads)
+    tab = ReportTab(choice, empty, running, stop, resume, start, full)
+    _wire(studio, tab, project, quick, body, downloads)
     return tab
 
 
-def _wire(tab: ReportTab, project: gr.Dropdown, quick: gr.Button, body: gr.HTML, downloads: gr.HTML) -> None:
-    studio = tab.studio
+def _wire(
+    studio: Studio, tab: ReportTab, project: gr.Dropdown, quick: gr.Button, body: gr.HTML, downloads: gr.HTML
+) -> None:
     store = studio.store
 
     def refresh(project_id: str, chosen: str | None) -> list[Any]:
-        return tab.update(store.list_jobs(project_id), store.list_evaluations(project_id), chosen)
+        return tab.refresh(studio.view(project_id), chosen)
 
     def stop(project_id: str, chosen: str | None) -> list[Any]:
         job = _last_demo(store, project_id)
@@ -122,13 +128,12 @@ def _wire(tab: ReportTab, project: gr.Dropdown, quick: gr.Button, body: gr.HTML,
         except ValidationError:
             return note(UNREADABLE, "error"), links(evaluation)
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     for button, n in ((tab.full, FULL_N), (quick, QUICK_N)):
         begin = partial(_begin_demo, studio, DemoConfig(n=n))
-        button.click(begin, project, project, **quiet).then(refresh, [project, tab.choice], tab.outputs, **quiet)
-    tab.stop.click(stop, [project, tab.choice], tab.outputs, **quiet)
-    tab.resume.click(resume, [project, tab.choice], tab.outputs, **quiet)
-    tab.choice.change(show, tab.choice, [body, downloads], **quiet)
+        button.click(begin, project, project, **QUIET).then(refresh, [project, tab.choice], tab.outputs, **QUIET)
+    tab.stop.click(stop, [project, tab.choice], tab.outputs, **QUIET)
+    tab.resume.click(resume, [project, tab.choice], tab.outputs, **QUIET)
+    tab.choice.change(show, tab.choice, [body, downloads], **QUIET)
 
 
 def _begin_demo(studio: Studio, config: DemoConfig, project_id: str) -> Any:
@@ -136,12 +141,12 @@ def _begin_demo(studio: Studio, config: DemoConfig, project_id: str) -> Any:
     store = studio.store
     running = [job for job in store.list_jobs() if job.kind == "demo" and not job.is_final]
     if running:  # a second click, or a second visitor's
-        return gr.update(value=running[-1].project_id, choices=project_options(store))
+        return gr.update(value=running[-1].project_id, choices=project_options(store.list_projects()))
     if store.list_prompt_pairs(project_id) or not is_sample(store.get_project(project_id)):
         project_id = create_demo_project(store, config).id
     jobs.submit(store, studio.settings, "demo", project_id, config.model_dump())
     studio.runner.tick()
-    return gr.update(value=project_id, choices=project_options(store))
+    return gr.update(value=project_id, choices=project_options(store.list_projects()))
 
 
 def _last_demo(store: Store, project_id: str) -> Job | None:

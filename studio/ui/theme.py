@@ -163,7 +163,16 @@ _FORM: dict[str, Any] = {
 
 
 def style_sheet() -> str:
-    """style.css with the colours above as --duo-… variables in front."""
+    """Every style sheet of assets/ with the colours above as --duo-… variables in front."""
     light = "".join(f"--duo-{name}:{pair[0]};" for name, pair in COLOURS.items())
     dark = "".join(f"--duo-{name}:{pair[1]};" for name, pair in COLOURS.items())
-    return f":root{{{light}}}\n.dark{{{dark}}}\n" + (ASSETS / "style.css").read_text(encoding="utf-8")
+    return f":root{{{light}}}\n.dark{{{dark}}}\n" + "\n".join(_assets("*.css"))
+
+
+def scripts() -> str:
+    """Every script of assets/, each in a <script> of its own, for the page's head."""
+    return "".join(f"<script>{text}</script>" for text in _assets("*.js"))
+
+
+def _assets(pattern: str) -> list[str]:
+    return [path.read_text(encoding="utf-8") for path in sorted(ASSETS.glob(pattern))]

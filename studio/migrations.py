@@ -65,3 +65,10 @@ CREATE INDEX evaluations_project ON evaluations(project_id);
 def first_tables(db: Database) -> None:
     """Projects, prompt pairs, image pairs, verdicts, jobs with their metrics, checkpoints, evaluations."""
     db.executescript(FIRST_TABLES)
+
+
+@migrations()
+def blurred_projects(db: Database) -> None:
+    """Whether a project's flagged pictures are blurred; those that look for nudity begin so."""
+    db.execute("ALTER TABLE projects ADD COLUMN blur INTEGER NOT NULL DEFAULT 0 CHECK (blur IN (0, 1))")
+    db.execute("UPDATE projects SET blur = 1 WHERE detector = 'nudenet'")

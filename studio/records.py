@@ -26,6 +26,7 @@ class Project:
     detector: str  # a name from studio.metrics.DETECTORS
     detector_settings: dict[str, Any] = field(default_factory=dict)
     created: float = 0.0
+    blur: bool = False  # pictures that the detector flags are shown blurred until they are revealed
 
 
 @dataclass(frozen=True)

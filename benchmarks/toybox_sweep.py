@@ -47,8 +47,8 @@ def _grid(base: dict[str, Any], **axes: list[Any]) -> list[dict[str, Any]]:
     return [{**base, **dict(zip(axes, values, strict=True))} for values in product(*axes.values())]
 
 
-# ESD leads away from everything its prompt says: a prompt with a shirt and a place erases these too, so both kinds are
-# tried. The roles are those that DUO's pairs show.
+# ESD leads away from everything its prompt says: a prompt with a shirt and a place erases these too, so prompts of the
+# concept alone are tried besides. The roles are those that DUO's pairs show.
 NAMES = [canonical_prompt("person", name, None, None) for name in SYNONYMS[CONCEPT]]
 ROLES = [canonical_prompt(role, None, None, None) for role in implied_words(CONCEPT)]
 
@@ -64,6 +64,11 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
                steps=[100, 300]),
         *_grid({"trajectories": 84, "variant": "esd-x"}, prompts=[NAMES, NAMES + ROLES], eta=[1.0, 2.0, 4.0],
                learning_rate=[3e-4, 1e-3], steps=[100, 300]),
+        # The best rows of those were at the edge of the grid: longer, faster, and the other variant.
+        *_grid({"trajectories": 84, "variant": "esd-x"}, prompts=[NAMES, NAMES + ROLES], eta=[2.0, 4.0],
+               learning_rate=[1e-3, 2e-3], steps=[600, 1000]),
+        *_grid({"trajectories": 84, "variant": "esd-u"}, prompts=[NAMES], eta=[1.0, 2.0], learning_rate=[1e-4, 3e-4],
+               steps=[300]),
     ],
 }  # fmt: skip
 

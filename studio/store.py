@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from studio.database import NotFoundError, RecordFile, StoreError
+from studio.attempt_rows import AttemptRows
+from studio.database import NotFoundError, StoreError
 from studio.migrations import migrations
+from studio.project_rows import ProjectRows
 from studio.records import (
     FINAL_STATES,
     Checkpoint,
@@ -33,7 +35,7 @@ __all__ = ["DETECTOR", "NotFoundError", "Store", "StoreError"]
 DETECTOR = "detector"  # the reviewer's name of verdicts that the project's detector gave
 
 
-class Store(RecordFile):
+class Store(AttemptRows, ProjectRows):
     """Every question and every change of the studio's data. One object a process, safe to share by threads."""
 
     def __init__(self, database: Path) -> None:

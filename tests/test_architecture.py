@@ -30,6 +30,8 @@ PAGE = (
     "studio.prompts",
     "studio.presets",
     "studio.demo",
+    "studio.archive",
+    "studio.sample",
     "studio.images",
     "studio.progress",
     "studio.inference.client",
@@ -53,12 +55,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.images": ("models.files", "studio.settings"),
     "studio.database": ("studio.records",),
     "studio.migrations": (),
-    "studio.store": ("studio.database", "studio.migrations", "studio.records"),
+    "studio.project_rows": ("studio.database",),
+    "studio.store": ("studio.database", "studio.migrations", "studio.project_rows", "studio.records"),
+    "studio.archive": ("studio.store", "studio.reports", "models.files", *SHARED),
+    "studio.sample": ("studio.archive", "studio.store", "studio.demo", *SHARED),
     "studio.processes": ("studio.settings",),
     "studio.jobs": ("studio.processes", "studio.store", *SHARED),
     "studio.reports": ("studio.reports", *SHARED),
     "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
-    "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo",
+    "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
                   "studio.inference.client", "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
     "app": ("studio.ui", "studio.jobs", "studio.store", "studio.inference.client", *SHARED),
 }  # fmt: skip
@@ -168,8 +173,8 @@ def test_only_models_imports_diffusers_and_peft() -> None:
 
 
 def test_only_the_store_imports_sqlite() -> None:
-    assert importers("sqlite3", "sqlite_utils") == {"studio.database", "studio.migrations"}
-    assert importers("studio.database", "studio.migrations") == {"studio.store"}
+    assert importers("sqlite3", "sqlite_utils") == {"studio.database", "studio.migrations", "studio.project_rows"}
+    assert importers("studio.database", "studio.migrations") == {"studio.store", "studio.project_rows"}
 
 
 def test_objectives_import_torch_alone() -> None:

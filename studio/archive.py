@@ -1,0 +1,208 @@
+"""One project as one zip file: to move it to another machine, to keep it, and the sample that is shipped. Torch-free.
+
+    archive.json        what made it: format, studio's version, and the notes that the maker adds
+    rows.json           the project's rows, table by table
+    images/<sha256>.png, latents/…, checkpoints/…, evaluations/…     the files that the rows name, as in the data folder
+
+An archive may come from anybody. Names of files are taken from the rows and must be plain; pictures and adapters must
+have the hash that their row names; report.html is written anew from report.json, since a page could carry scripts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.files import write_atomically
+from studio import __version__
+from studio.images import image_path
+from studio.records import Project
+from studio.reports.html import write_html
+from studio.reports.schema import StudyReport
+from studio.settings import Settings
+from studio.store import Store, StoreError
+
+FORMAT = 1
+MAX_BYTES = 8 * 2**30  # unpacked; a zip can say that it holds more than any disk
+INFO, ROWS = "archive.json", "rows.json"
+REPORT, REPORT_PAGE = "report.json", "report.html"
+
+
+class ArchiveError(ValueError):
+    """An archive that cannot be written or opened; says which file is wrong, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class ArchiveInfo:
+    """What an archive says of itself."""
+
+    project_id: str
+    project_name: str
+    notes: dict[str, str]
+
+
+def export_project(
+    store: Store, settings: Settings, project_id: str, path: Path, notes: Mapping[str, str] | None = None
+) -> int:
+    """Write the project's rows and files; returns the archive's size in bytes.
+
+    A job that has not ended goes in as stopped. States of half-done trainings and logs stay behind.
+
+    Raises:
+        ArchiveError: a file that the rows name is missing.
+        NotFoundError: there is no such project.
+    """
+    project = store.get_project(project_id)
+    rows = store.export_rows(project_id)
+    info = {"format": FORMAT, "studio": __version__, "id": project.id, "name": project.name, "notes": dict(notes or {})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            _add(archive, INFO, json.dumps(info, indent=1).encode())
+            _add(archive, ROWS, json.dumps(rows).encode())
+            for name in _file_names(store, settings, rows):
+                file = settings.data / name
+                if not file.is_file():
+                    raise ArchiveError(f"{file} is missing, but project {project.name!r} needs it. Restore the file.")
+                _add(archive, name, file.read_bytes())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path.stat().st_size
+
+
+def read_info(path: Path) -> ArchiveInfo:
+    """What the archive says of itself. Raises ArchiveError where it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = json.loads(archive.read(INFO))
+        if info["format"] != FORMAT:
+            raise ArchiveError(
+                f"{path} has format {info['format']!r}, this studio reads {FORMAT}. Use the version that wrote it, "
+                f"{info.get('studio')}, or export the project again."
+            )
+        return ArchiveInfo(info["id"], info["name"], info["notes"])
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ArchiveError(
+            f"{path} is no project archive ({error}). Use a file that `projects export` wrote."
+        ) from error
+
+
+def import_project(store: Store, settings: Settings, path: Path) -> Project:
+    """Put the archive's files and rows into the data folder; files first, so that no row names what is not there.
+
+    Raises ArchiveError where a file is missing, damaged or wrongly named, or where the project is here already.
+    """
+    info = read_info(path)
+    if any(project.id == info.project_id for project in store.list_projects()):
+        raise ArchiveError(
+            f"Project {info.project_name!r} ({info.project_id}) of {path} is here already. Open that one."
+        )
+    settings.create_folders()
+    with zipfile.ZipFile(path) as archive:
+        if (size := sum(entry.file_size for entry in archive.infolist())) > MAX_BYTES:
+            raise ArchiveError(
+                f"{path} unpacks to {size / 2**30:.1f} GiB, more than {MAX_BYTES // 2**30} GiB. Refused."
+            )
+        rows = _rows(archive, path)
+        hashes = _hashes(rows)
+        for name in sorted(_file_names(store, settings, rows, archive.namelist())):
+            data = _checked(archive, path, name, hashes.get(name))
+            write_atomically(settings.data / name, data, sync=False)
+            if PurePosixPath(name).name == REPORT:
+                _write_page(settings.data / name, data, path)
+    try:
+        store.import_rows(rows)
+    except StoreError as error:
+        raise ArchiveError(f"{path} cannot be imported: {error}") from error
+    return store.get_project(info.project_id)
+
+
+def _file_names(
+    store: Store, settings: Settings, rows: dict[str, list[dict[str, Any]]], archived: list[str] | None = None
+) -> Iterator[str]:
+    """The files that rows name, relative to the data folder; evaluations' are those on disk or `archived`."""
+    seen: set[str] = set()
+    for sha256 in store.image_names(rows):
+        seen.add(image_path(settings, sha256).relative_to(settings.data).as_posix())
+    for row in rows.get("image_pairs", []):
+        seen |= set(_latents(settings, row["id"], archived)) if row["state"] == "ready" else set()
+    for row in rows.get("checkpoints", []):
+        seen.add(row["path"])
+    for row in rows.get("evaluations", []):
+        folder = row["folder"]
+        if archived is None:
+            inside = [file.relative_to(settings.data).as_posix() for file in (settings.data / folder).rglob("*")]
+            inside = [name for name in inside if (settings.data / name).is_file()]
+        else:
+            inside = [name for name in archived if name.startswith(f"{folder}/")]
+        seen |= {name for name in inside if PurePosixPath(name).name != REPORT_PAGE}
+    for name in sorted(seen):
+        _check_name(name)
+        yield name
+
+
+def _latents(settings: Settings, pair_id: str, archived: list[str] | None) -> list[str]:
+    """The latents of a pair: `<pair id>.safetensors`, or several tries' `<pair id>-<try>.safetensors`."""
+    folder = settings.latents.relative_to(settings.data).as_posix()
+    if archived is not None:
+        return [n for n in archived if n.startswith((f"{folder}/{pair_id}.", f"{folder}/{pair_id}-"))]
+    found = [*settings.latents.glob(f"{pair_id}.safetensors"), *settings.latents.glob(f"{pair_id}-*.safetensors")]
+    return [file.relative_to(settings.data).as_posix() for file in found]
+
+
+def _check_name(name: str) -> None:
+    """Plain, relative, and inside one of the data folder's own folders. Raises ArchiveError."""
+    parts = PurePosixPath(name).parts
+    plain = all(part not in ("..", ".") and "\\" not in part and ":" not in part for part in parts)
+    if not plain or name.startswith("/") or parts[0] not in ("images", "latents", "checkpoints", "evaluations"):
+        raise ArchiveError(f"The archive names the file {name!r}, which does not lie in the data folder. Refused.")
+
+
+def _hashes(rows: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """What adapters must hash to; pictures say it by their name."""
+    return {row["path"]: row["sha256"] for row in rows.get("checkpoints", [])}
+
+
+def _checked(archive: zipfile.ZipFile, path: Path, name: str, sha256: str | None) -> bytes:
+    try:
+        data = archive.read(name)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ArchiveError(f"{path} lacks {name}, or it is damaged ({error}). Export the project again.") from error
+    if name.startswith("images/"):
+        sha256 = PurePosixPath(name).stem
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise ArchiveError(f"{name} in {path} has the SHA-256 {found}, not {sha256}: it was changed. Refused.")
+    return data
+
+
+def _rows(archive: zipfile.ZipFile, path: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        rows = json.loads(archive.read(ROWS))
+    except (KeyError, zipfile.BadZipFile, json.JSONDecodeError) as error:
+        raise ArchiveError(f"{path} has no rows that can be read ({error}). Export the project again.") from error
+    if not isinstance(rows, dict) or len(rows.get("projects", [])) != 1:
+        raise ArchiveError(f"{path} does not hold exactly one project. Export the project again.")
+    return rows
+
+
+def _write_page(report: Path, data: bytes, path: Path) -> None:
+    try:
+        write_html(StudyReport.model_validate_json(data), report.parent)
+    except ValidationError as error:
+        raise ArchiveError(f"{report.name} in {path} is no report: {error}") from error
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    """With a fixed time, so that the same project gives the same archive."""
+    entry = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+    archive.writestr(entry, data)

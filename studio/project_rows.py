@@ -1,0 +1,81 @@
+"""All rows of one project, out of the file and into another: what an archive holds. Part of the store.
+
+Which rows are a project's is read from the schema: those with its id, and those that refer to them. A table that is
+added later is taken along by itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from studio.database import RecordFile, StoreError
+
+Rows = dict[str, list[dict[str, Any]]]  # by table
+
+IMAGE_COLUMNS = {"image_pairs": ("unsafe_image", "safe_image"), "samples": ("image",)}  # names of studio.images
+
+
+class ProjectRows(RecordFile):
+    """The part of the store that moves projects."""
+
+    def export_rows(self, project_id: str) -> Rows:
+        """Every row of the project as it lies in the file; a job that has not ended is written as stopped."""
+        with self._writing() as db:  # one moment for all tables
+            rows = {
+                table: list(db.query(f'SELECT * FROM "{table}" WHERE {where}', (project_id,) * where.count("?")))
+                for table, where in self._owned().items()
+            }
+        for job in rows["jobs"]:
+            if job["state"] not in ("stopped", "done", "failed"):
+                job |= {"state": "stopped", "pid": None, "pid_started": None, "eta_seconds": None}
+        return rows
+
+    def import_rows(self, rows: Rows) -> None:
+        """Add what `export_rows` gave: all of it or, on an error, none. Raises StoreError where a row does not fit."""
+        owned = self._owned()
+        if unknown := rows.keys() - owned.keys():
+            raise StoreError(f"this studio has no table {', '.join(sorted(unknown))}. Use a newer one.")
+        try:
+            with self._writing() as db:
+                db.execute("PRAGMA defer_foreign_keys = ON")
+                for table in owned:
+                    for row in rows.get(table, []):
+                        columns = ", ".join(f'"{name}"' for name in self._known(table, row))
+                        marks = ", ".join("?" * len(row))
+                        db.execute(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', tuple(row.values()))
+        except sqlite3.IntegrityError as error:
+            raise StoreError(f"its rows do not fit ({error}). Is the project here already?") from error
+
+    def image_names(self, rows: Rows) -> set[str]:
+        """The pictures that these rows name."""
+        names = {
+            row[column] for table, columns in IMAGE_COLUMNS.items() for row in rows.get(table, []) for column in columns
+        }
+        return names - {"", None}
+
+    def _known(self, table: str, row: dict[str, Any]) -> list[str]:
+        """The row's columns, all of which the table must have: they become part of a statement."""
+        columns = {column["name"] for column in self._db.query(f'PRAGMA table_info("{table}")')}
+        if unknown := row.keys() - columns:
+            raise StoreError(f"table {table} has no column {', '.join(sorted(unknown))}. Use a newer studio.")
+        return list(row)
+
+    def _owned(self) -> dict[str, str]:
+        """Each table that holds projects' rows, with the condition that picks one project's; projects come first."""
+        owned = {"projects": "id = ?"}
+        waiting = [name for name in self._db.table_names() if not name.startswith("_") and name not in owned]
+        while found := dict(self._next_owned(waiting, owned)):
+            owned |= found
+            waiting = [name for name in waiting if name not in found]
+        return owned
+
+    def _next_owned(self, waiting: list[str], owned: dict[str, str]) -> Iterator[tuple[str, str]]:
+        for table in waiting:
+            keys = list(self._db.query(f'PRAGMA foreign_key_list("{table}")'))
+            for key in sorted(keys, key=lambda key: key["table"] != "projects"):
+                if key["table"] in owned and key["table"] != table:
+                    parent = f'SELECT "{key["to"]}" FROM "{key["table"]}" WHERE {owned[key["table"]]}'
+                    yield table, f'"{key["from"]}" IN ({parent})'
+                    break

@@ -15,7 +15,18 @@ from typing import Any, TypeVar
 
 from sqlite_utils import Database, Migrations
 
-from studio.records import Checkpoint, Evaluation, ImagePair, Job, Project, PromptPair, Verdict
+from studio.records import (
+    Attempt,
+    Checkpoint,
+    Evaluation,
+    ImagePair,
+    Job,
+    Project,
+    PromptPair,
+    PromptShelf,
+    Sample,
+    Verdict,
+)
 
 BUSY_SECONDS = 30.0
 
@@ -27,8 +38,10 @@ TABLES: dict[type, str] = {
     Job: "jobs",
     Checkpoint: "checkpoints",
     Evaluation: "evaluations",
+    PromptShelf: "prompt_shelves",
+    Attempt: "attempts",
 }
-R = TypeVar("R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation)
+R = TypeVar("R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt)
 
 
 class StoreError(ValueError):

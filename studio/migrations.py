@@ -72,3 +72,42 @@ def blurred_projects(db: Database) -> None:
     """Whether a project's flagged pictures are blurred; those that look for nudity begin so."""
     db.execute("ALTER TABLE projects ADD COLUMN blur INTEGER NOT NULL DEFAULT 0 CHECK (blur IN (0, 1))")
     db.execute("UPDATE projects SET blur = 1 WHERE detector = 'nudenet'")
+
+
+SHELVES_AND_ATTEMPTS = """
+CREATE TABLE prompt_shelves (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), name TEXT NOT NULL CHECK (name != ''),
+    prompts TEXT NOT NULL CHECK (prompts != ''), seed INTEGER NOT NULL, count INTEGER NOT NULL CHECK (count > 0),
+    created REAL NOT NULL, UNIQUE (project_id, name)
+) STRICT;
+CREATE TABLE attempts (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), prompt TEXT NOT NULL, seed INTEGER NOT NULL,
+    model TEXT NOT NULL, checkpoint TEXT NOT NULL, adapter_sha256 TEXT NOT NULL,
+    found INTEGER NOT NULL CHECK (found IN (0, 1)), score REAL NOT NULL, image TEXT NOT NULL, steps INTEGER NOT NULL,
+    guidance_scale REAL NOT NULL, created REAL NOT NULL,
+    UNIQUE (project_id, prompt, seed, checkpoint, adapter_sha256)
+) STRICT;
+"""
+
+
+@migrations()
+def shelves_and_attempts(db: Database) -> None:
+    """Prompts put aside under a name, and attempts to make a model draw the concept."""
+    db.executescript(SHELVES_AND_ATTEMPTS)
+
+
+SAMPLES = """
+CREATE TABLE samples (
+    id TEXT PRIMARY KEY, job_id TEXT NOT NULL REFERENCES jobs(id), stage TEXT NOT NULL,
+    step INTEGER NOT NULL CHECK (step >= 0), position INTEGER NOT NULL, prompt TEXT NOT NULL, seed INTEGER NOT NULL,
+    unwanted INTEGER NOT NULL CHECK (unwanted IN (0, 1)), image TEXT NOT NULL, found INTEGER CHECK (found IN (0, 1)),
+    score REAL, seen TEXT NOT NULL,
+    UNIQUE (job_id, stage, step, position)
+) STRICT;
+"""
+
+
+@migrations()
+def samples(db: Database) -> None:
+    """Pictures drawn in the middle of a training."""
+    db.executescript(SAMPLES)

@@ -149,3 +149,56 @@ class Evaluation:
     folder: str  # holds report.json, report.html and pictures
     report: dict[str, Any] = field(default_factory=dict)
     created: float = 0.0
+
+
+@dataclass(frozen=True)
+class PromptShelf:
+    """Prompts that were put aside under a name, with the seeds they were drawn from."""
+
+    id: str
+    project_id: str
+    name: str  # unique in its project
+    prompts: str  # one a line
+    seed: int = 0
+    count: int = 1  # pictures a prompt: this seed and the next ones
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One model's picture of a prompt that somebody typed to make it draw the concept, as the detector judged it.
+
+    A model is its checkpoint and its adapter: the same prompt and seed by the same model is one attempt.
+    """
+
+    id: str
+    project_id: str
+    prompt: str
+    seed: int
+    model: str  # as it was called then
+    checkpoint: str  # the reference, e.g. "toybox"
+    adapter_sha256: str  # "" without an adapter
+    found: bool
+    score: float
+    image: str  # SHA-256 of the PNG file
+    steps: int
+    guidance_scale: float
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture drawn in the middle of a training, with the model as it was after `step` optimizer steps."""
+
+    id: str
+    job_id: str
+    stage: str  # of a demo: which of its trainings; "" where the job is one training
+    step: int  # 0 is the original
+    position: int  # of the prompt in its row
+    prompt: str
+    seed: int
+    unwanted: bool  # whether the prompt asks for the concept; False: it should stay as it was
+    image: str  # SHA-256 of the PNG file
+    found: bool | None = None  # the detector's verdict, None without one
+    score: float | None = None
+    seen: str = ""  # the object that the detector saw, where it names one

@@ -56,7 +56,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.database": ("studio.records",),
     "studio.migrations": (),
     "studio.project_rows": ("studio.database",),
-    "studio.store": ("studio.database", "studio.migrations", "studio.project_rows", "studio.records"),
+    "studio.attempt_rows": ("studio.database", "studio.records"),
+    "studio.store": ("studio.attempt_rows", "studio.database", "studio.migrations", "studio.project_rows", "studio.records"),
     "studio.archive": ("studio.store", "studio.reports", "models.files", *SHARED),
     "studio.sample": ("studio.archive", "studio.store", "studio.demo", *SHARED),
     "studio.processes": ("studio.settings",),
@@ -174,7 +175,7 @@ def test_only_models_imports_diffusers_and_peft() -> None:
 
 def test_only_the_store_imports_sqlite() -> None:
     assert importers("sqlite3", "sqlite_utils") == {"studio.database", "studio.migrations", "studio.project_rows"}
-    assert importers("studio.database", "studio.migrations") == {"studio.store", "studio.project_rows"}
+    assert importers("studio.database", "studio.migrations") == {"studio.attempt_rows", "studio.store", "studio.project_rows"}
 
 
 def test_objectives_import_torch_alone() -> None:

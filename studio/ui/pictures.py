@@ -1,7 +1,8 @@
 """The one way pictures and reports reach a browser: two routes beside Gradio's own, read-only, no file copied.
 
     /studio/pictures/<sha256>.png      the picture itself, with what made it in its PNG text
-    /studio/pictures/<sha256>.webp     the same for showing: small pictures enlarged smoothly to VIEW_SIDE pixels
+    /studio/pictures/<sha256>.webp     the same for showing: small pictures enlarged smoothly to VIEW_SIDE pixels;
+                                       with ?blur only its colours, roughly where they are
     /studio/reports/<evaluation>/<file>    report.html, report.json or a picture of a finished evaluation;
                                        a picture with ?view comes enlarged in the same way
 
@@ -25,13 +26,14 @@ from studio.settings import Settings
 from studio.store import NotFoundError, Store
 
 VIEW_SIDE = 320
+BLUR_CELLS = 6
 REPORT_FILES = {".html", ".json", ".png", ".webp", ".svg", ".csv"}
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
-def picture_url(sha256: str, *, original: bool = False) -> str:
+def picture_url(sha256: str, *, original: bool = False, blur: bool = False) -> str:
     """Relative, so that it also works behind a proxy that adds a path."""
-    return f"studio/pictures/{sha256}.{'png' if original else 'webp'}"
+    return f"studio/pictures/{sha256}.{'png' if original else 'webp'}{'?blur' if blur else ''}"
 
 
 def report_url(evaluation_id: str, file: str, *, view: bool = False) -> str:
@@ -49,6 +51,7 @@ def routes(settings: Settings, store: Store) -> list[Route]:
                 return FileResponse(path, media_type="image/png", headers=_FOREVER)
             if kind == "webp":
                 picture = Image.fromarray(read_image(settings, name))
+                picture = blurred(picture) if "blur" in request.query_params else picture
                 return Response(_enlarged(picture), media_type="image/webp", headers=_FOREVER)
         except ImageError as error:
             return PlainTextResponse(str(error), status_code=404)
@@ -68,6 +71,13 @@ def routes(settings: Settings, store: Store) -> list[Route]:
         return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
 
     return [_route("/studio/pictures/{name}", picture), _route("/studio/reports/{evaluation}/{file:path}", report)]
+
+
+def blurred(picture: Image.Image) -> Image.Image:
+    """The picture at VIEW_SIDE with nothing left of it but BLUR_CELLS x BLUR_CELLS smooth colours."""
+    return picture.resize((BLUR_CELLS, BLUR_CELLS), Image.Resampling.BOX).resize(
+        (VIEW_SIDE, VIEW_SIDE * picture.height // picture.width), Image.Resampling.BICUBIC
+    )
 
 
 def _route(path: str, endpoint: Callable[[Request], Response]) -> Route:

@@ -23,7 +23,7 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 studio: $(VENV)/.installed  ## open the page at http://127.0.0.1:7860 (GRADIO_SERVER_PORT picks another port)
 	@$(BIN)/python app.py
 
-demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 25 minutes on two cores (SEED=1, QUICK=1: 8 minutes)
+demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 8 minutes on two idle cores (SEED=1; QUICK=1: 5)
 	@$(BIN)/python -m studio demo --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick)
 
 test: $(VENV)/.installed-dev  ## every test, the slow ones and the browser's too

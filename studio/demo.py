@@ -51,8 +51,16 @@ def add_demo_prompts(store: Store, project: Project, config: DemoConfig) -> None
 
 
 def demo_command(config: DemoConfig) -> str:
-    """What to type to have the same demo again."""
-    return f"python -m studio demo --seed {config.seed}" + (" --quick" if config.n == QUICK_N else "")
+    """What to type to have the same demo again: its seed, and whatever is not the default."""
+    usual = DemoConfig()
+    words = ["python -m studio demo", f"--seed {config.seed}"]
+    if config.n == QUICK_N:
+        words.append("--quick")
+    elif config.n != usual.n:
+        words.append(f"--n {config.n}")
+    if config.pairs != usual.pairs:
+        words.append(f"--pairs {config.pairs}")
+    return " ".join(words)
 
 
 def demo_stages(config: DemoConfig) -> list[Stage]:

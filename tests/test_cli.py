@@ -15,8 +15,10 @@ from studio.cli import main
 from studio.cli.compare import choose_model
 from studio.cli.options import CommandError
 from studio.cli.work import new_project, read_prompts
-from studio.configs import METHOD_CONFIGS, EvaluateConfig, PairsConfig
-from studio.jobs import submit
+from studio.configs import METHOD_CONFIGS, DemoConfig, EvaluateConfig, PairsConfig
+from studio.demo import QUICK_N, demo_command
+from studio.jobs import Runner, submit
+from studio.methods.training import STATE_FILE
 from studio.presets import PRESETS
 from studio.records import Checkpoint, Project, PromptPair
 from studio.reports.schema import StudyReport
@@ -82,6 +84,7 @@ def test_every_field_of_a_configuration_is_an_option(
         (["jobs", "show", "0"], "There is no Job with the id '0'"),
         (["compare", "a knight", "--model", "toybox"], "1 model is nothing to compare"),
         (["compare", "a knight", "--model", "toybox", "--model", "a b"], "'a b' names no checkpoint"),
+        (["demo", "--quick", "--n", "9"], "--quick means --n 50, but --n is 9"),
         (["pairs", "--project", "New", "--detector", "nose"], "There is no detector 'nose'"),
         (["pairs", "--project", "New", "--concept", "zebra"], "concept is 'zebra': Input should be 'sword'"),
         (["pairs", "--project", "New", "--checkpoint", "a b"], "'a b' names no checkpoint"),
@@ -255,30 +258,104 @@ def test_pairs_train_evaluate_and_compare(
         assert grid.width > 3 * 256
 
 
+SHORT_WORKER = """
+import sys
+from dataclasses import replace
+from studio import demo
+from studio.workflow.__main__ import main
+
+short = {"toybox: duo": {"steps": 4, "rank": 2, "save_every": 1}, "toybox: esd": {"steps": 2, "trajectories": 2}}
+demo.PRESETS = {name: replace(preset, values=short.get(name, {})) for name, preset in demo.PRESETS.items()}
+demo.TOYBOX_SAMPLING = {"steps": 4, "guidance_scale": 4.0}
+sys.exit(main(sys.argv[1]))
+"""
+
+
+class InterruptedAt(Runner):
+    """A runner at which Ctrl-C is pressed once, when the job's message first begins with `words`."""
+
+    words = ""
+    pressed = False
+
+    def run_until_done(self, job_id: str, on_change: Any = None) -> Any:
+        def changed(job: Any) -> None:
+            if on_change is not None:
+                on_change(job)
+            if self.words and not self.pressed and job.message.startswith(self.words):
+                self.pressed = True
+                raise KeyboardInterrupt
+
+        return super().run_until_done(job_id, changed)
+
+
+@pytest.fixture
+def short_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's worker with trainings of a few steps."""
+    script = tmp_path / "worker.py"
+    script.write_text(SHORT_WORKER)
+
+    def runner(store: Store, settings: Settings, interval: float) -> InterruptedAt:
+        return InterruptedAt(store, settings, worker=[str(script)], interval=0.02)
+
+    monkeypatch.setattr("studio.cli.demo.Runner", runner)
+    monkeypatch.setattr("studio.cli.jobs.Runner", runner)
+
+
 @pytest.mark.slow
-def test_demo_goes_from_nothing_to_a_report(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("short_demo")
+def test_demo_goes_from_nothing_to_a_report_by_way_of_a_stop(
+    store: Store, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    short = {"toybox: duo": {"steps": 2, "rank": 2}, "toybox: esd": {"steps": 2, "trajectories": 2}}
-    monkeypatch.setattr("studio.cli.demo.QUICK_N", 2)
-    monkeypatch.setattr("studio.demo.QUICK_N", 2)
-    monkeypatch.setattr("studio.demo.TOYBOX_SAMPLING", {"steps": 4, "guidance_scale": 4.0})
-    for name, values in short.items():
-        monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], values=values))
-    out = tmp_path / "demo"
+    out = tmp_path / "my demo"
     (out / "pictures").mkdir(parents=True)
     old = out / "pictures" / f"{'0' * 32}.png"
     old.write_bytes(b"")
-    assert main(["demo", "--quick", "--seed", "5", "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
-    for text in ("Making pairs", "Training DUO", "Training ESD", "Comparing models", "Forgetting “sword”"):
-        assert text in printed
+    monkeypatch.setattr(InterruptedAt, "words", "2/4 Training DUO: Training, loss")
+    assert main(["demo", "--n", "2", "--pairs", "8", "--seed", "5", "--out", str(out)]) == 130
+    printed = capsys.readouterr()
+    (job,) = store.list_jobs()
+    assert printed.err == f"Demo was stopped.\nGo on with: python -m studio jobs resume {job.id} --out '{out}'\n"
+    for text in ("Making pairs …", "Making pairs: ", "Training DUO …"):
+        assert text in printed.out
+    assert "Training DUO: " not in printed.out
+    assert (job.kind, job.state, list(job.result)) == ("demo", "stopped", ["pairs"])
+    assert (settings.checkpoints / f"{job.id}-duo" / STATE_FILE).is_file()
+    monkeypatch.setattr(InterruptedAt, "words", "")
+    assert main(["jobs", "resume", job.id, "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "Making pairs" not in printed.out
+    for text in ("Training DUO: ", "Training ESD: ", "Comparing models: ", "Forgetting “sword”"):
+        assert text in printed.out
     report = StudyReport.read(out / "report.json")
     assert list(report.models) == ["original", "duo", "esd", "oracle"]
-    assert (report.seed, report.n, report.command) == (5, 2, "python -m studio demo --seed 5 --quick")
+    assert (report.seed, report.n) == (5, 2)
+    assert report.command == "python -m studio demo --seed 5 --n 2 --pairs 8"
     assert (out / "report.html").stat().st_size > 100_000
     assert {path.name for path in (out / "pictures").iterdir()} >= {
         Path(shot.picture).name for row in report.gallery for shot in row.shots.values()
     }
     assert not old.exists()
-    assert [job.state for job in store.list_jobs()] == ["done"] * 4
+    assert [job.state for job in store.list_jobs()] == ["done"]
+    steps = [row["step"] for row in store.job_metrics(job.id) if "duo.loss" in row]
+    assert len(steps) == len(set(steps)) == 4  # none was trained twice
+
+
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        ({}, "python -m studio demo --seed 0"),
+        ({"n": QUICK_N, "seed": 3}, "python -m studio demo --seed 3 --quick"),
+        ({"n": 30, "pairs": 128}, "python -m studio demo --seed 0 --n 30 --pairs 128"),
+    ],
+)
+def test_the_demos_command_makes_the_same_demo(
+    config: dict[str, int], command: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = DemoConfig(**config)
+    assert demo_command(wanted) == command
+    monkeypatch.setattr("studio.cli.demo.follow_demo", lambda runner, job, console, out: job)
+    monkeypatch.setattr("studio.cli.demo.show_report", lambda *_: None)
+    assert main([*command.removeprefix("python -m studio ").split(), "--out", str(store.database.parent / "out")]) == 0
+    (job,) = store.list_jobs()
+    assert DemoConfig(**job.config) == wanted
+    assert len(store.list_prompt_pairs(job.project_id)) == wanted.pairs

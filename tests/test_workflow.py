@@ -538,7 +538,7 @@ def test_the_demo_as_one_job_goes_on_where_it_was_stopped(store: Store, settings
     assert [c.method for c in store.list_checkpoints(project.id)] == ["duo", "esd"]
     report_json = json.loads((Path(result["evaluate"]["folder"]) / "report.json").read_text())
     assert set(report_json["models"]) == {"original", "duo", "esd", "oracle"}
-    assert report_json["command"] == "python -m studio demo --seed 3"
+    assert report_json["command"] == "python -m studio demo --seed 3 --n 1 --pairs 8"
     effective = store.get_job(job.id).config["stages"]
     assert list(effective) == ["pairs", "duo", "esd", "evaluate"]
     assert effective["evaluate"]["checkpoint_ids"] == [c.id for c in store.list_checkpoints(project.id)]

@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from studio.cli import compare, demo, doctor, jobs, work
+from studio.cli.options import JobStopped
 
 app = typer.Typer(
     help="DUO Studio: make an image model forget one thing, and see what it still draws.",
@@ -25,11 +26,14 @@ for register in (work.register, demo.register, compare.register, jobs.register, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code is 0, 1 (it failed), 2 (it cannot be done as asked) or 130 (Ctrl-C)."""
+    """Run one verb; the exit code is 0, 1 (it failed), 2 (it cannot be done as asked) or 130 (stopped)."""
     try:
         app(arguments, prog_name="python -m studio")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except JobStopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130

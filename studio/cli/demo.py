@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shlex
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -14,15 +16,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from studio.cli.options import open_store
+from studio.cli.options import CommandError, open_store
 from studio.cli.progress import WorkProgress
 from studio.configs import DemoConfig
 from studio.demo import QUICK_N, create_demo_project, demo_stages
 from studio.jobs import Runner, submit
+from studio.records import Job
 from studio.reports.html import CELL_TITLES, RETENTION_TITLES, duration, interval, label_of, percent
 from studio.reports.schema import ModelReport, StudyReport
 from studio.settings import REPOSITORY
+from studio.store import Store
 
+USUAL = DemoConfig()
+DEMO_FOLDER = Path("demo")
+MINUTES = {USUAL.n: "; about 8 minutes on two idle cores", QUICK_N: "; about 5 minutes on two idle cores"}
 PICTURE_NAME = re.compile(r"[0-9a-f]{32}\.png")  # as studio.workflow.evaluate names a picture: by what made it
 
 
@@ -44,26 +51,80 @@ def serve(
 
 def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything: pairs, training, comparison.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help=f"{QUICK_N} pictures a cell instead of 200.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder for report.json and report.html.")] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help=f"{QUICK_N} pictures a cell instead of {USUAL.n}.")] = False,
+    n: Annotated[int | None, typer.Option(min=1, help=f"Pictures a cell. [{USUAL.n}]", show_default=False)] = None,
+    pairs: Annotated[int, typer.Option(min=8, help="Image pairs to make and to train on.")] = USUAL.pairs,
+    out: Annotated[Path, typer.Option(help="Folder for report.json and report.html.")] = DEMO_FOLDER,
 ) -> None:
     """Make pairs, train DUO and ESD, compare with the original: from zero, on the embedded checkpoint."""
+    if quick and n is not None:
+        raise CommandError(f"--quick means --n {QUICK_N}, but --n is {n}; give one of the two.")
     settings, store = open_store()
-    config = DemoConfig(seed=seed, n=QUICK_N) if quick else DemoConfig(seed=seed)
+    config = DemoConfig(seed=seed, n=QUICK_N if quick else n or USUAL.n, pairs=pairs)
+    check_out(out)
     console = Console()
     console.print(
-        f"[bold]DUO on the embedded checkpoint[/], seed {seed}, {config.n} pictures a cell; "
-        f"{'under 8' if quick else 'under 25'} minutes on two cores. Ctrl-C stops; finished work is kept."
+        f"[bold]DUO on the embedded checkpoint[/], seed {seed}, {config.n} pictures a cell"
+        f"{MINUTES.get(config.n, '')}. Ctrl-C stops; finished work is kept."
     )
-    project = create_demo_project(store, config)
-    runner = Runner(store, settings, interval=0.5)
+    job = submit(store, settings, "demo", create_demo_project(store, config).id, config.model_dump())
     started = time.monotonic()
+    job = follow_demo(Runner(store, settings, interval=0.5), job, console, out)
+    show_report(store, job, console, out)
+    console.print(f"{duration(time.monotonic() - started)} in all.")
+
+
+def follow_demo(runner: Runner, job: Job, console: Console, out: Path | None) -> Job:
+    """Follow a demo's job to its end, with a line for each of its stages. Raises what `WorkProgress.follow` does."""
+    options = "" if out is None else f" --out {shlex.quote(str(out))}"
     with WorkProgress(console) as progress:
-        for stage in demo_stages(config):
-            job = progress.follow(runner, submit(store, settings, stage.kind, project.id, stage.config), stage.title)
-    copy_report(Path(job.result["folder"]), out)
-    console.print(comparison_table(StudyReport.read(out / "report.json")))
-    console.print(f"{duration(time.monotonic() - started)} in all. Report: {out / 'report.html'}")
+        return progress.follow(runner, job, "Demo", StageLines(console, job), options)
+
+
+class StageLines:
+    """Prints a line when a stage of a demo starts (where no bar says so) and when it ends, by what its row tells."""
+
+    def __init__(self, console: Console, job: Job) -> None:
+        config = {name: value for name, value in job.config.items() if name != "stages"}
+        self._console = console
+        self._left = [stage for stage in demo_stages(DemoConfig(**config)) if stage.name not in job.result]
+        self._since: float | None = None
+
+    def __call__(self, job: Job) -> None:
+        """Look at the row as it is now."""
+        if job.state == "queued":
+            return
+        now = time.monotonic()
+        if self._since is None:
+            self._begin(now)
+        while self._left and self._left[0].name in job.result:
+            title = self._left.pop(0).title
+            self._console.print(f"{title}: {duration(now - (self._since or now))}")
+            self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._since = now
+        if self._left and not self._console.is_terminal:
+            self._console.print(f"{self._left[0].title} …")
+
+
+def check_out(out: Path) -> None:
+    """Find out before the work, not after it, that a report cannot be put there. Raises OSError."""
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+        pass
+
+
+def show_report(store: Store, job: Job, console: Console, out: Path | None = None) -> None:
+    """Print the table of a finished demo or comparison, copy its report into `out`, and say where it lies."""
+    result = job.result.get("evaluate", job.result)
+    folder = Path(store.get_evaluation(result["evaluation_id"]).folder)
+    if out is not None:
+        copy_report(folder, out)
+        folder = out
+    console.print(comparison_table(StudyReport.read(folder / "report.json")))
+    console.print(f"Report: {folder / 'report.html'}")
+    project = store.get_project(job.project_id)
     console.print(f"Project {project.name!r} ({project.id}) is on the page too: python -m studio serve")
 
 

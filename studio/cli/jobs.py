@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from studio.cli.options import get_project, open_store
+from studio.cli.demo import check_out, follow_demo, show_report
+from studio.cli.options import CommandError, get_project, open_store
 from studio.cli.progress import WorkProgress
 from studio.jobs import Runner, log_path, recover, resume, stop
 from studio.processes import last_lines
 from studio.reports.html import duration
 
+REPORTING = ("demo", "evaluate")  # kinds of job that end with a report
 JobArgument = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 
 
@@ -69,10 +72,26 @@ def stop_job(job_id: JobArgument) -> None:
     print(f"Job {job.id} is {job.state}.")
 
 
-def resume_job(job_id: JobArgument) -> None:
-    """Go on with a failed or stopped job, and follow it."""
+def resume_job(
+    job_id: JobArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Of a demo or a comparison: folder to copy the report to.", show_default=False)
+    ] = None,
+) -> None:
+    """Go on with a failed or stopped job where it was, and follow it."""
     settings, store = open_store()
+    kind = store.get_job(job_id).kind
+    if out is not None and kind not in REPORTING:
+        raise CommandError(f"--out is for a {' or '.join(REPORTING)} job, but {job_id} is a {kind} job; leave it out.")
+    if out is not None:
+        check_out(out)
     job = resume(store, settings, job_id)
-    with WorkProgress(Console()) as progress:
-        job = progress.follow(Runner(store, settings, interval=0.5), job, f"Resuming {job.kind}")
+    console, runner = Console(), Runner(store, settings, interval=0.5)
+    if kind == "demo":
+        job = follow_demo(runner, job, console, out)
+    else:
+        with WorkProgress(console) as progress:
+            job = progress.follow(runner, job, f"Resuming {job.kind}")
+    if kind in REPORTING:
+        show_report(store, job, console, out)
     print(f"Job {job.id} is {job.state}: {json.dumps(job.result)}")

@@ -21,6 +21,10 @@ class CommandError(ValueError):
     """A verb that cannot do what was asked; says why and what to do."""
 
 
+class JobStopped(CommandError):  # noqa: N818 (a stop is no error)
+    """The job that a verb followed was stopped; says how to go on."""
+
+
 def config_options(config: type[Config], skip: Collection[str] = ()) -> Callable[[Callable[..., None]], Any]:
     """Give a command one option a field of `config`; its argument `values` gets those that were typed.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from studio.cli.options import CommandError
+from studio.cli.options import CommandError, JobStopped
 from studio.jobs import Runner
 from studio.records import Job
 from studio.reports.html import duration
@@ -49,8 +50,19 @@ class WorkProgress:
     def __exit__(self, *_: Any) -> None:
         self._bars.stop()
 
-    def follow(self, runner: Runner, job: Job, title: str) -> Job:
-        """Run a submitted job to its end. Raises CommandError where it failed or was stopped."""
+    def follow(
+        self,
+        runner: Runner,
+        job: Job,
+        title: str,
+        watch: Callable[[Job], None] | None = None,
+        options: str = "",
+    ) -> Job:
+        """Run a submitted job to its end; `watch` sees every change of its row.
+
+        Raises CommandError where it failed and JobStopped where it was stopped; both say how to go on, with the
+        `options` that `jobs resume` needs to end in the same way.
+        """
         if not self.console.is_terminal:
             self.console.print(f"{title} …")
         bar = self._bars.add_task(title, total=None, message="starting", eta=None, took=None)
@@ -60,19 +72,19 @@ class WorkProgress:
             self._bars.update(
                 bar, completed=row.step, total=row.total or None, message=row.message, eta=row.eta_seconds
             )
+            if watch is not None:
+                watch(row)
 
         job = runner.run_until_done(job.id, show)
         took = time.monotonic() - started
         if job.state != "done":
             self._bars.update(bar, message=job.state)
             self._bars.stop()
-            raise CommandError(_end(job, title))
+            again = f"Go on with: python -m studio jobs resume {job.id}{options}"
+            if job.state == "stopped":
+                raise JobStopped(f"{title} was stopped.\n{again}")
+            raise CommandError(f"{title} failed: {job.error}\n{again}")
         self._bars.update(bar, completed=1, total=1, message="", took=took)
         if not self.console.is_terminal:
             self.console.print(f"{title}: {duration(took)}")
         return job
-
-
-def _end(job: Job, title: str) -> str:
-    how = "was stopped" if job.state == "stopped" else f"failed: {job.error}"
-    return f"{title} {how}\nGo on with: python -m studio jobs resume {job.id}"

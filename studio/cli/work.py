@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from models.specs import parse_reference
-from studio.cli.demo import comparison_table
+from studio.cli.demo import show_report
 from studio.cli.options import (
     CommandError,
     ProjectOption,
@@ -25,7 +25,6 @@ from studio.jobs import Runner, submit
 from studio.presets import PRESETS, presets_for
 from studio.prompts import CONCEPT, first_seed, pair_prompts
 from studio.records import Job, JobKind, Project, PromptPair
-from studio.reports.schema import StudyReport
 from studio.settings import Settings
 from studio.store import Store
 
@@ -114,9 +113,7 @@ def evaluate(project: ProjectOption, values: dict[str, Any]) -> None:
     """Compare original and trained models on the same prompts and seeds, and write the report."""
     settings, store = open_store()
     job = _run(store, settings, "evaluate", get_project(store, project), values, "Comparing models")
-    folder = Path(job.result["folder"])
-    Console().print(comparison_table(StudyReport.read(folder / "report.json")))
-    print(f"Report: {folder / 'report.html'}")
+    show_report(store, job, Console())
 
 
 def read_prompts(path: Path) -> list[PromptPair]:

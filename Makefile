@@ -39,8 +39,11 @@ format: $(VENV)/.installed-dev  ## put the code into ruff's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## the benchmarks; each prints JSON
+bench: $(VENV)/.installed-dev  ## all benchmarks; each ends with a line of JSON
 	@for file in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+bench-%: $(VENV)/.installed-dev
+	@$(BIN)/python -m benchmarks.bench_$(subst -,_,$*)
 
 toybox: $(VENV)/.installed  ## train the embedded checkpoint anew (hours on two cores, minutes on a GPU)
 	@$(BIN)/python -m models.toybox.train

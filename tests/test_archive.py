@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from studio.archive import ArchiveError, export_project, import_project, read_info
+from studio.cli import main
 from studio.images import image_path, put_image, read_image
 from studio.records import Checkpoint, ImagePair, Job, Project, PromptPair, Verdict
 from studio.sample import SAMPLE, SampleError, open_sample, toybox_fingerprint
@@ -189,6 +190,32 @@ def test_a_file_that_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(ArchiveError, match="no project archive"):
         read_info(tmp_path / "x.zip")
+
+
+# -- in a shell --------------------------------------------------------------------------------------------------
+
+
+def test_a_project_moves_by_shell(
+    settings: Settings,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = str(tmp_path / "out" / "sword.zip")
+    monkeypatch.setenv("DUO_STUDIO_DATA", str(settings.data))
+    assert main(["projects", "export", "Sword", file]) == 0
+    assert main(["projects", "export", "Sword", file]) == 2
+    assert "there already" in capsys.readouterr().err
+    assert main(["projects", "export", "Sword", file, "--force"]) == 0
+    assert main(["projects", "import", file]) == 2
+    assert "here already" in capsys.readouterr().err
+    monkeypatch.setenv("DUO_STUDIO_DATA", str(tmp_path / "elsewhere"))
+    assert main(["projects", "import", file]) == 0
+    assert main(["projects", "list"]) == 0
+    assert project.id in capsys.readouterr().out
+    assert main(["projects", "import", str(tmp_path / "none.zip")]) == 2
+    assert "no project archive" in capsys.readouterr().err
 
 
 # -- the sample --------------------------------------------------------------------------------------------------

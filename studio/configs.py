@@ -6,7 +6,7 @@ Torch-free, so that the page can build forms and the shell its flags from the sa
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,13 +45,35 @@ class PairsConfig(SamplingConfig):
     auto_accept: bool = _field(False, "Accept the kept pairs in the detector's name instead of leaving that to people.")
 
 
-class TrainingConfig(Config):
+class MethodConfig(Config):
+    """What all unlearning methods share."""
+
+    uses_pairs: ClassVar[bool] = True  # False: trained on prompts alone
+
+
+class TrainingConfig(MethodConfig):
     """What all gradient-based methods share."""
 
     seed: int = _field(0, "Seed of the data order, the noise and the adapter's start.", ge=0)
     save_every: int = _field(50, "Optimizer steps between saved states.", unit="steps", ge=1)
     max_grad_norm: float = _field(1.0, "Gradients are clipped to this norm.", gt=0)
     weight_decay: float = _field(1e-2, "AdamW weight decay.", ge=0)
+    sample_every: int = _field(
+        50, "Optimizer steps between rows of sample pictures; 0 draws none. The weights do not depend on it.",
+        unit="steps", ge=0,
+    )  # fmt: skip
+
+
+class ConceptPrompts(Config):
+    """Of methods that are told the concept in whole prompts."""
+
+    prompts: list[str] = _field([], "Concept prompts; empty: the project's concept in words.")
+
+
+class ConceptNames(Config):
+    """Of methods that edit what single words mean: a prompt's last word counts."""
+
+    concepts: list[str] = _field([], "Names of the concept; empty: the project's concept in words.")
 
 
 class DuoConfig(TrainingConfig):
@@ -76,11 +98,16 @@ class DuoConfig(TrainingConfig):
     shared_timestep: bool = _field(True, "Same timestep for both pictures of a pair; off is the official code.")
 
 
-class EsdConfig(TrainingConfig):
+class EsdConfig(ConceptPrompts, TrainingConfig):
     """ESD: train the prompt's prediction away from the concept, towards negative guidance."""
 
-    variant: Literal["esd-x", "esd-u"] = _field("esd-x", "esd-x: cross-attention weights; esd-u: all the others.")
-    prompts: list[str] = _field([], "Concept prompts; empty: the project's concept in words.")
+    uses_pairs: ClassVar[bool] = False
+
+    variant: Literal["esd-x", "esd-x-strict", "esd-u", "esd-all"] = _field(
+        "esd-x",
+        "esd-x: cross-attention weights; esd-x-strict: only its keys and values; esd-u: all but cross-attention; "
+        "esd-all: both.",
+    )
     steps: int = _field(200, "Optimizer steps.", unit="steps", ge=1, le=100_000)
     batch_size: int = _field(8, "Noisy latents a step.", unit="pictures", ge=1, le=512)
     learning_rate: float = _field(5e-5, "AdamW learning rate, used as it stands.", gt=0, le=1)
@@ -92,6 +119,115 @@ class EsdConfig(TrainingConfig):
     start_guidance: float = _field(3.0, "Guidance when sampling the noisy latents.", ge=1, le=30)
     sampling_steps: int = _field(20, "Steps of the sampled trajectories.", unit="steps", ge=2, le=1000)
     trajectories: int = _field(32, "Trajectories of the frozen model sampled once and reused.", ge=1, le=4096)
+
+
+class UceConfig(ConceptNames, MethodConfig):
+    """UCE: cross-attention's keys and values of the concept replaced by those of another prompt, in closed form."""
+
+    uses_pairs: ClassVar[bool] = False
+
+    guides: list[str] = _field(
+        [], "What the concept shall mean instead: one for all, or one a name. Empty: the empty prompt (erase); a "
+        "neutral word moderates.",
+    )  # fmt: skip
+    preserve: list[str] = _field([], "Prompts whose last word shall mean what it did.")
+    erase_scale: float = _field(
+        1.0, "Weight of the concept's names. Too high a value breaks pictures.", symbol="e", ge=0
+    )
+    preserve_scale: float = _field(1.0, "Weight of the preserved prompts.", symbol="p", ge=0)
+    ridge: float = _field(0.5, "Weight of the old matrices: how much all other words are held.", symbol="λ", gt=0)
+
+
+class ReceConfig(UceConfig):
+    """RECE: UCE again and again, on the embedding that would bring the concept back after the last edit."""
+
+    preserve_scale: float = _field(0.1, "Weight of the preserved prompts.", symbol="p", ge=0)
+    ridge: float = _field(0.1, "Weight of the matrices before each edit.", symbol="λ", gt=0)
+    rounds: int = _field(5, "Derived embeddings that are found and erased, one after the other.", ge=0, le=1000)
+    derive_ridge: float = _field(
+        0.1, "Keeps a derived embedding short, and with it what each round changes.", symbol="μ", gt=0
+    )
+
+
+class SpmConfig(ConceptPrompts, TrainingConfig):
+    """SPM: a rank-1 adapter that moves the concept to the empty prompt and is held still everywhere else."""
+
+    uses_pairs: ClassVar[bool] = False
+
+    steps: int = _field(3000, "Optimizer steps.", unit="steps", ge=1, le=100_000)
+    batch_size: int = _field(1, "Noisy latents a step.", unit="pictures", ge=1, le=512)
+    learning_rate: float = _field(1e-4, "AdamW learning rate, used as it stands.", gt=0, le=1)
+    rank: int = _field(1, "Rank of the adapter; the paper's is 1.", symbol="r", ge=1, le=64)
+    guidance: float = _field(
+        1.0, "Target = e('') - g (e(c) - e('')): how far beyond the empty prompt the concept is moved.", symbol="g",
+        ge=0, le=50,
+    )  # fmt: skip
+    anchor_weight: float = _field(1000.0, "Weight of holding the anchors still.", symbol="λ", ge=0)
+    anchors: int = _field(
+        4, "Random embeddings a latent that are held still, drawn away from the concept.", ge=1, le=64
+    )
+    transport: bool = _field(
+        True, "Facilitated Transport: in the studio's pictures the adapter's strength follows the prompt's likeness to "
+        "the concept. A plain LoRA loader knows nothing of it.",
+    )  # fmt: skip
+    start_guidance: float = _field(3.0, "Guidance when sampling the noisy latents.", ge=1, le=30)
+    sampling_steps: int = _field(20, "Steps of the sampled trajectories.", unit="steps", ge=2, le=1000)
+    trajectories: int = _field(32, "Trajectories of the frozen model sampled once and reused.", ge=1, le=4096)
+
+
+class ConceptAblationConfig(ConceptPrompts, TrainingConfig):
+    """Concept Ablation: the concept's prompts are to give what the anchor's prompts give."""
+
+    uses_pairs: ClassVar[bool] = False
+
+    anchor_prompts: list[str] = _field(
+        [], "What to draw instead, a wider kind such as 'a person'; taken in turn with the prompts. Empty: no prompt."
+    )
+    layers: Literal["attn2-kv", "attention", "all"] = _field(
+        "attn2-kv", "attn2-kv: cross-attention's keys and values (the paper); attention: all of it; all: every weight."
+    )
+    steps: int = _field(100, "Optimizer steps.", unit="steps", ge=1, le=100_000)
+    batch_size: int = _field(8, "Anchor pictures a step.", unit="pictures", ge=1, le=512)
+    learning_rate: float = _field(
+        1.6e-5, "AdamW learning rate, used as it stands: the paper's 2e-6 x batch.", gt=0, le=1
+    )
+    prior_weight: float = _field(0.0, "Weight of drawing the anchor's pictures as before.", symbol="λ", ge=0)
+    pictures: int = _field(200, "Anchor pictures of the frozen model.", unit="pictures", ge=1, le=10_000)
+    picture_guidance: float = _field(6.0, "Guidance when sampling the anchor pictures.", ge=1, le=30)
+    sampling_steps: int = _field(20, "Steps of the anchor pictures.", unit="steps", ge=2, le=1000)
+
+
+class ForgetMeNotConfig(ConceptNames, TrainingConfig):
+    """Forget-Me-Not: no attention at the concept's words while the network looks at pictures of it."""
+
+    template: str = _field(
+        "a photo of {}", "Prompt around a name of the concept; {} is its place.", pattern=r".*\{\}.*"
+    )
+    end_tokens: bool = _field(False, "Count the end token and the padding as the concept's too (official: pooler).")
+    layers: Literal["attn2", "all"] = _field("attn2", "attn2: cross-attention's weights; all: every weight.")
+    steps: int = _field(35, "Optimizer steps.", unit="steps", ge=1, le=100_000)
+    batch_size: int = _field(1, "Unsafe pictures a step.", unit="pictures", ge=1, le=512)
+    learning_rate: float = _field(2e-6, "AdamW learning rate, used as it stands.", gt=0, le=1)
+
+
+class SelectiveAmnesiaConfig(TrainingConfig):
+    """Selective Amnesia: the safe pictures under the unsafe prompts, what matters to the rest held by its Fisher."""
+
+    layers: Literal["attn2", "not-attn2", "all"] = _field(
+        "all", "attn2: cross-attention (names, persons); not-attn2: all but that (nudity in the paper); all."
+    )
+    steps: int = _field(1000, "Optimizer steps.", unit="steps", ge=1, le=100_000)
+    batch_size: int = _field(4, "Pictures a step, and as many replayed ones.", unit="pictures", ge=1, le=512)
+    learning_rate: float = _field(1e-5, "AdamW learning rate, used as it stands.", gt=0, le=1)
+    weight_decay: float = _field(0.0, "AdamW weight decay; the Fisher term holds the weights already.", ge=0)
+    fisher_weight: float = _field(50.0, "Weight of the elastic term: sum of F (w - w0) squared.", symbol="λ", ge=0)
+    replay_weight: float = _field(1.0, "Weight of the frozen model's own pictures.", symbol="γ", ge=0)
+    replay_prompts: list[str] = _field([], "Prompts of the replayed pictures; empty: the pairs' safe prompts.")
+    pictures: int = _field(200, "Replayed pictures of the frozen model.", unit="pictures", ge=1, le=100_000)
+    fisher_samples: int = _field(200, "Pictures and timesteps that the Fisher is estimated from.", ge=1, le=1_000_000)
+    fisher_batch: int = _field(4, "Samples whose gradients are held at once.", ge=1, le=256)
+    picture_guidance: float = _field(4.0, "Guidance when sampling the replayed pictures.", ge=1, le=30)
+    sampling_steps: int = _field(20, "Steps of the replayed pictures.", unit="steps", ge=2, le=1000)
 
 
 class EvaluateConfig(SamplingConfig):
@@ -142,4 +278,7 @@ class DemoConfig(Config):
 
 JOB_CONFIGS: dict[str, type[Config]] = {"pairs": PairsConfig, "evaluate": EvaluateConfig, "demo": DemoConfig}
 DETECTOR_CONFIGS: dict[str, type[Config]] = {"toybox": ToyboxDetectorConfig, "nudenet": NudenetConfig}
-METHOD_CONFIGS: dict[str, type[TrainingConfig]] = {"duo": DuoConfig, "esd": EsdConfig}
+METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
+    "duo": DuoConfig,
+    "esd": EsdConfig,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from studio.configs import DuoConfig, EsdConfig
 from studio.methods import METHODS, get_method
 from studio.methods.base import Stopped, TrainingPairs, silent
 from studio.methods.duo import DuoStep
-from studio.methods.esd import esd_target, sample_trajectories
+from studio.methods.esd import esd_target
 from studio.methods.training import STATE_FILE, TrainingError, draw_rows, train
+from studio.methods.trajectories import Trajectories, sample_trajectories
 
 
 def make_pairs(count: int = 6, shape: tuple[int, ...] = (8, 8, 8)) -> TrainingPairs:
@@ -187,9 +189,13 @@ def test_esd_target_by_hand() -> None:
     assert esd_target(conditional, unconditional, 0.0).item() == 3.0
 
 
+def trajectories_of(bundle: ModelBundle, config: EsdConfig, folder: Path | None = None) -> Trajectories:
+    return sample_trajectories(bundle, config, partial(esd_target, eta=config.eta), silent, folder)
+
+
 def test_esd_trajectories_are_the_frozen_models_own(tiny_bundle: ModelBundle) -> None:
     config = EsdConfig(prompts=["a sword", "a knight"], trajectories=3, sampling_steps=4, eta=2.0)
-    found = sample_trajectories(tiny_bundle, config, silent)
+    found = trajectories_of(tiny_bundle, config)
     assert found.latents.shape == found.targets.shape == (12, 8, 8, 8)
     assert found.prompts.tolist() == [0] * 4 + [1] * 4 + [0] * 4
     assert found.timesteps[:4].tolist() == found.timesteps[4:8].tolist() == [751, 501, 251, 1]
@@ -203,9 +209,23 @@ def test_esd_trajectories_are_the_frozen_models_own(tiny_bundle: ModelBundle) ->
     assert torch.equal(found.latents[::4], torch.randn(3, 8, 8, 8, generator=seeded(config.seed)))
 
 
+def test_trajectories_of_an_earlier_try_are_used_again(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    """Only those of the same settings: others are sampled anew, and so is a damaged file."""
+    config = EsdConfig(prompts=["a sword"], trajectories=2, sampling_steps=2)
+    first = trajectories_of(tiny_bundle, config, tmp_path)
+    tiny_bundle.unet.conv_out.bias.data += 1  # no longer the model that was sampled
+    again = trajectories_of(tiny_bundle, config.model_copy(update={"save_every": 7}), tmp_path)
+    assert torch.equal(again.targets, first.targets)
+    assert torch.equal(again.latents, first.latents)
+    other = trajectories_of(tiny_bundle, config.model_copy(update={"eta": 1.0}), tmp_path)
+    assert not torch.equal(other.targets, first.targets)
+    (tmp_path / "trajectories.safetensors").write_bytes(b"nonsense")
+    assert not torch.equal(trajectories_of(tiny_bundle, config, tmp_path).targets, first.targets)
+
+
 def test_esd_at_guidance_1_still_knows_the_empty_prompt(tiny_bundle: ModelBundle) -> None:
     config = EsdConfig(prompts=["a sword"], trajectories=1, sampling_steps=2, eta=1.0, start_guidance=1.0)
-    found = sample_trajectories(tiny_bundle, config, silent)
+    found = trajectories_of(tiny_bundle, config)
     with torch.no_grad():
         empty = tiny_bundle.predict(found.latents, found.timesteps, tiny_bundle.encode_prompt(["", ""]))
     assert torch.allclose(found.targets, empty, atol=1e-4)
@@ -241,6 +261,9 @@ def test_esd_variants_split_the_layers(tiny_bundle: ModelBundle) -> None:
     assert not any(".attn2." in name for name in outside)
     rest = {name for name, _ in tiny_bundle.unet.named_parameters()} - inside - outside
     assert all("norm" in name for name in rest)
+    strict = set(esd.changes(tiny_bundle, EsdConfig(variant="esd-x-strict")))
+    assert strict == {name for name in inside if ".to_k." in name or ".to_v." in name}
+    assert set(esd.changes(tiny_bundle, EsdConfig(variant="esd-all"))) == inside | outside
 
 
 def test_esd_trains_in_half_precision(make_bundle: Callable[..., ModelBundle]) -> None:

@@ -76,6 +76,11 @@ class ModelBundle:
         height, width = (size, size) if isinstance(size, int) else size
         return self.unet.config.in_channels, height, width
 
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of an encoded prompt, L, its begin and end among them."""
+        return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+
     # Text and pictures
 
     def encode_prompt(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -94,8 +99,19 @@ class ModelBundle:
         positions = {prompt: index for index, prompt in enumerate(unique)}
         return embeds[[positions[prompt] for prompt in prompts]]
 
+    def cut_off(self, prompts: Sequence[str]) -> list[str]:
+        """The end of each prompt that the text encoder does not see, from its first word not seen whole; "" if none."""
+        room = self.prompt_length - self.tokenizer.num_special_tokens_to_add()
+        if not prompts:
+            return []
+        tokens = self.tokenizer(list(prompts), add_special_tokens=False, return_offsets_mapping=True)
+        return [
+            prompt[_word_start(prompt, offsets[room][0]) :] if len(offsets) > room else ""
+            for prompt, offsets in zip(prompts, tokens["offset_mapping"], strict=True)
+        ]
+
     def _encode_text(self, prompts: list[str]) -> torch.Tensor:
-        length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        length = self.prompt_length
         tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         return self.text_encoder(tokens.input_ids.to(self.device))[0]
 
@@ -141,6 +157,7 @@ class ModelBundle:
         guidance_scale: float = 4.0,
         init_latents: torch.Tensor | None = None,
         strength: float = 1.0,
+        start_latents: torch.Tensor | None = None,
         batch_size: int = PICTURE_BATCH,
         on_batch: Callable[[int, int], None] | None = None,
     ) -> Generation:
@@ -156,6 +173,8 @@ class ModelBundle:
             init_latents: [N, C, h, w] to edit (SDEdit, Meng 2021, arXiv:2108.01073); None starts from noise.
             strength: 0 … 1, how much of `init_latents` is repainted: the first `steps - int(steps * strength)` steps
                 are skipped, as in diffusers' img2img. 0 returns them exactly.
+            start_latents: [N, C, h, w] to start from in place of the seeds' noise (by attacks); the seeds then decide
+                nothing.
             batch_size: pictures at once; changes the result by rounding only.
             on_batch: called with (pictures done, pictures in all) after each batch; may raise to stop.
 
@@ -163,7 +182,7 @@ class ModelBundle:
             ValueError: lists of different lengths, or a strength outside 0 … 1.
         """
         count = len(seeds)
-        self._check_generation(count, prompts, negative_prompts, prompt_embeds, init_latents, strength)
+        self._check_generation(count, prompts, negative_prompts, prompt_embeds, init_latents, start_latents, strength)
         start = 0 if init_latents is None else max(steps - int(steps * strength), 0)
         latents = torch.empty(count, *self.latent_shape)
         images = []
@@ -171,7 +190,7 @@ class ModelBundle:
             rows = slice(first, min(first + batch_size, count))
             positive = self.encode_prompt(prompts[rows]) if prompt_embeds is None else prompt_embeds[rows]
             negative = self.encode_prompt(negative_prompts[rows] if negative_prompts else [""] * (rows.stop - first))
-            initial = self.noise(seeds[rows])
+            initial = self.noise(seeds[rows]) if start_latents is None else start_latents[rows]
             if init_latents is not None:
                 initial = self._noised(init_latents[rows].float().cpu(), initial, steps, start)
             latents[rows] = self.sample(
@@ -215,6 +234,14 @@ class ModelBundle:
             latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
         return latents
 
+    def schedule(self, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Timesteps [steps] of a picture, noisiest first, and abar [steps + 1]: before the first step, after each."""
+        scheduler = self._scheduler()
+        scheduler.set_timesteps(steps)
+        before = scheduler.timesteps - self.num_train_timesteps // steps
+        after = torch.where(before < 0, scheduler.final_alpha_cumprod, self.alphas_cumprod[before.clamp(min=0)])
+        return scheduler.timesteps, torch.cat([self.alphas_cumprod[scheduler.timesteps[:1]], after])
+
     def _scheduler(self) -> DDIMScheduler:
         # A config without clip_sample means latents: DDIMScheduler's own default would cut them to [-1, 1].
         return DDIMScheduler.from_config({"clip_sample": False, **self.scheduler_config})
@@ -233,6 +260,7 @@ class ModelBundle:
         negative_prompts: Sequence[str] | None,
         prompt_embeds: torch.Tensor | None,
         init_latents: torch.Tensor | None,
+        start_latents: torch.Tensor | None,
         strength: float,
     ) -> None:
         given = {
@@ -240,14 +268,23 @@ class ModelBundle:
             "negative_prompts": negative_prompts or None,
             "prompt_embeds": prompt_embeds,
             "init_latents": init_latents,
+            "start_latents": start_latents,
         }
         for name, values in given.items():
             if values is not None and len(values) != count:
                 raise ValueError(f"{len(values)} {name} for {count} seeds; give one of each for every picture.")
         if not 0 <= strength <= 1:
             raise ValueError(f"strength is {strength}; it must lie between 0 and 1.")
-        if init_latents is not None and tuple(init_latents.shape[1:]) != self.latent_shape:
-            raise ValueError(
-                f"init_latents are {tuple(init_latents.shape[1:])} each, but {self.spec.name} has latents of "
-                f"{self.latent_shape}; encode the pictures with this checkpoint."
-            )
+        for name, latents in (("init_latents", init_latents), ("start_latents", start_latents)):
+            if latents is not None and tuple(latents.shape[1:]) != self.latent_shape:
+                raise ValueError(
+                    f"{name} are {tuple(latents.shape[1:])} each, but {self.spec.name} has latents of "
+                    f"{self.latent_shape}; encode the pictures with this checkpoint."
+                )
+
+
+def _word_start(text: str, position: int) -> int:
+    """Where the word at this position starts."""
+    while position > 0 and not text[position - 1].isspace():
+        position -= 1
+    return position

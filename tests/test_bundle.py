@@ -49,6 +49,23 @@ def test_encode_prompt_gives_equal_prompts_equal_rows(tiny_bundle: ModelBundle) 
     assert torch.equal(tiny_bundle.encode_prompt(["", ""]), embeds[[4, 4]])
 
 
+def test_cut_off_is_what_the_text_encoder_does_not_see(tiny_bundle: ModelBundle) -> None:
+    """The tiny tokenizer knows letters alone: 16 tokens less start and end are 14 letters."""
+    fits, longer, broken = "abcdefg hijklmn", "abcdefg hijklmn op  qr", "abcdefg hijklmnop q"
+    assert tiny_bundle.cut_off(["", fits, longer, broken, "É" + fits]) == [
+        "",
+        "",
+        "op  qr",
+        "hijklmnop q",  # the word that is seen in part, too
+        "hijklmn",
+    ]
+    assert tiny_bundle.cut_off([]) == []
+    seen = tiny_bundle.encode_prompt([fits, longer, fits + " z"])
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(tiny_bundle.encode_prompt(["abcdefg hijklm"])[0], seen[0])
+
+
 def test_encode_image_and_decode_keep_shapes_and_scale(tiny_bundle: ModelBundle) -> None:
     pictures = torch.rand(3, 3, 64, 64) * 2 - 1
     latents = tiny_bundle.encode_image(pictures)

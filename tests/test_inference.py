@@ -22,7 +22,17 @@ from models.bundle import ModelBundle
 from studio import __version__
 from studio.images import read_image, read_metadata
 from studio.inference.client import InferenceClient, InferenceError
-from studio.inference.messages import Cell, ModelChoice, Progress, RenderRequest, RenderResult, decode, encode
+from studio.inference.messages import (
+    Cell,
+    CutOff,
+    CutOffRequest,
+    ModelChoice,
+    Progress,
+    RenderRequest,
+    RenderResult,
+    decode,
+    encode,
+)
 from studio.inference.renderer import Recent, Renderer
 from studio.processes import is_alive, start_time
 from studio.settings import REPOSITORY, Settings
@@ -234,6 +244,8 @@ def test_messages_survive_the_pipe() -> None:
         ("result", RenderResult([cell], "toybox", "")),
         ("error", "text"),
         ("cancel", None),
+        ("cut_off", CutOffRequest("toybox", ["a", "é"])),
+        ("words", CutOff(["", "é"])),
     ]:
         line = encode(kind, "id", body)
         assert line.count(b"\n") == 1
@@ -280,6 +292,11 @@ def test_the_client_serves_threads_survives_a_crash_and_cancels(
     assert "Original: loading the checkpoint toybox" in [p.message for p in told]
     assert np.array_equal(pictures(studio, first, 1), pictures(studio, render(studio, ask(adapters[0]))[0], 0))
 
+    words = "word " * 16
+    assert client.cut_off("toybox", ["a knight", words]) == ["", "word " * 13]  # of the tiny encoder's 14 letters
+    with pytest.raises(InferenceError, match="'a b' names no checkpoint"):
+        client.cut_off("a b", ["a knight"])
+
     with ThreadPoolExecutor(3) as pool:  # each thread gets its own answer, from the same worker
         process = worker_of(client)
         results = list(pool.map(client.render_all, [ask(ORIGINAL, seeds=[seed]) for seed in (1, 2, 3)]))
@@ -313,6 +330,8 @@ def test_a_worker_that_dies_at_once_shows_its_last_lines(settings: Settings) -> 
     for _ in range(2):
         with pytest.raises(InferenceError, match=r"(?s)ended with exit code 1.*no space left for torch"):
             client.render_all(ask(ORIGINAL))
+    with pytest.raises(InferenceError, match="no space left for torch"):
+        client.cut_off("toybox", ["a knight"])
     client.close()
     client.close()
 

@@ -14,13 +14,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from studio.inference.messages import Cell, ModelChoice, Progress, RenderRequest, RenderResult, decode, encode
+from studio.inference.messages import (
+    Cell,
+    CutOffRequest,
+    ModelChoice,
+    Progress,
+    RenderRequest,
+    RenderResult,
+    decode,
+    encode,
+)
 from studio.processes import describe_exit, last_lines, start_python
 from studio.settings import Settings
 
 __all__ = ["Cell", "InferenceClient", "InferenceError", "ModelChoice", "Progress", "RenderRequest", "RenderResult"]
 
 WORKER = ("-m", "studio.inference.worker")
+LAST_WORDS = ("result", "words", "error")  # kinds of messages that end a request
 
 
 class InferenceError(RuntimeError):
@@ -68,6 +78,19 @@ class InferenceClient:
                 on_progress(event)
         raise InferenceError("The inference worker gave no result.")
 
+    def cut_off(self, checkpoint: str, prompts: Sequence[str]) -> list[str]:
+        """The end of each prompt that the checkpoint's text encoder does not see; "" where it sees all of it.
+
+        Waits for the worker, which may be loading or drawing. Raises InferenceError as `render` does.
+        """
+        worker, _ = self._alive()
+        request_id, inbox, _ = worker.open(picture=False)
+        worker.send(encode("cut_off", request_id, CutOffRequest(checkpoint, list(prompts))))
+        kind, body = inbox.get()
+        if kind == "error":
+            raise InferenceError(body)
+        return body.words
+
     def prewarm(self, *checkpoints: str) -> None:
         """Start the worker and have it load these checkpoints; returns at once. Errors show with the first request."""
         worker, _ = self._alive()
@@ -101,18 +124,22 @@ class _Worker:
         with self._log.open("ab") as log:
             self._process = start_python(settings, arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         self._inboxes: dict[str, queue.SimpleQueue[tuple[str, Any]]] = {}
+        self._drawing: set[str] = set()  # the open requests for pictures
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self.ended = False
         self._reader = threading.Thread(target=self._read, name="inference-reader", daemon=True)
         self._reader.start()
 
-    def open(self) -> tuple[str, queue.SimpleQueue[tuple[str, Any]], int]:
-        """A new request's id, its inbox, and how many requests are open besides."""
+    def open(self, *, picture: bool = True) -> tuple[str, queue.SimpleQueue[tuple[str, Any]], int]:
+        """A new request's id, its inbox, and how many requests for pictures are open besides."""
         request_id, inbox = secrets.token_hex(6), queue.SimpleQueue[tuple[str, Any]]()
         with self._lock:
-            others = len(self._inboxes)
+            self._drawing &= self._inboxes.keys()
+            others = len(self._drawing)
             self._inboxes[request_id] = inbox
+            if picture:
+                self._drawing.add(request_id)
             if self.ended:
                 inbox.put(("error", self._epitaph()))
         return request_id, inbox, others
@@ -146,7 +173,7 @@ class _Worker:
                 kind, request_id, body = decode(line)
                 with self._lock:
                     inbox = self._inboxes.get(request_id)
-                    if kind in ("result", "error"):
+                    if kind in LAST_WORDS:
                         self._inboxes.pop(request_id, None)
                 if inbox is not None:
                     inbox.put((kind, body))

@@ -67,6 +67,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class CutOffRequest:
+    """Prompts whose ends the checkpoint's text encoder may not see."""
+
+    checkpoint: str
+    prompts: list[str]
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """What the text encoder does not see of each prompt; "" where it sees all."""
+
+    words: list[str]
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a request is; `cells` are those finished since the last one."""
 
@@ -89,7 +104,7 @@ class RenderResult:
 
 
 def encode(kind: str, request_id: str, body: Any = None) -> bytes:
-    """One line. `kind` is render, prewarm or cancel one way; progress, result or error the other."""
+    """One line. `kind` is render, cut_off, prewarm or cancel one way; progress, result, words or error the other."""
     message = {"type": kind, "id": request_id, "body": body if body is None or isinstance(body, str) else asdict(body)}
     return json.dumps(message).encode() + b"\n"
 
@@ -101,6 +116,10 @@ def decode(line: bytes) -> tuple[str, str, Any]:
     if kind == "render":
         models = [ModelChoice(**model) for model in body.pop("models")]
         body = RenderRequest(models=models, **body)
+    elif kind == "cut_off":
+        body = CutOffRequest(**body)
+    elif kind == "words":
+        body = CutOff(**body)
     elif kind in ("progress", "result"):
         cells = [Cell(**cell) for cell in body.pop("cells")]
         body = (Progress if kind == "progress" else RenderResult)(cells=cells, **body)

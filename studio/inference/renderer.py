@@ -91,6 +91,10 @@ class Renderer:
             say(f"loading the checkpoint {checkpoint}")
         return self._checkpoints.get(key, lambda: Loaded(load_bundle(checkpoint, device=device, toybox=toybox)))
 
+    def cut_off(self, checkpoint: str, prompts: Sequence[str]) -> list[str]:
+        """The end of each prompt that the checkpoint's text encoder does not see. Raises LoadError."""
+        return self.load(checkpoint).bundle.cut_off(prompts)
+
     def render(self, request: RenderRequest, tell: Callable[[Progress], None]) -> RenderResult:
         """All cells. `tell` may raise to stop. Raises ValueError for a detector that there is not."""
         detector, problem = self._detector(request)

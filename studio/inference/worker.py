@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 
 from models.specs import LoadError
-from studio.inference.messages import Progress, RenderRequest, decode, encode
+from studio.inference.messages import CutOff, CutOffRequest, Progress, RenderRequest, decode, encode
 from studio.inference.renderer import Renderer
 from studio.settings import Settings
 
@@ -40,6 +40,8 @@ class Service:
             kind, request_id, body = self._waiting.get()
             if kind == "prewarm":
                 self._prewarm(body)
+            elif kind == "cut_off":
+                self._cut_off(request_id, body)
             else:
                 self._render(request_id, body)
 
@@ -57,6 +59,14 @@ class Service:
             self._renderer.load(checkpoint)
         except LoadError as error:
             print(error, file=sys.stderr, flush=True)  # the first request will say it to the user
+
+    def _cut_off(self, request_id: str, request: CutOffRequest) -> None:
+        try:
+            words = self._renderer.cut_off(request.checkpoint, request.prompts)
+        except (ValueError, OSError) as error:
+            self._answer("error", request_id, str(error))
+        else:
+            self._answer("words", request_id, CutOff(words))
 
     def _render(self, request_id: str, request: RenderRequest) -> None:
         def tell(progress: Progress) -> None:

@@ -111,3 +111,43 @@ CREATE TABLE samples (
 def samples(db: Database) -> None:
     """Pictures drawn in the middle of a training."""
     db.executescript(SAMPLES)
+
+
+# Of one reviewer the latest verdict that was not undone counts; between reviewers a person outranks the detector, a
+# decision a skip, and among equals the latest counts.
+DECIDE = """
+UPDATE image_pairs SET decision_id = (
+    SELECT one.id FROM standing_verdicts AS one
+    WHERE one.pair_id = image_pairs.id AND NOT EXISTS (
+        SELECT 1 FROM standing_verdicts AS later
+        WHERE later.pair_id = one.pair_id AND later.reviewer = one.reviewer AND later.row > one.row)
+    ORDER BY one.verdict != 'skip' DESC, one.reviewer != 'detector' DESC, one.row DESC LIMIT 1
+) WHERE {which};
+UPDATE image_pairs SET
+    decision = coalesce((SELECT verdict FROM verdicts WHERE id = decision_id), ''),
+    by_detector = coalesce((SELECT reviewer = 'detector' FROM verdicts WHERE id = decision_id), 0)
+WHERE {which};
+"""
+DECISIONS = f"""
+ALTER TABLE image_pairs ADD COLUMN decision TEXT NOT NULL DEFAULT ''
+    CHECK (decision IN ('', 'accept', 'reject', 'skip'));
+ALTER TABLE image_pairs ADD COLUMN decision_id TEXT;
+ALTER TABLE image_pairs ADD COLUMN by_detector INTEGER NOT NULL DEFAULT 0 CHECK (by_detector IN (0, 1));
+CREATE INDEX verdicts_supersedes ON verdicts(supersedes);
+CREATE VIEW standing_verdicts AS
+    SELECT rowid AS row, id, pair_id, reviewer, verdict FROM verdicts
+    WHERE verdict != 'undo'
+    AND NOT EXISTS (SELECT 1 FROM verdicts AS undo WHERE undo.supersedes = verdicts.id AND undo.verdict = 'undo');
+CREATE TRIGGER verdicts_decide AFTER INSERT ON verdicts BEGIN {DECIDE.format(which="id = NEW.pair_id")} END;
+CREATE INDEX image_pairs_made ON image_pairs(project_id, state, decision, by_detector);
+CREATE INDEX image_pairs_unsafe ON image_pairs(project_id, state, decision, by_detector, unsafe_score);
+CREATE INDEX image_pairs_safe ON image_pairs(project_id, state, decision, by_detector, safe_score);
+CREATE INDEX image_pairs_distance ON image_pairs(project_id, state, decision, by_detector, coalesce(distance, -1));
+{DECIDE.format(which="id IN (SELECT pair_id FROM verdicts)")}
+"""
+
+
+@migrations()
+def decisions(db: Database) -> None:
+    """The verdict that counts, beside its pair, kept true by a trigger; and an index for each order of pairs."""
+    db.executescript(DECISIONS)

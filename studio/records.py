@@ -5,12 +5,15 @@ Ids are short random hexadecimal strings made by the store; times are UTC second
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 JobKind = Literal["pairs", "train", "evaluate", "demo"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
+PairFilter = Literal["undecided", "accepted", "rejected", "skipped", "detector", "all", "failed"]
+PairSort = Literal["made", "unsafe", "safe", "distance"]
 
 FINAL_STATES: tuple[JobState, ...] = ("stopped", "done", "failed")
 
@@ -61,6 +64,12 @@ class ImagePair:
     reason: str = ""  # why a failed pair failed
     created: float = 0.0
 
+    @property
+    def version(self) -> str:
+        """Another one once its pictures were made again. Names neither picture."""
+        facts = f"{self.unsafe_image} {self.safe_image} {self.state} {self.tries} {self.seed}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:12]
+
 
 @dataclass(frozen=True)
 class PairCounts:
@@ -72,6 +81,7 @@ class PairCounts:
     accepted: int = 0  # of the ready ones, by their current verdict
     rejected: int = 0
     skipped: int = 0
+    by_detector: int = 0  # of the accepted and rejected ones, those that no person has decided on
 
     @property
     def undecided(self) -> int:
@@ -92,6 +102,25 @@ class Verdict:
     milliseconds: int = 0
     created: float = 0.0
     supersedes: str | None = None
+
+
+@dataclass(frozen=True)
+class PairQuery:
+    """Which of a project's pairs to list, and in which order."""
+
+    shows: PairFilter = "undecided"
+    sort: PairSort = "made"
+    prompt_pair_id: str = ""  # of this prompt pair alone
+
+
+@dataclass(frozen=True)
+class CuratedPair:
+    """An image pair as a reviewer meets it."""
+
+    pair: ImagePair
+    prompts: PromptPair
+    verdict: Verdict | None  # the one that counts
+    again: bool  # a waiting or running job makes it again
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,9 @@ TABLES: dict[type, str] = {
     PromptShelf: "prompt_shelves",
     Attempt: "attempts",
 }
+# Texts that are paths: in the file relative to its folder, which is the data folder and may be moved as a whole; in
+# records absolute. What lies elsewhere is kept as it is.
+PATHS: dict[type, str] = {Checkpoint: "path", Evaluation: "folder"}
 R = TypeVar("R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt)
 
 
@@ -62,6 +65,7 @@ class RecordFile:
     def __init__(self, database: Path, migrations: Migrations) -> None:
         self.database = Path(database)
         self.database.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = self.database.parent.absolute()
         self._local = threading.local()
         with self._writing() as db:
             migrations.apply(db)
@@ -105,8 +109,10 @@ class RecordFile:
         made: dict[str, Any] = {"id": record.id or secrets.token_hex(6)}
         if hasattr(record, "created"):
             made["created"] = record.created or time.time()
+        if name := PATHS.get(type(record)):
+            made[name] = str(self.folder / getattr(record, name))
         record = replace(record, **made)
-        row = _row({f.name: getattr(record, f.name) for f in fields(record)})
+        row = self._row(type(record), {f.name: getattr(record, f.name) for f in fields(record)})
         columns = ", ".join(f'"{name}"' for name in row)
         table, marks = TABLES[type(record)], ", ".join("?" * len(row))
         try:
@@ -123,7 +129,7 @@ class RecordFile:
 
     def _select(self, cls: type[R], where: str = "1", *values: Any) -> list[R]:
         rows = self._db.query(f"SELECT * FROM {TABLES[cls]} WHERE {where} ORDER BY rowid", values)
-        return [_record(cls, row) for row in rows]
+        return [self._record(cls, row) for row in rows]
 
     def _value(self, sql: str, *values: Any) -> Any:
         """The one value that a question has."""
@@ -135,13 +141,23 @@ class RecordFile:
             raise StoreError(f"{', '.join(sorted(unknown))}: no field of {cls.__name__} that can be changed.")
         if changes:
             settings = ", ".join(f'"{name}" = ?' for name in changes)
-            values = (*_row(changes).values(), record_id)
+            values = (*self._row(cls, changes).values(), record_id)
             self._change(f"UPDATE {TABLES[cls]} SET {settings} WHERE id = ?", values)
         return self._get(cls, record_id)
 
+    def _row(self, cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+        row = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()}
+        name = PATHS.get(cls)
+        if name is not None and name in row:
+            path = self.folder / row[name]
+            row[name] = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
+        return row
 
-def _row(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()}
+    def _record(self, cls: type[R], row: Mapping[str, Any]) -> R:
+        record = _record(cls, row)
+        if name := PATHS.get(cls):
+            record = replace(record, **{name: str(self.folder / getattr(record, name))})
+        return record
 
 
 def _record(cls: type[R], row: Mapping[str, Any]) -> R:

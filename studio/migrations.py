@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlite_utils import Database, Migrations
 
 migrations = Migrations("studio")
@@ -151,3 +153,20 @@ CREATE INDEX image_pairs_distance ON image_pairs(project_id, state, decision, by
 def decisions(db: Database) -> None:
     """The verdict that counts, beside its pair, kept true by a trigger; and an index for each order of pairs."""
     db.executescript(DECISIONS)
+
+
+@migrations()
+def paths_in_the_data_folder(db: Database) -> None:
+    """Adapters and evaluations are named relative to the folder of this file, which can so be moved with all in it.
+
+    A row may still name where the folder was before an earlier move. The studio has written `<data>/checkpoints/…` and
+    `<data>/evaluations/…` alone, so the end of such a path says where to look for it here.
+    """
+    folder = Path(next(row["file"] for row in db.query("PRAGMA database_list") if row["name"] == "main")).parent
+    for table, column in (("checkpoints", "path"), ("evaluations", "folder")):
+        for row in list(db.query(f"SELECT id, {column} AS path FROM {table}")):
+            path = Path(row["path"])
+            before, inside, after = path.as_posix().rpartition(f"/{table}/")
+            here = Path(f"{table}/{after}")
+            if path.is_absolute() and inside and (Path(before) == folder or (folder / here).exists()):
+                db.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (here.as_posix(), row["id"]))

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
+from studio.migrations import migrations
 from studio.records import Checkpoint, Evaluation, ImagePair, Job, Project, PromptPair, Verdict
 from studio.settings import REPOSITORY, Settings
 from studio.store import NotFoundError, Store, StoreError
@@ -272,6 +274,62 @@ def test_a_failed_transaction_leaves_no_lock(store: Store, project: Project, set
     other.create_project(Project("", "Second", "cane", "toybox", "toybox"))
     other.close()
     assert len(store.list_projects()) == 2
+
+
+def test_files_are_found_again_after_the_data_folder_was_moved(
+    store: Store, settings: Settings, project: Project
+) -> None:
+    job = make_job(store, project)
+    adapter = settings.checkpoints / job.id / "adapter.safetensors"
+    adapter.parent.mkdir()
+    adapter.write_bytes(b"adapter")
+    inside = store.add_checkpoint(Checkpoint("", project.id, job.id, "duo", "DUO", str(adapter), "ab", "lora"))
+    outside = store.add_checkpoint(Checkpoint("", project.id, job.id, "duo", "DUO", "/elsewhere/a", "ab", "lora"))
+    folder = settings.evaluations / job.id
+    evaluation = store.add_evaluation(Evaluation("", project.id, job.id, str(folder)))
+    assert (inside.path, evaluation.folder) == (str(adapter), str(folder))
+    assert (store.get_checkpoint(inside.id), store.get_evaluation(evaluation.id)) == (inside, evaluation)
+    store.close()
+    moved = settings.data.rename(settings.data.parent / "moved")
+    again = Store(moved / settings.database.name)
+    assert Path(again.get_checkpoint(inside.id).path).read_bytes() == b"adapter"
+    assert again.get_checkpoint(outside.id) == outside
+    assert again.get_evaluation(evaluation.id).folder == str(moved / "evaluations" / job.id)
+    again.close()
+
+
+@pytest.mark.parametrize("moved_before", [False, True])
+def test_absolute_paths_of_older_files_become_relative(tmp_path: Path, moved_before: bool) -> None:
+    """Also those that an earlier move has broken, where the file can be found by the end of its path."""
+    data = tmp_path / "data"
+    (data / "checkpoints" / "1").mkdir(parents=True)
+    (data / "checkpoints" / "1" / "adapter.safetensors").write_bytes(b"adapter")
+    (data / "evaluations" / "2").mkdir(parents=True)
+    old = Database(data / "studio.db")
+    migrations.apply(old, stop_before="paths_in_the_data_folder")
+    was = tmp_path / "before" if moved_before else data
+    old.execute(
+        "INSERT INTO projects (id, name, concept, checkpoint, detector, detector_settings, created) "
+        "VALUES ('p', '', '', '', '', '{}', 0)"
+    )
+    old.execute(
+        "INSERT INTO jobs (id, project_id, kind, config, state, step, total, message, error, result, created) "
+        "VALUES ('j', 'p', '', '{}', 'done', 0, 0, '', '', '{}', 0)"
+    )
+    paths = (str(was / "checkpoints/1/adapter.safetensors"), str(tmp_path / "checkpoints/9/adapter.safetensors"))
+    for index, path in enumerate(paths):
+        old.execute("INSERT INTO checkpoints VALUES (?, 'p', 'j', 'duo', '', ?, '', 'lora', '{}', 0, 0)", (index, path))
+    old.execute("INSERT INTO evaluations VALUES ('e', 'p', 'j', ?, '{}', 0)", (str(was / "evaluations/2"),))
+    old.conn.commit()
+    old.close()
+    store = Store(data / "studio.db")
+    found, elsewhere = store.list_checkpoints()
+    assert Path(found.path) == data / "checkpoints/1/adapter.safetensors"
+    assert elsewhere.path == paths[1]
+    assert store.get_evaluation("e").folder == str(data / "evaluations/2")
+    kept = [row["path"] for row in store._db.query("SELECT path FROM checkpoints")]
+    assert kept == ["checkpoints/1/adapter.safetensors", paths[1]]
+    store.close()
 
 
 WRITER = """

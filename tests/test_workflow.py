@@ -332,7 +332,7 @@ def trained(store: Store, settings: Settings, with_pairs: Project) -> Project:
 def test_evaluate_writes_the_report(store: Store, settings: Settings, trained: Project) -> None:
     context = context_of(store, settings, trained, "evaluate", EVALUATE)
     result = evaluate(context)
-    folder = Path(result["folder"])
+    folder = Path(store.get_evaluation(result["evaluation_id"]).folder)
     report = StudyReport.read(folder / "report.json")
     assert list(report.models) == ["original", "duo", "esd", "oracle"]
     for model in report.models.values():
@@ -358,11 +358,9 @@ def test_evaluate_writes_the_report(store: Store, settings: Settings, trained: P
 
 
 def test_every_model_gets_the_same_prompts_and_seeds(store: Store, settings: Settings, trained: Project) -> None:
-    report = StudyReport.read(
-        Path(evaluate(context_of(store, settings, trained, "evaluate", EVALUATE))["folder"]) / "report.json"
-    )
-    for row in report.gallery:
-        folder = Path(store.list_evaluations(trained.id)[0].folder)
+    evaluate(context_of(store, settings, trained, "evaluate", EVALUATE))
+    folder = Path(store.list_evaluations(trained.id)[0].folder)
+    for row in StudyReport.read(folder / "report.json").gallery:
         for shot in row.shots.values():
             with Image.open(folder / shot.picture) as image:
                 assert image.text["prompt"] == row.prompt
@@ -419,7 +417,7 @@ def test_another_checkpoint_is_compared_on_the_projects_prompts(
     project = store.create_project(Project("", "Mine", "sword", str(tiny_folder), "toybox", {}))
     store.add_prompt_pairs([PromptPair("", project.id, "a knight", "a gardener"), PromptPair("", project.id, "x", "y")])
     result = evaluate(context_of(store, settings, project, "evaluate", EVALUATE))
-    report = StudyReport.read(Path(result["folder"]) / "report.json")
+    report = StudyReport.read(Path(store.get_evaluation(result["evaluation_id"]).folder) / "report.json")
     assert list(report.models) == ["original"]
     assert set(report.models["original"].concept_rate) == {"named"}
     assert report.models["original"].retention == {}
@@ -536,7 +534,8 @@ def test_the_demo_as_one_job_goes_on_where_it_was_stopped(store: Store, settings
     assert "1/4 Making pairs" in stages
     assert "2/4 Training DUO" not in after
     assert [c.method for c in store.list_checkpoints(project.id)] == ["duo", "esd"]
-    report_json = json.loads((Path(result["evaluate"]["folder"]) / "report.json").read_text())
+    folder = Path(store.get_evaluation(result["evaluate"]["evaluation_id"]).folder)
+    report_json = json.loads((folder / "report.json").read_text())
     assert set(report_json["models"]) == {"original", "duo", "esd", "oracle"}
     assert report_json["command"] == "python -m studio demo --seed 3 --n 1 --pairs 8"
     effective = store.get_job(job.id).config["stages"]

@@ -203,7 +203,7 @@ def evaluate(context: JobContext) -> dict[str, Any]:
     folder = context.evaluation_folder
     for done in context.store.list_evaluations(context.project.id):
         if done.folder == str(folder):  # the worker died after its last write
-            return {"evaluation_id": done.id, "folder": done.folder}
+            return {"evaluation_id": done.id}
     evaluator = Evaluator(context)
     context.save_effective(evaluator.effective_config().model_dump())
     report = evaluator.run()
@@ -223,7 +223,7 @@ def evaluate(context: JobContext) -> dict[str, Any]:
             report=report.model_dump(mode="json"),
         )
     )
-    return {"evaluation_id": evaluation.id, "folder": str(folder)}
+    return {"evaluation_id": evaluation.id}
 
 
 def _read(path: Path) -> np.ndarray:

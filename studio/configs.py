@@ -281,4 +281,6 @@ DETECTOR_CONFIGS: dict[str, type[Config]] = {"toybox": ToyboxDetectorConfig, "nu
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "duo": DuoConfig,
     "esd": EsdConfig,
+    "uce": UceConfig,
+    "rece": ReceConfig,
 }

@@ -377,8 +377,8 @@ def test_draw_rows_is_even(count: int, size: int) -> None:
 
 def test_get_method() -> None:
     assert get_method("duo") is METHODS[0]
-    with pytest.raises(ValueError, match="no method 'uce'; use duo, esd"):
-        get_method("uce")
+    with pytest.raises(ValueError, match="no method 'no-such'; use duo, esd"):
+        get_method("no-such")
 
 
 def test_detached_after_a_failed_fit(tiny_bundle: ModelBundle) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from studio.methods.base import UnlearningMethod
 from studio.methods.duo import Duo
 from studio.methods.esd import Esd
+from studio.methods.rece import Rece
+from studio.methods.uce import Uce
 
-METHODS: tuple[UnlearningMethod, ...] = (Duo(), Esd())
+METHODS: tuple[UnlearningMethod, ...] = (Duo(), Esd(), Uce(), Rece())
 
 
 def get_method(name: str) -> UnlearningMethod:

@@ -23,11 +23,21 @@ SMALL = {
     "save_every": 2,
     "rank": 2,
     "prompts": ["a sword", "a knight"],
+    "concepts": ["sword", "knight"],
+    "rounds": 2,
+    "pictures": 2,
+    "fisher_samples": 3,
+    "fisher_batch": 2,
     "trajectories": 2,
     "sampling_steps": 2,
 }
 
+TRAINED = [method for method in METHODS if "steps" in method.Config.model_fields]
+SOLVED = [method for method in METHODS if method not in TRAINED]  # in closed form: no steps, no seed, nothing saved
+
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+every_trained_method = pytest.mark.parametrize("method", TRAINED, ids=lambda method: method.name)
+every_solved_method = pytest.mark.parametrize("method", SOLVED, ids=lambda method: method.name)
 
 
 def small_config(method: UnlearningMethod, **changes: Any) -> Any:
@@ -120,7 +130,7 @@ def test_delta_survives_its_file(
         assert all(torch.equal(value, before[name]) for name, value in weights(tiny_bundle).items())
 
 
-@every_method
+@every_trained_method
 def test_reports_every_step_with_its_numbers(
     method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs
 ) -> None:
@@ -135,7 +145,7 @@ def test_reports_every_step_with_its_numbers(
         assert all(isinstance(value, float) for value in values.values())
 
 
-@every_method
+@every_trained_method
 @pytest.mark.parametrize("stop_after", [1, 2], ids=["between-saves", "at-a-save"])
 def test_stop_and_resume_give_the_uninterrupted_weights(
     method: UnlearningMethod,
@@ -162,7 +172,7 @@ def test_stop_and_resume_give_the_uninterrupted_weights(
     assert all(torch.equal(resumed.tensors[key], value) for key, value in whole.tensors.items())
 
 
-@every_method
+@every_trained_method
 def test_a_seed_is_a_run(method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs) -> None:
     torch.manual_seed(1)
     first = method.fit(tiny_bundle, pairs, small_config(method, seed=1), silent).tensors
@@ -171,3 +181,26 @@ def test_a_seed_is_a_run(method: UnlearningMethod, tiny_bundle: ModelBundle, pai
     other = method.fit(tiny_bundle, pairs, small_config(method, seed=2), silent).tensors
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@every_solved_method
+def test_a_solution_is_told_of_stops_when_asked_and_is_always_the_same(
+    method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs
+) -> None:
+    told: list[tuple[int, int, str]] = []
+    first = method.fit(tiny_bundle, pairs, small_config(method), lambda *progress, **_: told.append(progress))
+    assert [step for step, _, _ in told] == list(range(told[0][1] + 1))
+    assert all(message for _, _, message in told)
+    before = weights(tiny_bundle)
+    for stopped_at in range(len(told)):
+
+        def stop(step: int, total: int, message: str = "", at: int = stopped_at, **values: float) -> None:
+            if step == at:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            method.fit(tiny_bundle, pairs, small_config(method), stop)
+    assert all(torch.equal(value, before[name]) for name, value in weights(tiny_bundle).items())
+    torch.manual_seed(2)
+    again = method.fit(tiny_bundle, pairs, small_config(method), silent)
+    assert all(torch.equal(again.tensors[key], value) for key, value in first.tensors.items())

@@ -14,13 +14,12 @@ from PIL import Image
 from studio.cli import main
 from studio.cli.compare import choose_model
 from studio.cli.options import CommandError
-from studio.cli.work import new_project, read_prompts
 from studio.configs import METHOD_CONFIGS, DemoConfig, EvaluateConfig, PairsConfig
 from studio.demo import QUICK_N, demo_command
 from studio.jobs import Runner, submit
 from studio.methods.training import STATE_FILE
 from studio.presets import PRESETS
-from studio.records import Checkpoint, Project, PromptPair
+from studio.records import Checkpoint, Project
 from studio.reports.schema import StudyReport
 from studio.settings import Settings
 from studio.store import Store
@@ -151,38 +150,6 @@ def test_doctor_names_a_data_folder_that_cannot_be_written(
     monkeypatch.setenv("DUO_STUDIO_DATA", str(tmp_path / "file" / "data"))
     assert main(["doctor"]) == 1
     assert "data folder" in capsys.readouterr().err
-
-
-# prompts from a file
-
-
-def test_prompts_from_csv(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.csv"
-    path.write_text("\N{BYTE ORDER MARK}unsafe,safe,count,seed\na knight,a gardener,3,7\n a viking , a baker,,\n")
-    assert read_prompts(path) == [
-        PromptPair("", "", "a knight", "a gardener", 3, 7),
-        PromptPair("", "", "a viking", "a baker", 1, 0),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("bad,good\na,b\n", "has no column safe, unsafe"),
-        ("unsafe,safe,count\na,b,many\n", "line 2.*'many'"),
-        ("unsafe,safe\na,b\n,b\n", "line 3: needs"),
-    ],
-)
-def test_a_wrong_csv_is_said_with_its_line(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "prompts.csv"
-    path.write_text(text)
-    with pytest.raises(CommandError, match=message):
-        read_prompts(path)
-
-
-def test_a_new_projects_detector_looks_for_its_concept() -> None:
-    assert new_project("Rose", "flower", "toybox", "toybox").detector_settings["concept"] == "flower"
-    assert "concept" not in new_project("Nudity", "nudity", "owner/name", "nudenet").detector_settings
 
 
 # models by name

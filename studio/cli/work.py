@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from models.specs import parse_reference
 from studio.cli.demo import show_report
 from studio.cli.options import (
     CommandError,
@@ -23,8 +22,12 @@ from studio.cli.progress import WorkProgress
 from studio.configs import DETECTOR_CONFIGS, METHOD_CONFIGS, EvaluateConfig, PairsConfig
 from studio.jobs import Runner, submit
 from studio.presets import PRESETS, presets_for
-from studio.prompts import CONCEPT, first_seed, pair_prompts
-from studio.records import Job, JobKind, Project, PromptPair
+from studio.projects import new_project
+from studio.prompt_checks import check, prompts_of
+from studio.prompt_files import read_prompts
+from studio.prompt_presets import sword_pairs
+from studio.prompts import CONCEPT
+from studio.records import Job, JobKind, Project
 from studio.settings import Settings
 from studio.store import Store
 
@@ -47,43 +50,33 @@ def pairs(
     values: dict[str, Any],
     prompts: Annotated[
         Path | None,
-        typer.Option(help="CSV file of prompt pairs to add: columns unsafe, safe, and perhaps count, seed."),
+        typer.Option(help="File of prompt pairs to add: .csv, .jsonl, or the DUO repository's config.json."),
     ] = None,
     sample_prompts: Annotated[
         int, typer.Option(min=0, help="Add this many of the embedded checkpoint's own prompt pairs.")
     ] = 0,
     concept: Annotated[str, typer.Option(help="Of a new project: what to forget, in words.")] = CONCEPT,
     checkpoint: Annotated[
-        str, typer.Option(help="Of a new project: toybox, a folder, or owner/name@revision.")
+        str, typer.Option(help="Of a new project: toybox, a folder, a .safetensors file, or owner/name@revision.")
     ] = "toybox",
     detector: Annotated[str, typer.Option(help=f"Of a new project: {', '.join(DETECTOR_CONFIGS)}.")] = "toybox",
 ) -> None:
     """Make a project's missing image pairs; a project that is not there yet is created."""
     settings, store = open_store()
-    texts = read_prompts(prompts) if prompts else []
     found = find_project(store, project)
+    there = store.list_prompt_pairs(found.id) if found else []
+    added = read_prompts(prompts, there) if prompts else []
+    added += prompts_of(check(sword_pairs(sample_prompts), [*there, *added]))
     if found is None:
-        found = store.create_project(new_project(project, concept, checkpoint, detector))
-    if sample_prompts:
-        first = first_seed("pairs", 0)
-        texts += [
-            PromptPair("", "", p.unsafe, p.safe, 1, first + i) for i, p in enumerate(pair_prompts(sample_prompts, 0))
-        ]
-    store.add_prompt_pairs(PromptPair("", found.id, t.unsafe, t.safe, t.count, t.seed) for t in texts)
+        made = new_project(project, concept, checkpoint, detector, others=store.list_projects())
+        found = store.create_project(made)
+    store.add_prompt_pairs(replace(pair, project_id=found.id) for pair in added)
+    if prompts or sample_prompts:
+        print(f"{len(added)} prompt pairs added; the project had {len(there)}.")
     job = _run(store, settings, "pairs", found, values, "Making pairs")
     print(f"{job.result['ready']} pairs are ready and {job.result['failed']} failed in project {found.id}.")
     for pair in store.list_image_pairs(found.id, "failed"):
         print(f"  failed: pair {pair.id} (seed {pair.seed}): {pair.reason}")
-
-
-def new_project(name: str, concept: str, checkpoint: str, detector: str) -> Project:
-    """A project whose detector looks for its concept, where it can look for several. Errors name what is wrong."""
-    parse_reference(checkpoint)
-    if detector not in DETECTOR_CONFIGS:
-        raise CommandError(f"There is no detector {detector!r}; use {', '.join(DETECTOR_CONFIGS)}.")
-    config = DETECTOR_CONFIGS[detector]
-    settings = config.model_validate({"concept": concept} if "concept" in config.model_fields else {})
-    return Project("", name, concept, checkpoint, detector, settings.model_dump())
 
 
 def _training(method: str) -> Any:
@@ -114,26 +107,6 @@ def evaluate(project: ProjectOption, values: dict[str, Any]) -> None:
     settings, store = open_store()
     job = _run(store, settings, "evaluate", get_project(store, project), values, "Comparing models")
     show_report(store, job, Console())
-
-
-def read_prompts(path: Path) -> list[PromptPair]:
-    """The prompt pairs of a CSV file with a header; errors name the line."""
-    found = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if missing := {"unsafe", "safe"} - set(rows.fieldnames or ()):
-            raise CommandError(f"{path} has no column {', '.join(sorted(missing))}; its first line must name them.")
-        for row in rows:
-            try:
-                count, seed = int(row.get("count") or 1), int(row.get("seed") or 0)
-            except ValueError as error:
-                raise CommandError(
-                    f"{path}, line {rows.line_num}: {error}; count and seed are whole numbers."
-                ) from None
-            if not row["unsafe"] or not row["safe"] or count < 0:
-                raise CommandError(f"{path}, line {rows.line_num}: needs an unsafe and a safe prompt, and count >= 0.")
-            found.append(PromptPair("", "", row["unsafe"].strip(), row["safe"].strip(), count, seed))
-    return found
 
 
 def _run(store: Store, settings: Settings, kind: JobKind, project: Project, config: dict[str, Any], title: str) -> Job:

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig, attack_config
 from studio.configs import JOB_CONFIGS, METHOD_CONFIGS, Config
 from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_python, start_time
 from studio.progress import Stopped
@@ -40,7 +41,8 @@ class JobError(ValueError):
 def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, config: Mapping[str, Any]) -> Job:
     """Check the config, complete it with the defaults and queue the job.
 
-    A "train" config is {"method": "duo", "name": "as shown", "config": {…}}; the others are their Config's fields.
+    A "train" config is {"method": "duo", "name": "as shown", "config": {…}}; the others are their Config's fields. An
+    attack's `values` come out complete: those of the budget, with what was given over them.
     """
     if kind == "train":
         method = config.get("method")
@@ -49,10 +51,12 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
         given = config.get("config", {})
         effective = {"method": method, "name": config.get("name") or method}
         effective["config"] = _complete(METHOD_CONFIGS[method], given, f"Method {method}")
+    elif kind == "attack":
+        effective = _attack(config)
     elif kind in JOB_CONFIGS:
         effective = _complete(JOB_CONFIGS[kind], config, f"Job {kind}")
     else:
-        raise JobError(f"There is no kind of job {kind!r}; use train, {', '.join(JOB_CONFIGS)}.")
+        raise JobError(f"There is no kind of job {kind!r}; use train, attack, {', '.join(JOB_CONFIGS)}.")
     settings.create_folders()
     return store.create_job(Job(id="", project_id=project_id, kind=kind, config=effective))
 
@@ -110,6 +114,11 @@ def kill_overdue(store: Store, grace: float = GRACE) -> None:
 def log_path(settings: Settings, job_id: str) -> Path:
     """Where a job's output goes; a resumed job appends."""
     return settings.logs / f"{job_id}.log"
+
+
+def log_tail(settings: Settings, job_id: str, lines: int = 40) -> str:
+    """The last lines of a job's log, "" before it has one."""
+    return last_lines(log_path(settings, job_id), lines)
 
 
 class Runner:
@@ -273,6 +282,17 @@ class Pace:
             self._seconds += weight * ((now - self._time) / (step - self._step) - self._seconds)
             self._step, self._time = step, now
         return (total - step) * self._seconds if step > self._first else None
+
+
+def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
+    """An attack's job with the attack's own configuration complete in it."""
+    effective = _complete(AttackJobConfig, config, "Job attack")
+    attack, budget = effective["attack"], effective["budget"]
+    if attack not in ATTACK_CONFIGS:
+        raise JobError(f"There is no attack {attack!r}; use one of {', '.join(ATTACK_CONFIGS)}.")
+    start = attack_config(attack, budget).model_dump()
+    values = _complete(ATTACK_CONFIGS[attack], {**start, **effective["values"]}, f"Attack {attack}")
+    return {**effective, "values": values}
 
 
 def _complete(cls: type[Config], given: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Duo:
         "https://arxiv.org/abs/2407.21035"
     )
     Config = DuoConfig
-    uses_pairs = True
+    uses_pairs = DuoConfig.uses_pairs
 
     def changes(self, bundle: ModelBundle, config: DuoConfig) -> list[str]:
         """Names of the UNet's weights that get a LoRA."""

@@ -21,6 +21,9 @@ from models.files import write_atomically
 from studio.methods.base import Report, Stopped
 
 STATE_FILE = "state.safetensors"
+# No weight depends on these fields, so a saved state need not match in them: one that was saved before there was such
+# a field can still be resumed, and the pictures may be turned off in the middle of a run.
+WITHOUT_EFFECT = {"sample_every"}
 
 StepFunction = Callable[[torch.Generator], tuple[torch.Tensor, dict[str, float]]]
 
@@ -39,7 +42,7 @@ class LoopConfig(Protocol):
     save_every: int
     seed: int
 
-    def model_dump_json(self) -> str: ...
+    def model_dump_json(self, *, exclude: set[str] | None = None) -> str: ...
 
 
 def train(
@@ -66,7 +69,7 @@ def train(
     """
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     generator = torch.Generator().manual_seed(config.seed)
-    run = hashlib.sha256(f"{method} {config.model_dump_json()}".encode()).hexdigest()
+    run = hashlib.sha256(f"{method} {config.model_dump_json(exclude=WITHOUT_EFFECT)}".encode()).hexdigest()
     state = None if state_folder is None else TrainingState(state_folder / STATE_FILE, run)
     done = state.load(parameters, optimizer, generator) if state else 0
     for step in range(done + 1, config.steps + 1):

@@ -53,6 +53,8 @@ def _part(report: Report, stage: Stage, title: str, before: float, share: float)
     def reported(step: int, total: int, message: str = "", **values: float) -> None:
         done = round(TOTAL * (before + share * step / max(total, 1)))
         named = {f"{stage.name}.{name}": value for name, value in values.items()}
+        if named:
+            named[f"{stage.name}.step"] = step  # that of the whole is too coarse to tell it
         report(done, TOTAL, f"{title}: {message}" if message else title, **named)
 
     return reported

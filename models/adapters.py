@@ -20,6 +20,8 @@ from torch import nn
 from models.bundle import ModelBundle
 from models.deltas import WeightDelta, checked_sha256, file_sha256, load_delta, save_delta
 from models.specs import LoadError
+from models.transport import METADATA as TRANSPORT
+from models.transport import TransportedLora
 
 __all__ = [
     "LORA_TARGETS", "LoadError", "TunedWeights", "WeightDelta", "adapter_disabled", "applied", "apply", "attach_lora",
@@ -144,10 +146,15 @@ def tuned_weights(bundle: ModelBundle, names: Sequence[str]) -> Iterator[TunedWe
 def apply(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
     """Add `scale` times a delta to the UNet's weights, keeping the originals for `remove`. Deltas may be stacked.
 
+    A delta with Facilitated Transport is put beside the weights instead: see `models.transport`.
+
     Raises:
         LoadError: the delta does not fit this checkpoint.
     """
     updates = _updates(bundle, delta)
+    if delta.kind == "lora" and TRANSPORT in delta.metadata:
+        bundle.originals.append(TransportedLora(bundle, delta, scale))
+        return
     parameters = dict(bundle.unet.named_parameters())
     bundle.originals.append({name: parameters[name].detach().clone() for name in updates})
     _add(parameters, updates, scale)
@@ -155,8 +162,12 @@ def apply(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
 
 def remove(bundle: ModelBundle) -> None:
     """Take the last applied delta off again, exactly."""
+    applied = bundle.originals.pop()
+    if isinstance(applied, TransportedLora):
+        applied.remove()
+        return
     parameters = dict(bundle.unet.named_parameters())
-    for name, original in bundle.originals.pop().items():
+    for name, original in applied.items():
         parameters[name].data.copy_(original)
 
 
@@ -174,7 +185,10 @@ def applied(bundle: ModelBundle, delta: WeightDelta | None, scale: float = 1.0) 
 
 
 def merge(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
-    """Make a delta part of the UNet for good. Unlike an adapter, merged weights cannot simply be left out again."""
+    """Make a delta part of the UNet for good. Unlike an adapter, merged weights cannot simply be left out again.
+
+    Facilitated Transport is lost: the adapter is then at full strength for every prompt.
+    """
     _add(dict(bundle.unet.named_parameters()), _updates(bundle, delta), scale)
 
 

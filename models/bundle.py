@@ -6,7 +6,8 @@ them comparable. Latents are always the UNet's (multiplied by the VAE's scaling 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,10 @@ from models.specs import ModelSpec
 
 TEXT_BATCH = 64  # prompts encoded at once
 PICTURE_BATCH = 32  # pictures through the VAE at once
+
+# Called with the prompts [B], where they are known, and embeddings [B, L, D] of the pictures that are now sampled, and
+# with two Nones when they are done.
+OnSampling = Callable[[Sequence[str] | None, torch.Tensor | None], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class ModelBundle:
     spec: ModelSpec
     device: torch.device
     dtype: torch.dtype = torch.float32
-    originals: list[dict[str, torch.Tensor]] = field(default_factory=list)  # of applied deltas; see models.adapters
+    originals: list[Any] = field(default_factory=list)  # what takes applied deltas off again; see models.adapters
+    on_sampling: list[OnSampling] = field(default_factory=list)  # told of the pictures' prompts; see models.transport
 
     def __post_init__(self) -> None:
         for part in (self.vae, self.text_encoder, self.unet):
@@ -160,6 +166,7 @@ class ModelBundle:
         start_latents: torch.Tensor | None = None,
         batch_size: int = PICTURE_BATCH,
         on_batch: Callable[[int, int], None] | None = None,
+        before_step: Callable[[], None] | None = None,
     ) -> Generation:
         """Sample one picture a prompt and seed with deterministic DDIM and classifier-free guidance.
 
@@ -177,6 +184,7 @@ class ModelBundle:
                 nothing.
             batch_size: pictures at once; changes the result by rounding only.
             on_batch: called with (pictures done, pictures in all) after each batch; may raise to stop.
+            before_step: called before each denoising step of each batch; may raise to stop.
 
         Raises:
             ValueError: lists of different lengths, or a strength outside 0 … 1.
@@ -193,14 +201,32 @@ class ModelBundle:
             initial = self.noise(seeds[rows]) if start_latents is None else start_latents[rows]
             if init_latents is not None:
                 initial = self._noised(init_latents[rows].float().cpu(), initial, steps, start)
-            latents[rows] = self.sample(
-                initial, positive, negative, steps=steps, guidance_scale=guidance_scale, start=start
-            ).cpu()
+            with self._told(prompts[rows] if len(prompts) == count else None, positive):
+                latents[rows] = self.sample(
+                    initial,
+                    positive,
+                    negative,
+                    steps=steps,
+                    guidance_scale=guidance_scale,
+                    start=start,
+                    before_step=before_step,
+                ).cpu()
             images.append(self.decode(latents[rows]))
             if on_batch is not None:
                 on_batch(rows.stop, count)
         size = self.spec.resolution
         return Generation(latents, np.concatenate(images) if images else np.zeros((0, size, size, 3), np.uint8))
+
+    @contextmanager
+    def _told(self, prompts: Sequence[str] | None, embeds: torch.Tensor) -> Iterator[None]:
+        """Adapters whose strength depends on the prompts know them, inside the `with`."""
+        try:
+            for tell in self.on_sampling:
+                tell(prompts, embeds)
+            yield
+        finally:
+            for tell in self.on_sampling:
+                tell(None, None)
 
     @torch.inference_mode()
     def sample(
@@ -213,10 +239,12 @@ class ModelBundle:
         guidance_scale: float,
         start: int = 0,
         on_step: Callable[[SampleStep], None] | None = None,
+        before_step: Callable[[], None] | None = None,
     ) -> torch.Tensor:
         """Denoise latents [B, C, h, w] from step `start` to the end; both guidance branches in one forward pass.
 
-        `on_step` sees every step before it is taken (its tensors are inference tensors: clone what is kept).
+        `on_step` sees every step before it is taken (its tensors are inference tensors: clone what is kept), and
+        `before_step` is called before the network is asked.
         """
         scheduler = self._scheduler()
         scheduler.set_timesteps(steps)
@@ -225,6 +253,8 @@ class ModelBundle:
         embeds = torch.cat([negative_embeds, prompt_embeds]) if guided else prompt_embeds
         embeds = embeds.to(self.device, self.dtype)
         for index, timestep in enumerate(scheduler.timesteps.tolist()[start:], start):
+            if before_step is not None:
+                before_step()
             output = self.predict(torch.cat([latents, latents]) if guided else latents, timestep, embeds)
             if guided:
                 unconditional, conditional = output.chunk(2)

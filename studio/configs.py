@@ -35,6 +35,7 @@ class SamplingConfig(Config):
 class PairsConfig(SamplingConfig):
     """Unsafe pictures and their SDEdit twins."""
 
+    batch_size: int = _field(8, "Pictures sampled at once; pairs arrive in such groups.", unit="pictures", ge=1, le=512)
     strength: float = _field(0.7, "How much of the unsafe picture SDEdit repaints; 1 is all of it.", gt=0, le=1)
     strength_step: float = _field(0.1, "Added to the strength when new seeds do not remove the concept.", ge=0, le=1)
     seeds_per_strength: int = _field(2, "Seeds tried at one strength before it is raised.", ge=1, le=20)
@@ -43,6 +44,10 @@ class PairsConfig(SamplingConfig):
         True, "Keep only pairs whose unsafe picture shows the concept and whose twin does not."
     )
     auto_accept: bool = _field(False, "Accept the kept pairs in the detector's name instead of leaving that to people.")
+    retry_failed: bool = _field(False, "Make the failed pairs again, with seeds not tried yet, and no missing ones.")
+    redo: list[str] = _field(
+        [], "Ids of pairs to make again, with other seeds and a strength one step higher, and no missing ones."
+    )
 
 
 class MethodConfig(Config):
@@ -71,7 +76,7 @@ class ConceptPrompts(Config):
 
 
 class ConceptNames(Config):
-    """Of methods that edit what single words mean: a prompt's last word counts."""
+    """Of methods that are told the concept by its names alone."""
 
     concepts: list[str] = _field([], "Names of the concept; empty: the project's concept in words.")
 
@@ -122,7 +127,7 @@ class EsdConfig(ConceptPrompts, TrainingConfig):
 
 
 class UceConfig(ConceptNames, MethodConfig):
-    """UCE: cross-attention's keys and values of the concept replaced by those of another prompt, in closed form."""
+    """UCE: cross-attention's keys and values of each name's last word replaced by another's, in closed form."""
 
     uses_pairs: ClassVar[bool] = False
 
@@ -149,7 +154,7 @@ class ReceConfig(UceConfig):
     )
 
 
-class SpmConfig(ConceptPrompts, TrainingConfig):
+class SpmConfig(ConceptNames, TrainingConfig):
     """SPM: a rank-1 adapter that moves the concept to the empty prompt and is held still everywhere else."""
 
     uses_pairs: ClassVar[bool] = False
@@ -283,4 +288,5 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "esd": EsdConfig,
     "uce": UceConfig,
     "rece": ReceConfig,
+    "spm": SpmConfig,
 }

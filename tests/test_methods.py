@@ -190,7 +190,7 @@ def test_esd_target_by_hand() -> None:
 
 
 def trajectories_of(bundle: ModelBundle, config: EsdConfig, folder: Path | None = None) -> Trajectories:
-    return sample_trajectories(bundle, config, partial(esd_target, eta=config.eta), silent, folder)
+    return sample_trajectories(bundle, config.prompts, config, partial(esd_target, eta=config.eta), silent, folder)
 
 
 def test_esd_trajectories_are_the_frozen_models_own(tiny_bundle: ModelBundle) -> None:

@@ -6,9 +6,10 @@ from studio.methods.base import UnlearningMethod
 from studio.methods.duo import Duo
 from studio.methods.esd import Esd
 from studio.methods.rece import Rece
+from studio.methods.spm import Spm
 from studio.methods.uce import Uce
 
-METHODS: tuple[UnlearningMethod, ...] = (Duo(), Esd(), Uce(), Rece())
+METHODS: tuple[UnlearningMethod, ...] = (Duo(), Esd(), Uce(), Rece(), Spm())
 
 
 def get_method(name: str) -> UnlearningMethod:

@@ -61,7 +61,9 @@ class Esd:
             raise TrainingError(
                 "ESD was given 0 concept prompts. Name the concept in the form of the prompts it is in."
             )
-        trajectories = sample_trajectories(bundle, config, partial(esd_target, eta=config.eta), report, state_folder)
+        trajectories = sample_trajectories(
+            bundle, config.prompts, config, partial(esd_target, eta=config.eta), report, state_folder
+        )
         with tuned_weights(bundle, self.changes(bundle, config)) as tuned:
 
             def step(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:

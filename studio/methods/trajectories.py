@@ -29,8 +29,6 @@ class TrajectoryConfig(Protocol):
     """What is read of a method's configuration."""
 
     @property
-    def prompts(self) -> list[str]: ...
-    @property
     def trajectories(self) -> int: ...
     @property
     def sampling_steps(self) -> int: ...
@@ -60,15 +58,20 @@ class Trajectories:
 
 
 def sample_trajectories(
-    bundle: ModelBundle, config: TrajectoryConfig, target: Target, report: Report, state_folder: Path | None = None
+    bundle: ModelBundle,
+    texts: Sequence[str],
+    config: TrajectoryConfig,
+    target: Target,
+    report: Report,
+    state_folder: Path | None = None,
 ) -> Trajectories:
-    """Sample under the concept prompts, spread evenly, keeping every step's latents and target.
+    """Sample under the concept's prompts, spread evenly, keeping every step's latents and target.
 
     Guidance needs e(c) and e("") at every step anyhow, so the targets cost nothing.
     """
     count, steps = config.trajectories, config.sampling_steps
-    embeds = bundle.encode_prompt(config.prompts)
-    prompts = torch.arange(count) % len(config.prompts)
+    embeds = bundle.encode_prompt(texts)
+    prompts = torch.arange(count) % len(texts)
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(count, *bundle.latent_shape, generator=generator)
 

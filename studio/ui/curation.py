@@ -1,0 +1,291 @@
+"""What the Curate tab asks and tells: JSON over HTTP, one small request a decision.
+
+    GET  /studio/curation/<project>/counts      progress, and a mark that changes when anything does
+    GET  /studio/curation/<project>/pairs       a page: ?shows= &sort= &prompts= &after= or &before= &limit=
+    GET  /studio/curation/<project>/next        what to look at after the pair ?after=; from the start again at the end
+    GET  /studio/curation/<project>/pair/<id>   one pair
+    POST /studio/curation/<project>/decide      one verdict; its id is made by the browser, so it can be told again
+    POST /studio/curation/<project>/undo        takes one back
+    POST /studio/curation/<project>/redo        pairs to be made again: another seed, more strength
+
+A refused request answers {"error": why}: 403 from another site, 404 not there, 409 refused by the store, 415 and 422
+not as asked. Pairs never carry the names of their pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from studio import jobs
+from studio.jobs import JobError
+from studio.records import CuratedPair, ImagePair, PairFilter, PairQuery, PairSort, Project, Verdict
+from studio.settings import Settings
+from studio.store import DETECTOR, NotFoundError, PairChangedError, Store, StoreError
+from studio.ui.pair_pictures import is_hidden, pair_picture_url, picture_routes, threshold
+from studio.ui.turns import Turns
+from studio.ui.words import ago, pill
+
+LARGEST_BODY = 1 << 20
+LARGEST_PAGE = 200
+SHARED_WORK = ("undecided", "detector")  # lists that open pages divide among them
+T = TypeVar("T", bound=BaseModel)
+
+
+def _no_detector(name: str) -> str:
+    if name.strip().lower() == DETECTOR:
+        raise ValueError(f"{DETECTOR!r} is the detector's own name; choose another")
+    return name.strip()
+
+
+Name = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_no_detector)]
+RowId = Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PageAsked(_Asked):
+    """The query of a list; `desk` is the open page that asks."""
+
+    desk: str = Field("", max_length=60)
+
+    shows: PairFilter = "undecided"
+    sort: PairSort = "made"
+    prompts: str = ""
+    after: str = ""
+    before: str = ""
+    limit: int = Field(24, ge=1, le=LARGEST_PAGE)
+
+    @property
+    def query(self) -> PairQuery:
+        return PairQuery(self.shows, self.sort, self.prompts)
+
+
+class DecisionTold(_Asked):
+    """A person's verdict on the pair as it was seen."""
+
+    id: RowId
+    pair: str
+    version: str
+    verdict: Literal["accept", "reject", "skip"]
+    reason: str = Field("", max_length=200)
+    reviewer: Name
+    revealed: bool = False
+    milliseconds: int = Field(0, ge=0, le=1 << 40)
+
+
+class UndoTold(_Asked):
+    """Takes back the verdict `supersedes`, or else the reviewer's standing one on the pair."""
+
+    id: RowId
+    pair: str
+    supersedes: str | None = None
+    reviewer: Name
+
+
+class RedoTold(_Asked):
+    """Pairs to be made again, with the version that was seen; or all failed ones."""
+
+    pairs: dict[str, str] = Field({}, max_length=LARGEST_PAGE)
+    failed: bool = False
+
+
+def curation_routes(settings: Settings, store: Store) -> list[Route]:
+    """What launch() adds to Gradio's application."""
+    desk = Desk(settings, store)
+    base = "/studio/curation/{project}"
+    return [
+        _get(f"{base}/counts", desk.counts),
+        _get(f"{base}/pairs", desk.page),
+        _get(f"{base}/next", desk.coming),
+        _get(f"{base}/pair/{{pair}}", desk.pair),
+        _post(f"{base}/decide", desk.decide),
+        _post(f"{base}/undo", desk.undo),
+        _post(f"{base}/redo", desk.redo),
+        *picture_routes(settings, store),
+    ]
+
+
+class Desk:
+    """Answers the routes: the store's records in, dictionaries for the script out."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings, self.store, self.turns = settings, store, Turns()
+
+    def counts(self, request: Request) -> dict[str, Any]:
+        self.turns.keep(request.path_params["project"], request.query_params.get("desk", ""))
+        return self._counts(self._project(request).id)
+
+    def page(self, request: Request) -> dict[str, Any]:
+        """A page in the query's order; "more" tells whether it goes on in the direction that was asked for."""
+        project, asked = self._project(request), PageAsked.model_validate(dict(request.query_params))
+        found = self.store.page_of_pairs(
+            project.id, asked.query, after=asked.after, before=asked.before, limit=asked.limit + 1
+        )
+        more = len(found) > asked.limit
+        kept = found[more:] if asked.before else found[: asked.limit]
+        return {"pairs": [pair_facts(project, one) for one in kept], "more": more}
+
+    def coming(self, request: Request) -> dict[str, Any]:
+        """The next pairs to look at; those before the pair `after` come again once the end is reached.
+
+        While there is other work, what another open page has been given is left to it.
+        """
+        project, asked = self._project(request), PageAsked.model_validate(dict(request.query_params))
+        taken = self.turns.of_others(project.id, asked.desk) if asked.shows in SHARED_WORK else set()
+        size = asked.limit + len(taken)
+        found = self.store.page_of_pairs(project.id, asked.query, after=asked.after, limit=size)
+        if asked.after and len(found) < size:
+            known = {asked.after, *(one.pair.id for one in found)}
+            first = self.store.page_of_pairs(project.id, asked.query, limit=size)
+            found += [one for one in first if one.pair.id not in known]
+        kept = ([one for one in found if one.pair.id not in taken] or found)[: asked.limit]
+        self.turns.take(project.id, asked.desk, {asked.after, *(one.pair.id for one in kept)})
+        return {"pairs": [pair_facts(project, one) for one in kept], **self._counts(project.id)}
+
+    def pair(self, request: Request) -> dict[str, Any]:
+        project = self._project(request)
+        return pair_facts(project, self._pair(project, request.path_params["pair"]))
+
+    def decide(self, request: Request, body: bytes) -> dict[str, Any]:
+        project, told = self._project(request), DecisionTold.model_validate_json(body)
+        self._pair(project, told.pair)
+        verdict = Verdict(
+            told.id, told.pair, told.reviewer, told.verdict, told.reason, told.revealed, told.milliseconds
+        )
+        self.store.add_verdict(verdict, seen=told.version)
+        return self._state(project, told.pair)
+
+    def undo(self, request: Request, body: bytes) -> dict[str, Any]:
+        project, told = self._project(request), UndoTold.model_validate_json(body)
+        self._pair(project, told.pair)
+        self.store.add_verdict(Verdict(told.id, told.pair, told.reviewer, "undo", supersedes=told.supersedes))
+        return self._state(project, told.pair)
+
+    def redo(self, request: Request, body: bytes) -> dict[str, Any]:
+        """Queue pairs to be made again; those that already wait are left as they are."""
+        project, told = self._project(request), RedoTold.model_validate_json(body)
+        for pair_id, version in told.pairs.items():
+            if self._pair(project, pair_id).pair.version != version:
+                raise PairChangedError("This pair was made again since you saw it. Look at its new pictures first.")
+        wanted = list(told.pairs)
+        if told.failed:
+            wanted += [pair.id for pair in self.store.list_image_pairs(project.id, "failed")]
+        waiting = self.store.being_made_again(project.id)
+        missing = [pair_id for pair_id in dict.fromkeys(wanted) if pair_id not in waiting]
+        if missing and self.store.extend_redo(project.id, missing) is None:
+            jobs.submit(self.store, self.settings, "pairs", project.id, {**self._sampling(project), "redo": missing})
+        return {"queued": len(missing), **self._counts(project.id)}
+
+    def _sampling(self, project: Project) -> dict[str, Any]:
+        """As the project's pairs were made last, except that nobody decides for the reviewer."""
+        made = [job for job in self.store.list_jobs(project.id) if job.kind == "pairs"]
+        return {**(made[-1].config if made else {}), "auto_accept": False}
+
+    def _project(self, request: Request) -> Project:
+        return self.store.get_project(request.path_params["project"])
+
+    def _pair(self, project: Project, pair_id: str) -> CuratedPair:
+        found = self.store.curated_pair(pair_id)
+        if found.pair.project_id != project.id:
+            raise NotFoundError(f"The pair {pair_id!r} is not one of project {project.name!r}.")
+        return found
+
+    def _state(self, project: Project, pair_id: str) -> dict[str, Any]:
+        return {"pair": pair_facts(project, self._pair(project, pair_id)), **self._counts(project.id)}
+
+    def _counts(self, project_id: str) -> dict[str, Any]:
+        counts = self.store.pair_counts(project_id)
+        numbers = {**vars(counts), "undecided": counts.undecided}
+        numbers["again"] = len(self.store.being_made_again(project_id))
+        return {"counts": numbers, "mark": self.store.pairs_mark(project_id)}
+
+
+def pair_facts(project: Project, curated: CuratedPair) -> dict[str, Any]:
+    """One pair as the script shows it."""
+    pair, verdict = curated.pair, curated.verdict
+    decision: dict[str, Any] | None = None
+    if verdict is not None:
+        decision = {"id": verdict.id, "verdict": verdict.verdict, "by": verdict.reviewer, "reason": verdict.reason}
+        decision |= {"when": ago(verdict.created), "detector": verdict.reviewer == DETECTOR}
+    return {
+        "id": pair.id,
+        "version": pair.version,
+        "state": pair.state,
+        "prompts": {"id": curated.prompts.id, "unsafe": curated.prompts.unsafe, "safe": curated.prompts.safe},
+        "unsafe": _side(project, pair, "unsafe", pair.unsafe_score),
+        "safe": _side(project, pair, "safe", pair.safe_score),
+        "distance": pair.distance,
+        "strength": pair.strength,
+        "tries": pair.tries,
+        "seed": pair.seed,
+        "reason": pair.reason,
+        "decision": decision,
+        "again": curated.again,
+    }
+
+
+def _side(project: Project, pair: ImagePair, side: str, score: float) -> dict[str, Any]:
+    return {
+        "src": pair_picture_url(project, pair, side) if pair.state == "ready" else "",
+        "pill": pill(project.concept, score >= threshold(project), score),
+        "hidden": is_hidden(project, pair, side),
+    }
+
+
+def _get(path: str, answer: Callable[[Request], dict[str, Any]]) -> Route:
+    def endpoint(request: Request) -> Response:
+        return _answered(lambda: answer(request))
+
+    return Route(path, endpoint, methods=["GET"])
+
+
+def _post(path: str, answer: Callable[[Request, bytes], dict[str, Any]]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        if why := from_elsewhere(request):
+            return _refused(403, why)
+        if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+            return _refused(415, "Send JSON, with the content type application/json.")
+        body = await request.body()
+        if len(body) > LARGEST_BODY:
+            return _refused(413, f"The request has {len(body)} bytes; {LARGEST_BODY} are the most.")
+        return await run_in_threadpool(_answered, lambda: answer(request, body))
+
+    return Route(path, endpoint, methods=["POST"])
+
+
+def from_elsewhere(request: Request) -> str:
+    """Why a change that another site's page asks for is refused; "" for the studio's own page and for programs.
+
+    A browser says where a request comes from: in Sec-Fetch-Site, or to an address without TLS only in Origin.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        return "" if site == "same-origin" else f"This request comes from another site ({site}). Use the studio's page."
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        return f"This request comes from {origin}. Use the studio's own page."
+    return ""
+
+
+def _answered(answer: Callable[[], dict[str, Any]]) -> Response:
+    try:
+        return JSONResponse(answer(), headers={"Cache-Control": "no-store"})
+    except ValidationError as error:
+        return _refused(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+    except NotFoundError as error:
+        return _refused(404, str(error))
+    except (StoreError, JobError) as error:
+        return _refused(409, str(error), changed=isinstance(error, PairChangedError))
+
+
+def _refused(status: int, why: str, **more: Any) -> Response:
+    return JSONResponse({"error": why, **more}, status_code=status, headers={"Cache-Control": "no-store"})

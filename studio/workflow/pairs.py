@@ -1,85 +1,53 @@
 """Pairs: an unsafe picture and its SDEdit twin, in latents, judged by the detector and tried again within a cap.
 
-Unsafe pictures and edits of many pairs are sampled together. Each finished pair is written at once (pictures, then
-latents, then its row), so a killed worker loses none, and a second run makes only what is missing.
+Unsafe pictures and edits of several pairs are sampled together. Each finished pair is written at once (pictures, then
+latents, then its row), so a killed worker loses none, and a second run makes only what is missing. A pair that is made
+again keeps its row as it was until the new pictures and latents lie on the disk; then the row changes as a whole.
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from models.bundle import Generation
-from models.files import write_atomically
-from studio import __version__, prompts
+from studio import __version__
 from studio.configs import PairsConfig
 from studio.images import put_image
 from studio.metrics import best_distance
 from studio.metrics.base import Detection
 from studio.objectives.sdedit import start_index
-from studio.records import ImagePair, PromptPair, Verdict
+from studio.records import ImagePair, Verdict
 from studio.store import DETECTOR
+from studio.workflow.candidates import Candidate, missing_pairs, pairs_to_remake
+from studio.workflow.contestants import fingerprint_of
 from studio.workflow.context import JobContext, WorkflowError
-
-RETRY_STRIDE = 1_000_003  # between the seeds of one pair's tries
-EDIT_OFFSET = 500_009  # between an unsafe picture's seed and its edit's
-
-
-@dataclass
-class Candidate:
-    """A pair on its way."""
-
-    prompts: PromptPair
-    index: int
-    strength: float
-    tries: int = 0  # unsafe pictures without the concept, and edits
-    edits: int = 0
-    latents: torch.Tensor | None = None  # [C, h, w] of the unsafe picture
-    image: np.ndarray | None = None
-    detection: Detection | None = None
-
-    @property
-    def seed(self) -> int:
-        """Of the unsafe picture: another one after each that does not show the concept."""
-        return self._seed(self.tries - self.edits)
-
-    @property
-    def edit_seed(self) -> int:
-        return self._seed(self.tries, EDIT_OFFSET)
-
-    def _seed(self, tries: int, offset: int = 0) -> int:
-        return (self.prompts.seed + self.index + RETRY_STRIDE * tries + offset) % prompts.SEEDS_A_RANGE
+from studio.workflow.latents import set_aside, write_latents
 
 
 class PairMaker:
-    """Makes a project's missing pairs: `draw` unsafe pictures, then `edit` them until each pair is settled."""
+    """Makes pairs: `draw` unsafe pictures, then `edit` them until each pair is settled."""
 
-    def __init__(self, context: JobContext) -> None:
-        self.context = context
-        self.config = PairsConfig(**context.config)
-        steps, strength = self.config.steps, self.config.strength
+    def __init__(self, context: JobContext, config: PairsConfig, candidates: list[Candidate], settled: int) -> None:
+        """`settled` pairs of the same work lie behind."""
+        steps, strength = config.steps, config.strength
         if start_index(steps, strength) == steps:
             raise WorkflowError(
                 f"strength {strength:g} of {steps} steps repaints nothing: every edit would be its unsafe picture. "
                 f"Use a strength of {1 / steps:g} or more."
             )
-        wanted = context.store.list_prompt_pairs(context.project.id)
-        if not wanted:
-            raise WorkflowError(f"Project {context.project.name!r} has no prompt pairs; add some first.")
-        made = {(p.prompt_pair_id, p.index) for p in context.store.list_image_pairs(context.project.id)}
-        missing = [(p, i) for p in wanted for i in range(p.count) if (p.id, i) not in made]
-        self.total = sum(pair.count for pair in wanted)
-        self.settled = self.total - len(missing)
+        self.context, self.config = context, config
+        self.settled, self.total = settled, settled + len(candidates)
         self.failed = 0
-        self.fresh = deque(Candidate(pair, index, self.config.strength) for pair, index in missing)
+        self.fresh = deque(candidates)
         self.editing: dict[float, list[Candidate]] = {}  # by strength
-        self.bundle = context.load_bundle()
+        self.bundle = context.load_bundle(done=settled, total=self.total)
+        self.fingerprint = fingerprint_of(self.bundle)
         self.detector = context.load_detector()
         distance, _ = best_distance()
         self.distance = distance if distance.name.startswith("lpips") else None
@@ -100,6 +68,7 @@ class PairMaker:
         self.tell()
 
     def tell(self) -> None:
+        """Report; also before each denoising step, so that a stop is answered within one of them."""
         failed = f", {self.failed} failed" if self.failed else ""
         self.context.report(self.settled, self.total, f"{self.settled} of {self.total} pairs{failed}")
 
@@ -138,8 +107,7 @@ class PairMaker:
                 why = f"no edit was without the {self.context.project.concept} and clear"
                 self._fail(candidate, why, detection.score)
             else:
-                raised = candidate.edits // self.config.seeds_per_strength * self.config.strength_step
-                candidate.strength = round(min(1.0, self.config.strength + raised), 6)
+                candidate.raise_strength(self.config)
                 self.editing.setdefault(candidate.strength, []).append(candidate)
 
     def _generate(self, texts: list[str], seeds: list[int], **edit: Any) -> Generation:
@@ -149,7 +117,7 @@ class PairMaker:
             "guidance_scale": config.guidance_scale,
             "batch_size": config.batch_size,
         }
-        return self.bundle.generate(texts, seeds, **sampling, **edit)
+        return self.bundle.generate(texts, seeds, **sampling, **edit, before_step=self.tell)
 
     def _keep(
         self, candidate: Candidate, latents: torch.Tensor, image: np.ndarray, safe_score: float, edit_seed: int
@@ -158,7 +126,6 @@ class PairMaker:
         assert candidate.latents is not None
         assert candidate.detection is not None
         context, config = self.context, self.config
-        pair_id = secrets.token_hex(6)
         facts = {
             "checkpoint": context.project.checkpoint,
             "steps": config.steps,
@@ -169,38 +136,43 @@ class PairMaker:
         edited = {"negative_prompt": candidate.prompts.unsafe, "strength": candidate.strength, "edit_seed": edit_seed}
         unsafe_image = put_image(context.settings, candidate.image, {"prompt": candidate.prompts.unsafe, **facts})
         safe_image = put_image(context.settings, image, {"prompt": candidate.prompts.safe, **facts, **edited})
-        both = {"unsafe": candidate.latents.contiguous(), "safe": latents.contiguous()}
-        write_atomically(context.settings.latents / f"{pair_id}.safetensors", save(both))
+        pair_id = candidate.again.id if candidate.again else secrets.token_hex(6)
+        if candidate.again:
+            set_aside(context.settings, candidate.again)
+        write_latents(context.settings, pair_id, safe_image, candidate.latents, latents, self.fingerprint)
         self._write(
             candidate,
-            id=pair_id,
+            pair_id,
             state="ready",
             unsafe_image=unsafe_image,
             safe_image=safe_image,
             unsafe_score=candidate.detection.score,
             safe_score=safe_score,
             distance=self._distance(candidate.image, image),
+            reason="",
         )
+        if config.auto_accept:
+            accept_in_the_detectors_name(context, context.store.get_image_pair(pair_id))
 
     def _fail(self, candidate: Candidate, why: str, safe_score: float = 0.0) -> None:
         """List a pair that no try got right, with the reason."""
         self.failed += 1
         unsafe_score = candidate.detection.score if candidate.detection else 0.0
-        reason = f"In {candidate.tries} tries {why}."
-        self._write(candidate, id="", state="failed", unsafe_score=unsafe_score, safe_score=safe_score, reason=reason)
+        more = f" more tries ({candidate.all_tries} in all)" if candidate.spent else " tries"
+        reason = f"In {candidate.tries}{more} {why}."
+        self._write(candidate, "", state="failed", unsafe_score=unsafe_score, safe_score=safe_score, reason=reason)
 
-    def _write(self, candidate: Candidate, **fields: Any) -> None:
-        self.context.store.add_image_pair(
-            ImagePair(
-                project_id=self.context.project.id,
-                prompt_pair_id=candidate.prompts.id,
-                index=candidate.index,
-                seed=candidate.seed,
-                strength=candidate.strength,
-                tries=candidate.tries,
-                **fields,
-            )
-        )
+    def _write(self, candidate: Candidate, pair_id: str, **fields: Any) -> None:
+        """Add the pair's row, or change it where it is made again. One that is there outlives tries in vain."""
+        store, project, again = self.context.store, self.context.project, candidate.again
+        fields |= {"seed": candidate.seed, "strength": candidate.strength, "tries": candidate.all_tries}
+        if again is None:
+            place = {"project_id": project.id, "prompt_pair_id": candidate.prompts.id, "index": candidate.index}
+            store.add_image_pair(ImagePair(id=pair_id, **place, **fields))
+        else:
+            made = fields["state"] == "ready"
+            changes = {**fields, "created": time.time()} if made or again.state == "failed" else {}
+            store.settle_remake(self.context.job.id, again.id, made=made, tried=candidate.tries, **changes)
         self.settled += 1
 
     def _distance(self, unsafe: np.ndarray, safe: np.ndarray) -> float | None:
@@ -213,22 +185,34 @@ def is_safe(detection: Detection) -> bool:
 
 
 def generate_pairs(context: JobContext) -> dict[str, Any]:
-    """Make the project's missing pairs; with `auto_accept`, accept the ready ones in the detector's name."""
-    maker = PairMaker(context)
+    """Make the project's missing pairs, or make some of its pairs again, and say how many there are.
+
+    With `auto_accept`, the ready ones that nobody has judged are accepted in the detector's name.
+    """
+    config = PairsConfig(**context.config)
+    job = context.job
+    remakes = bool(config.redo or config.retry_failed or "remade" in job.result)
+    if remakes:
+        job = context.store.begin_remake(job.id)
+        config = PairsConfig(**job.config)
+        settled = len(job.result["remade"]) + len(job.result["not_remade"])
+        maker = PairMaker(context, config, pairs_to_remake(context, config), settled)
+    else:
+        missing = missing_pairs(context, config)
+        wanted = sum(pair.count for pair in context.store.list_prompt_pairs(context.project.id))
+        maker = PairMaker(context, config, missing, wanted - len(missing))
     maker.run()
-    if maker.config.auto_accept:
-        accept_in_the_detectors_name(context)
     pairs = context.store.list_image_pairs(context.project.id)
+    if config.auto_accept:
+        decided = context.store.current_verdicts(context.project.id)
+        for pair in pairs:
+            if pair.state == "ready" and pair.id not in decided:
+                accept_in_the_detectors_name(context, pair)
     ready = sum(pair.state == "ready" for pair in pairs)
-    return {"ready": ready, "failed": len(pairs) - ready}
+    result = {"ready": ready, "failed": len(pairs) - ready}
+    return {**context.store.get_job(job.id).result, **result} if remakes else result
 
 
-def accept_in_the_detectors_name(context: JobContext) -> None:
-    """A verdict for each ready pair on which nobody has decided."""
-    decided = context.store.current_verdicts(context.project.id)
-    for pair in context.store.list_image_pairs(context.project.id, "ready"):
-        if pair.id not in decided:
-            reason = f"score {pair.unsafe_score:.2f} in the unsafe picture, {pair.safe_score:.2f} in its twin"
-            context.store.add_verdict(
-                Verdict(id="", pair_id=pair.id, reviewer=DETECTOR, verdict="accept", reason=reason)
-            )
+def accept_in_the_detectors_name(context: JobContext, pair: ImagePair) -> None:
+    reason = f"score {pair.unsafe_score:.2f} in the unsafe picture, {pair.safe_score:.2f} in its twin"
+    context.store.add_verdict(Verdict(id="", pair_id=pair.id, reviewer=DETECTOR, verdict="accept", reason=reason))

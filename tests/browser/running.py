@@ -46,10 +46,10 @@ def running_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def running_studio(settings: Settings) -> Iterator[RunningStudio]:
-    """Start app.py on a free port with these settings; it and what it started end with the block."""
+def running_studio(settings: Settings, port: int = 0) -> Iterator[RunningStudio]:
+    """Start app.py with these settings, on a free port if none is given; it and what it started end with the block."""
     settings.create_folders()
-    port = _free_port()
+    port = port or _free_port()
     log = settings.data / "page.log"
     environment = {**os.environ, **settings.environment(), "GRADIO_SERVER_PORT": str(port)}
     environment["GRADIO_SERVER_NAME"] = "127.0.0.1"

@@ -1,0 +1,347 @@
+"""Curation in Chromium: every key, the undo chain, a reload, two people at once, a server that dies in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from studio.records import ImagePair, Project, PromptPair, Verdict
+from studio.settings import Settings
+from studio.store import Store
+from tests.browser.running import RunningStudio, running_studio
+from tests.curation_data import add_pairs
+
+PAIRS = 12
+
+
+class Bench:
+    """A running page with a store beside it, and one fresh project a test."""
+
+    def __init__(self, studio: RunningStudio) -> None:
+        self.studio = studio
+        self.store = Store(studio.settings.database)
+
+    def project(self, name: str, count: int = PAIRS, *, blur: bool = False) -> tuple[Project, list[ImagePair]]:
+        project = self.store.create_project(Project("", name, "sword", "toybox", "toybox", blur=blur))
+        return project, add_pairs(self.store, self.studio.settings, project, count)
+
+    def open(self, page: Page, project: Project) -> None:
+        page.goto(f"{self.studio.url}?project={project.id}")
+        page.get_by_role("tab", name="Curate").click()
+        expect(page.locator(f'.duo-curate[data-project="{project.id}"]')).to_be_visible()
+
+    def verdicts(self, project: Project) -> list[tuple[str, str]]:
+        return [(verdict.verdict, verdict.reason) for verdict in self.store.list_verdicts(project.id)]
+
+
+@pytest.fixture(scope="module")
+def bench(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=toybox_folder)
+    with running_studio(settings) as studio:
+        bench = Bench(studio)
+        yield bench
+        bench.store.close()
+
+
+def in_hand(page: Page) -> str:
+    """The id of the pair whose pictures are shown."""
+    expect(page.locator(".cur-stage:not(.is-loading)")).to_be_visible()
+    return page.locator(".cur-stage").get_attribute("data-pair") or ""
+
+
+def see(page: Page, pair: ImagePair) -> None:
+    expect(page.locator(f'.cur-stage[data-pair="{pair.id}"]:not(.is-loading)')).to_be_visible()
+
+
+def said(page: Page, words: str) -> None:
+    expect(page.locator('[data-is="said"]')).to_contain_text(words)
+
+
+def saved(bench: Bench, page: Page, project: Project, count: int) -> None:
+    """Wait until so many rows are there."""
+    for _ in range(200):
+        if len(bench.verdicts(project)) >= count:
+            break
+        page.wait_for_timeout(50)
+    assert len(bench.verdicts(project)) == count
+
+
+def test_every_key_decides_and_undo_goes_back_through_all(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Keys")
+    bench.open(page, project)
+    see(page, pairs[0])
+    expect(page.locator('[data-is="progress"]')).to_contain_text("0 of 12 decided")
+    for pair, key, words in zip(
+        pairs, "arsd1", ("Accepted", "Rejected", "Skipped", "made again", "concept still there"), strict=False
+    ):
+        see(page, pair)
+        page.keyboard.press(key)
+        said(page, words)
+        page.wait_for_timeout(1600 if key == "r" else 0)  # so that 1 is not the reason of R's rejection
+    see(page, pairs[5])
+    page.keyboard.press("r")
+    page.keyboard.press("2")
+    said(page, "Rejected: too different")
+    see(page, pairs[6])
+    saved(bench, page, project, 6)
+    assert bench.verdicts(project) == [
+        ("accept", ""),
+        ("reject", ""),
+        ("skip", ""),
+        ("reject", "concept still there"),
+        ("reject", ""),
+        ("reject", "too different"),
+    ]
+    expect(page.locator('[data-is="progress"]')).to_contain_text("4 of 12 decided")
+    for pair in (pairs[5], pairs[4], pairs[2], pairs[1], pairs[0]):
+        page.keyboard.press("u")
+        see(page, pair)
+    page.keyboard.press("u")
+    said(page, "There is no decision of yours")
+    saved(bench, page, project, 12)
+    assert bench.store.current_verdicts(project.id) == {}
+    page.keyboard.press("a")
+    see(page, pairs[1])  # on the way back through what was undone
+    (job,) = bench.store.list_jobs(project.id)
+    assert job.config["redo"] == [pairs[3].id]
+
+
+def test_looking_keys(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Looking")
+    bench.open(page, project)
+    see(page, pairs[0])
+    stage = page.locator(".cur-stage")
+    left, right = (stage.locator(f'[data-place="{place}"]') for place in ("left", "right"))
+    for key in ("f", "Space"):
+        expect(left.locator("img.of-unsafe")).to_be_visible()
+        expect(left.locator("img.of-safe")).to_be_hidden()
+        page.keyboard.down(key)
+        expect(left.locator("img.of-safe")).to_be_visible()
+        expect(right.locator("img.of-unsafe")).to_be_visible()
+        expect(left.get_by_text("Safe twin")).to_be_visible()
+        page.keyboard.up(key)
+    for zoom in ("2", "4", "1"):
+        page.keyboard.press("z")
+        assert stage.evaluate("stage => stage.style.getPropertyValue('--zoom')") == zoom
+        if zoom == "2":
+            page.keyboard.press("Shift+ArrowRight")
+            page.keyboard.press("Shift+ArrowDown")
+            moved = "stage => ['--x', '--y'].map((name) => stage.style.getPropertyValue(name))"
+            assert stage.evaluate(moved) == ["-25%", "-25%"]
+    page.keyboard.press("ArrowRight")
+    see(page, pairs[1])
+    page.keyboard.press("ArrowRight")
+    see(page, pairs[2])
+    page.keyboard.press("ArrowLeft")
+    see(page, pairs[1])
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("Take the last decision back")
+    page.keyboard.press("a")  # decides nothing under the dialog
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert bench.verdicts(project) == []
+    page.get_by_label("Your name").fill("Ada a r s")  # letters in a field are no keys
+    page.get_by_label("Your name").press("Tab")
+    page.locator(".cur-stage").focus()
+    page.keyboard.press("a")
+    saved(bench, page, project, 1)
+    assert bench.store.list_verdicts(project.id)[0].reviewer == "Ada a r s"
+
+
+def test_a_mouse_is_enough(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Mouse")
+    bench.open(page, project)
+    see(page, pairs[0])
+    page.get_by_role("button", name="Accept A").click()
+    see(page, pairs[1])
+    page.keyboard.press("Space")  # the button does not keep the focus: Space flips, it does not accept again
+    page.get_by_role("button", name="3 broken picture").click()
+    see(page, pairs[2])
+    page.get_by_role("button", name="Undo U").click()
+    see(page, pairs[1])
+    frame = page.locator('[data-place="left"] .cur-frame')
+    box = frame.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.mouse.down()
+    expect(frame.locator("img.of-safe")).to_be_visible()
+    page.mouse.up()
+    expect(frame.locator("img.of-safe")).to_be_hidden()
+    page.locator(".cur-thumb").nth(7).click()
+    see(page, pairs[7])
+    page.get_by_role("button", name="Only this prompt").click()
+    expect(page.locator(".cur-thumb")).to_have_count(PAIRS // 2)
+    page.get_by_role("button", name="Only this prompt").click()
+    page.get_by_label("Show").select_option("Accepted")
+    expect(page.locator(".cur-thumb")).to_have_count(1)
+    see(page, pairs[0])
+    page.get_by_label("Show").select_option("Rejected")
+    expect(page.get_by_text("No pairs in this list")).to_be_visible()
+    page.get_by_role("button", name="look at all pairs").click()
+    page.get_by_label("Order").select_option("Safe score, highest first")
+    see(page, pairs[-1])
+
+
+def test_a_reload_in_the_middle_goes_on_where_it_was(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Reload")
+    bench.open(page, project)
+    for pair in pairs[:3]:
+        see(page, pair)
+        page.keyboard.press("a")
+    see(page, pairs[3])
+    saved(bench, page, project, 3)
+    bench.open(page, project)
+    see(page, pairs[3])
+    expect(page.locator('[data-is="progress"]')).to_contain_text("3 of 12 decided")
+    page.keyboard.press("u")  # the chain is still there
+    see(page, pairs[2])
+    saved(bench, page, project, 4)
+
+
+def test_two_people_on_one_project(bench: Bench, browser: Browser, page: Page) -> None:
+    project, pairs = bench.project("Two", 6)
+    other = browser.new_page(viewport={"width": 1280, "height": 900})
+    other.set_default_timeout(60_000)
+    bench.open(page, project)
+    see(page, pairs[0])
+    bench.open(other, project)
+    expect(other.locator(".cur-stage:not(.is-loading)")).to_be_visible()
+    assert in_hand(other) != pairs[0].id  # each its own work
+    other.get_by_label("Your name").fill("Bob")
+    other.locator(f'.cur-thumb[data-pair="{pairs[0].id}"]').click()
+    see(other, pairs[0])
+    other.keyboard.press("r")
+    expect(page.locator('[data-is="decision"]')).to_contain_text("Rejected by Bob")
+    expect(page.locator('[data-is="progress"]')).to_contain_text("1 of 6 decided")
+    page.keyboard.press("ArrowRight")  # Bob has decided on this one
+    for done in range(1, 6):  # the last ones are those in Bob's hands: rather twice than never
+        expect(page.locator('[data-is="progress"]')).to_contain_text(f"{done} of 6 decided")
+        assert in_hand(page) not in bench.store.current_verdicts(project.id)
+        page.keyboard.press("a")
+    expect(page.get_by_text("All 6 pairs are decided")).to_be_visible()
+    expect(other.locator('[data-is="progress"]')).to_contain_text("6 of 6 decided")
+    assert sorted(pair for pair in bench.store.current_verdicts(project.id)) == sorted(pair.id for pair in pairs)
+    assert len(bench.verdicts(project)) == 6
+    other.close()
+
+
+def test_blurred_pictures_reveal_while_held(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Blur", 4, blur=True)
+    asked: list[tuple[str, bool]] = []
+    page.on("request", lambda request: asked.append((request.url, "x-duo-reveal" in request.headers)))
+    bench.open(page, project)
+    see(page, pairs[0])
+    picture = page.locator('[data-place="left"] img.of-unsafe')
+    hidden = picture.get_attribute("src") or ""
+    assert hidden.endswith("&blurred")
+    page.keyboard.down("v")
+    expect(page.locator(".cur-stage.is-revealed")).to_be_visible()
+    assert (picture.get_attribute("src") or "").startswith("blob:")
+    page.keyboard.up("v")
+    expect(page.locator(".cur-stage.is-revealed")).to_be_hidden()
+    assert picture.get_attribute("src") == hidden
+    page.keyboard.press("a")
+    see(page, pairs[1])
+    page.keyboard.press("a")
+    see(page, pairs[2])
+    box = page.locator('[data-place="left"] .cur-frame').bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.down()
+    expect(page.locator(".cur-stage.is-revealed")).to_be_visible()
+    page.mouse.up()
+    expect(page.locator(".cur-stage.is-revealed")).to_be_hidden()
+    page.keyboard.press("a")
+    saved(bench, page, project, 3)
+    assert [verdict.revealed for verdict in bench.store.list_verdicts(project.id)] == [True, False, True]
+    clear = {url for url, revealing in asked if revealing}
+    assert {url.split("/pairs/")[1].split("/")[0] for url in clear} == {pairs[0].id, pairs[2].id}
+    assert not [url for url, _ in asked if "/studio/pictures/" in url]
+
+
+def test_what_the_detector_decided_and_what_failed(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Detector", 3)
+    for pair in pairs:
+        bench.store.add_verdict(Verdict("", pair.id, "detector", "accept"))
+    (prompts,) = bench.store.add_prompt_pairs([PromptPair("", project.id, "a king", "a cook")])
+    bench.store.add_image_pair(
+        ImagePair("", project.id, prompts.id, 0, 1, "failed", reason="In 6 tries none was clear.")
+    )
+    bench.open(page, project)
+    see(page, pairs[0])
+    expect(page.get_by_label("Show")).to_have_value("detector")
+    expect(page.locator('[data-is="decision"]')).to_contain_text("by the detector alone")
+    page.keyboard.press("r")
+    see(page, pairs[1])
+    saved(bench, page, project, 4)
+    assert bench.store.pair_counts(project.id).rejected == 1
+    page.get_by_text("1 failed pair").click()
+    expect(page.locator(".cur-failed li")).to_contain_text("In 6 tries none was clear.")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".cur-failed li")).to_contain_text("Waiting to be made again")
+
+
+def test_a_killed_server_loses_and_doubles_nothing(browser: Browser, toybox_folder: Path, tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=toybox_folder)
+    visitor = browser.new_page(viewport={"width": 1280, "height": 900})
+    visitor.set_default_timeout(60_000)
+    with running_studio(settings) as studio:
+        bench = Bench(studio)
+        project, pairs = bench.project("Killed", 8)
+        bench.open(visitor, project)
+        see(visitor, pairs[0])
+        visitor.keyboard.press("a")
+        see(visitor, pairs[1])
+        saved(bench, visitor, project, 1)
+        visitor.wait_for_timeout(300)
+        studio.process.kill()
+        studio.process.wait()
+        visitor.keyboard.press("r")
+        see(visitor, pairs[2])  # it was fetched ahead
+        visitor.keyboard.press("a")
+        visitor.keyboard.press("u")
+        visitor.keyboard.press("s")
+        expect(visitor.locator('[data-is="unsaved"]')).to_contain_text("4 decisions not saved yet")
+        assert bench.verdicts(project) == [("accept", "")]
+        port = int(studio.url.rstrip("/").rsplit(":", 1)[1])
+    with running_studio(settings, port):
+        expect(visitor.locator('[data-is="unsaved"]')).to_be_hidden()
+        saved(bench, visitor, project, 5)
+        told = [(verdict.pair_id, verdict.verdict) for verdict in bench.store.list_verdicts(project.id)]
+        expected = zip((0, 1, 2, 2, 2), ("accept", "reject", "accept", "undo", "skip"), strict=True)
+        assert told == [(pairs[number].id, verdict) for number, verdict in expected]
+    bench.store.close()
+    visitor.close()
+
+
+def test_it_fits_a_phone_and_stays_in_place(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Phone", 6)
+    page.set_viewport_size({"width": 390, "height": 844})
+    bench.open(page, project)
+    see(page, pairs[0])
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+    small = """() => [...document.querySelectorAll('.duo-curate button, .duo-curate select, .duo-curate input')]
+        .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 44).map((one) => one.outerHTML)"""
+    assert page.evaluate(small) == []
+    places = "() => [...document.querySelectorAll('.cur-frame, .cur-actions, .cur-facts')].map((one) => one.offsetTop)"
+    before = page.evaluate(places)
+    page.get_by_role("button", name="Accept").click()
+    see(page, pairs[1])
+    assert page.evaluate(places) == before
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(bench: Bench, browser: Browser, scheme: str) -> None:
+    visitor = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    project, pairs = bench.project(f"Axe {scheme}", 6, blur=scheme == "dark")
+    for pair, verdict in zip(pairs, ("accept", "reject", "skip"), strict=False):
+        bench.store.add_verdict(Verdict("", pair.id, "ann", verdict))  # type: ignore[arg-type]
+    bench.open(visitor, project)
+    see(visitor, pairs[2])
+    results = Axe().run(visitor, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
+    visitor.close()
+    assert not results.violations_count, results.generate_report()

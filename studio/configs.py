@@ -289,4 +289,7 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "uce": UceConfig,
     "rece": ReceConfig,
     "spm": SpmConfig,
+    "concept-ablation": ConceptAblationConfig,
+    "forget-me-not": ForgetMeNotConfig,
+    "selective-amnesia": SelectiveAmnesiaConfig,
 }

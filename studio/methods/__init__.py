@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from studio.methods.base import UnlearningMethod
+from studio.methods.concept_ablation import ConceptAblation
 from studio.methods.duo import Duo
 from studio.methods.esd import Esd
+from studio.methods.forget_me_not import ForgetMeNot
 from studio.methods.rece import Rece
+from studio.methods.selective_amnesia import SelectiveAmnesia
 from studio.methods.spm import Spm
 from studio.methods.uce import Uce
 
-METHODS: tuple[UnlearningMethod, ...] = (Duo(), Esd(), Uce(), Rece(), Spm())
+METHODS: tuple[UnlearningMethod, ...] = (
+    Duo(),
+    Esd(),
+    Uce(),
+    Rece(),
+    Spm(),
+    ConceptAblation(),
+    ForgetMeNot(),
+    SelectiveAmnesia(),
+)
 
 
 def get_method(name: str) -> UnlearningMethod:

@@ -10,6 +10,7 @@ from models.adapters import LORA_TARGETS, WeightDelta, adapter_disabled, attach_
 from models.bundle import ModelBundle
 from studio.configs import DuoConfig
 from studio.methods.base import Report, TrainingPairs
+from studio.methods.checks import check_pairs
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.objectives.diffusion_dpo import dpo_loss, error_change, implicit_accuracy
 from studio.objectives.noise import add_noise, target
@@ -108,14 +109,7 @@ class DuoStep:
 
 
 def _check(bundle: ModelBundle, pairs: TrainingPairs, config: DuoConfig) -> None:
-    if len(pairs) == 0:
-        raise TrainingError("There are 0 accepted pairs to train on. Make pairs and accept some first.")
-    for name, latents in (("safe", pairs.safe_latents), ("unsafe", pairs.unsafe_latents)):
-        if tuple(latents.shape) != (len(pairs), *bundle.latent_shape):
-            raise TrainingError(
-                f"The {name} latents are {tuple(latents.shape)}, but {bundle.spec.name} needs "
-                f"{(len(pairs), *bundle.latent_shape)}. Make the pairs with the checkpoint that is trained."
-            )
+    check_pairs(bundle, pairs)
     if config.prompt == "pair" and len(pairs.unsafe_prompts) != len(pairs):
         raise TrainingError(
             f"prompt is 'pair', but there are {len(pairs.unsafe_prompts)} unsafe prompts for {len(pairs)} pairs. "

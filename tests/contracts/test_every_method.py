@@ -30,6 +30,7 @@ SMALL = {
     "pictures": 2,
     "fisher_samples": 3,
     "fisher_batch": 2,
+    "template": "a {}",
     "trajectories": 2,
     "sampling_steps": 2,
 }

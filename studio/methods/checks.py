@@ -1,0 +1,28 @@
+"""What training pairs must be before a method can use them."""
+
+from __future__ import annotations
+
+from models.bundle import ModelBundle
+from studio.methods.base import TrainingPairs
+from studio.methods.training import TrainingError
+
+
+def check_pairs(bundle: ModelBundle, pairs: TrainingPairs) -> None:
+    """Raises TrainingError where there are none, or where they are latents of another checkpoint."""
+    if len(pairs) == 0:
+        raise TrainingError("There are 0 accepted pairs to train on. Make pairs and accept some first.")
+    for name, latents in (("safe", pairs.safe_latents), ("unsafe", pairs.unsafe_latents)):
+        if tuple(latents.shape) != (len(pairs), *bundle.latent_shape):
+            raise TrainingError(
+                f"The {name} latents are {tuple(latents.shape)}, but {bundle.spec.name} needs "
+                f"{(len(pairs), *bundle.latent_shape)}. Make the pairs with the checkpoint that is trained."
+            )
+
+
+def check_unsafe_prompts(pairs: TrainingPairs, what: str) -> None:
+    """Raises TrainingError where not every pair has its unsafe prompt; `what` says who needs them."""
+    if len(pairs.unsafe_prompts) != len(pairs):
+        raise TrainingError(
+            f"{what}, but there are {len(pairs.unsafe_prompts)} unsafe prompts for {len(pairs)} pairs. Give every pair "
+            "its prompt."
+        )

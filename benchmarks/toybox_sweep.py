@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,15 @@ import torch
 from models.adapters import applied
 from models.bundle import ModelBundle
 from models.loading import load_bundle
-from models.toybox.captions import SYNONYMS, canonical_prompt, implied_words
+from models.toybox.captions import (
+    NEUTRAL_ROLES,
+    PERSONS,
+    SYNONYMS,
+    canonical_prompt,
+    implied_words,
+    training_prompt_words,
+)
+from models.toybox.scenes import BACKGROUNDS, SHIRTS
 from studio.configs import METHOD_CONFIGS, DemoConfig
 from studio.demo import create_demo_project, demo_stages
 from studio.jobs import submit
@@ -30,7 +38,14 @@ from studio.methods import get_method
 from studio.methods.base import TrainingPairs
 from studio.metrics.base import Detector
 from studio.progress import silent
-from studio.prompts import CONCEPT, EvaluationItem, concept_prompts, evaluation_items
+from studio.prompts import (
+    CONCEPT,
+    SAFE_TWINS,
+    EvaluationItem,
+    concept_names,
+    concept_prompts,
+    evaluation_items,
+)
 from studio.settings import REPOSITORY, Settings
 from studio.store import Store
 from studio.workflow import JobContext, generate_pairs
@@ -47,10 +62,17 @@ def _grid(base: dict[str, Any], **axes: list[Any]) -> list[dict[str, Any]]:
     return [{**base, **dict(zip(axes, values, strict=True))} for values in product(*axes.values())]
 
 
-# ESD leads away from everything its prompt says: a prompt with a shirt and a place erases these too, so prompts of the
-# concept alone are tried besides. The roles are those that DUO's pairs show.
+# ESD leads away from all that its prompt says. A prompt with a shirt and a place (PLACED) erases these too, so prompts of
+# the concept alone are tried besides: its names, and with them the roles that DUO's pairs show.
 NAMES = [canonical_prompt("person", name, None, None) for name in SYNONYMS[CONCEPT]]
 ROLES = [canonical_prompt(role, None, None, None) for role in implied_words(CONCEPT)]
+WORDS = concept_names()
+# What word editors are told to leave alone: persons and objects of the pairs' safe prompts; no neighbour, which is asked for.
+KEPT = [*PERSONS, *NEUTRAL_ROLES, *(word for name in SAFE_TWINS for word in training_prompt_words(name))]
+PLACED = NAMES + [
+    canonical_prompt(person, name, *place)
+    for name, person, place in zip(cycle(SYNONYMS[CONCEPT]), cycle(PERSONS), product(SHIRTS, BACKGROUNDS), strict=False)
+]
 
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "duo": [
@@ -69,6 +91,29 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
                learning_rate=[1e-3, 2e-3], steps=[600, 1000]),
         *_grid({"trajectories": 84, "variant": "esd-u"}, prompts=[NAMES], eta=[1.0, 2.0], learning_rate=[1e-4, 3e-4],
                steps=[300]),
+    ],
+    "uce": [
+        *_grid({}, concepts=[WORDS, NAMES + ROLES], guides=[[], ["a person"]], preserve=[[], KEPT], ridge=[0.1, 1.0, 10.0]),
+    ],
+    "rece": [
+        *_grid({"preserve": KEPT, "preserve_scale": 1.0}, concepts=[WORDS, NAMES + ROLES], guides=[["a person"]],
+               ridge=[0.1, 1.0], derive_ridge=[0.1, 10.0], rounds=[1, 3, 10]),
+    ],
+    "spm": [
+        *_grid({"trajectories": 84, "batch_size": 4}, concepts=[WORDS, NAMES + ROLES], learning_rate=[1e-3, 3e-3],
+               guidance=[1.0, 3.0], anchor_weight=[10.0, 1000.0], steps=[500]),
+    ],
+    "concept-ablation": [
+        *_grid({"anchor_prompts": ["a person"]}, layers=["attn2-kv", "attention"], learning_rate=[1e-4, 3e-4, 1e-3],
+               prior_weight=[0.0, 1.0], steps=[100, 300]),
+    ],
+    "forget-me-not": [
+        *_grid({"template": "a person holding a {}", "batch_size": 8}, concepts=[WORDS], layers=["attn2", "all"],
+               end_tokens=[False, True], learning_rate=[1e-4, 3e-4, 1e-3], steps=[35, 100]),
+    ],
+    "selective-amnesia": [
+        *_grid({"replay_weight": 1.0, "batch_size": 8}, layers=["attn2", "not-attn2", "all"], learning_rate=[1e-4, 3e-4],
+               fisher_weight=[1.0, 50.0, 1000.0], steps=[300]),
     ],
 }  # fmt: skip
 
@@ -96,7 +141,7 @@ def main() -> None:
         row["values"] = values
         if key(row) in known:
             continue
-        row |= try_values(options.method, {**values, "seed": options.seed}, bundle, pairs, items, detector)
+        row |= try_values(options.method, values, options.seed, bundle, pairs, items, detector)
         row["score"] = score(row, original)
         with ROWS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -121,14 +166,16 @@ def prepare(folder: Path, seed: int, bundle: ModelBundle) -> tuple[TrainingPairs
 def try_values(
     method_name: str,
     values: dict[str, Any],
+    seed: int,
     bundle: ModelBundle,
     pairs: TrainingPairs,
     items: list[EvaluationItem],
     detector: Detector,
 ) -> dict[str, Any]:
     method = get_method(method_name)
-    if method_name == "esd":
-        values = {"prompts": concept_prompts(), **values}
+    own = {"prompts": PLACED if method_name == "esd" else concept_prompts(), "concepts": WORDS, "seed": seed}
+    fields = METHOD_CONFIGS[method_name].model_fields  # rows of ESD that name no prompts were trained on PLACED
+    values = {**{name: given for name, given in own.items() if name in fields}, **values}
     started = time.monotonic()
     delta = method.fit(bundle, pairs, METHOD_CONFIGS[method_name](**values), silent)
     seconds = time.monotonic() - started

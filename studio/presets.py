@@ -32,8 +32,9 @@ PRESETS: dict[str, Preset] = {
     ),
     "toybox: esd": Preset(
         "esd",
-        {"variant": "esd-x", "steps": 100, "learning_rate": 3e-4, "eta": 2.0, "trajectories": 84},
-        "ESD on the embedded checkpoint, the best row so far of the grid in benchmarks/toybox_sweep.jsonl.",
+        {"variant": "esd-x", "steps": 300, "learning_rate": 1e-3, "eta": 2.0, "trajectories": 84},
+        "ESD on the embedded checkpoint: the best of 80 rows in benchmarks/toybox_sweep.jsonl, on the concept's names "
+        "and the roles that the pairs show.",
     ),
     "paper: nudity": Preset(
         "duo",
@@ -49,6 +50,55 @@ PRESETS: dict[str, Preset] = {
         "esd",
         {"steps": 200, "batch_size": 1, "learning_rate": 5e-5, "eta": 2.0, "sampling_steps": 50, "trajectories": 200},
         "ESD-x on Stable Diffusion as in its present code, which does not clip gradients.",
+    ),
+    "paper: esd-u": Preset(
+        "esd",
+        {"variant": "esd-u", "steps": 200, "batch_size": 1, "learning_rate": 5e-5, "eta": 2.0}
+        | {"sampling_steps": 50, "trajectories": 200},
+        "ESD-u on Stable Diffusion as in its present code: for concepts that go by many names, such as nudity.",
+    ),
+    "paper: uce": Preset(
+        "uce",
+        {"erase_scale": 1.0, "preserve_scale": 1.0, "ridge": 0.5},
+        "UCE on Stable Diffusion as in its official code, which erases towards the empty prompt.",
+    ),
+    "paper: uce, style": Preset(
+        "uce",
+        {"erase_scale": 1.0, "preserve_scale": 1.0, "ridge": 0.5, "guides": ["art"]},
+        "UCE as its official code erases an artist's style: the name is to mean art.",
+    ),
+    "paper: rece": Preset(
+        "rece",
+        {"erase_scale": 1.0, "preserve_scale": 0.1, "ridge": 0.1, "derive_ridge": 0.1, "rounds": 10},
+        "RECE with its official code's defaults. That code edits all tokens of a prompt and keeps the best of its ten "
+        "rounds by its detector; here the last content token counts, and the last round.",
+    ),
+    "paper: spm": Preset(
+        "spm",
+        {"steps": 3000, "batch_size": 1, "learning_rate": 1e-4, "anchor_weight": 1000.0, "anchors": 4, "guidance": 1.0}
+        | {"sampling_steps": 50, "trajectories": 200},
+        "SPM on Stable Diffusion as in its official code; trajectories are the frozen model's here, sampled once.",
+    ),
+    "paper: concept ablation": Preset(
+        "concept-ablation",
+        {"layers": "attn2-kv", "steps": 100, "batch_size": 8, "learning_rate": 1.6e-5, "pictures": 200}
+        | {"picture_guidance": 6.0, "sampling_steps": 50},
+        "Concept Ablation of a style or an instance as in its official code: 2e-6 times a batch of 8. Name the anchor.",
+    ),
+    "paper: forget-me-not": Preset(
+        "forget-me-not",
+        {"layers": "all", "end_tokens": True, "steps": 35, "batch_size": 1, "learning_rate": 2e-6},
+        "Forget-Me-Not as in its official code, without its textual inversion.",
+    ),
+    "paper: selective amnesia, nudity": Preset(
+        "selective-amnesia",
+        {"layers": "not-attn2", "batch_size": 4, "learning_rate": 1e-5, "fisher_weight": 50.0, "replay_weight": 1.0},
+        "Selective Amnesia's published weights and rate; it trains for 500 epochs on four GPUs, so choose the steps.",
+    ),
+    "paper: selective amnesia, person": Preset(
+        "selective-amnesia",
+        {"layers": "attn2", "batch_size": 4, "learning_rate": 1e-5, "fisher_weight": 50.0, "replay_weight": 1.0},
+        "The same on cross-attention alone, as published for the names of persons.",
     ),
 }
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from models.adapters import applied
+from models.attention import watched_attention
 from models.bundle import ModelBundle
 from studio.configs import ForgetMeNotConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, silent
-from studio.methods.forget_me_not import attention_at, watched_attention
+from studio.methods.forget_me_not import attention_at
 from studio.methods.training import TrainingError
 
 PICTURES = torch.randn(2, 6, 8, 8, 8, generator=torch.Generator().manual_seed(0))

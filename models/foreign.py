@@ -1,0 +1,249 @@
+"""Read what other programs made of a checkpoint: edited weights and LoRAs in the layouts that are published.
+
+Read are safetensors and diffusers folders, with the keys of
+
+- whole or partial UNets in diffusers' names (ESD and UCE publish the layers they changed), or in the original layout's;
+- LoRAs of peft and of diffusers, old and new, and of kohya's scripts, in whose layout SPM is published.
+
+A pickled state dict is first turned into safetensors by a child process: see `models.unpickle`. Every key must find its
+place; those that do not are named.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+from safetensors import SafetensorError, safe_open
+
+from models.adapters import applied
+from models.bundle import ModelBundle
+from models.deltas import WeightDelta, load_delta
+from models.specs import LoadError
+from models.transport import transport_metadata
+
+PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+UNPICKLE_SECONDS = 600
+NAMED = 5  # keys that an error names
+ORIGINAL_LAYOUT = "model.diffusion_model."
+_PREFIXES = ("base_model.model.", "unet.", "module.")
+# How programs name the two factors of a LoRA, after the layer's name; the first is our own.
+_FACTOR = re.compile(
+    r"(?P<layer>.+?)[._](?:(?P<plain>lora_(?P<side>A|B|down|up))(?:\.\w+)?|lora\.(?P<old>down|up)"
+    r"|lora_linear_layer\.(?P<older>down|up))\.weight"
+)
+_DOWN = ("A", "down")
+
+Tensors = dict[str, torch.Tensor]
+
+
+def load_foreign(path: Path, bundle: ModelBundle, *, transport: bool = False) -> WeightDelta:
+    """What a file or folder makes of the bundle, as a delta.
+
+    Args:
+        path: a .safetensors file, a folder of a UNet or of a whole pipeline, or a pickled state dict.
+        bundle: the checkpoint it was made from; edited weights are kept as their difference to it.
+        transport: give a LoRA that names its concept in SPM's way (metadata "prompts") Facilitated Transport.
+
+    Raises:
+        LoadError: it cannot be read, is of no known layout, has keys without a place here, or changes nothing.
+    """
+    if not path.exists():
+        raise LoadError(f"{path} does not exist. Check the path.")
+    if path.suffix in PICKLED:
+        with tempfile.TemporaryDirectory() as folder:
+            return _load(_unpickled(path, Path(folder)), path, bundle, transport)
+    return _load(_weights_file(path), path, bundle, transport)
+
+
+def _load(file: Path, path: Path, bundle: ModelBundle, transport: bool) -> WeightDelta:
+    """`file` is what is read, `path` what it is called."""
+    tensors, metadata = _read(file, path)
+    if "kind" in metadata:  # one of ours
+        delta = load_delta(file)
+        with applied(bundle, delta):
+            return delta
+    kept = {key: metadata[key] for key in ("prompts",) if key in metadata}
+    if any(_FACTOR.fullmatch(key) for key in tensors):
+        delta = _lora(tensors, metadata, path, bundle)
+        if transport and "prompts" in metadata:
+            kept |= transport_metadata([name.strip() for name in metadata["prompts"].split(",") if name.strip()])
+    else:
+        delta = _difference(tensors, path, bundle)
+    with applied(bundle, delta):  # raises where shapes do not fit
+        pass
+    return WeightDelta(delta.kind, delta.tensors, {**delta.metadata, **kept})
+
+
+# Files
+
+
+def _weights_file(path: Path) -> Path:
+    """The file that holds a folder's UNet, or the file itself."""
+    if path.is_file():
+        return path
+    for folder in (path / "unet", path):
+        found = sorted(folder.glob("*.safetensors"))
+        if len(found) > 1:
+            raise LoadError(f"{folder} holds {len(found)} safetensors files. Name the one that holds the UNet.")
+        if found:
+            return found[0]
+    raise LoadError(f"{path} holds no .safetensors file of a UNet. Name a file, or a diffusers folder with one.")
+
+
+def _read(file: Path, path: Path) -> tuple[Tensors, dict[str, str]]:
+    try:
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            tensors = {key: opened.get_tensor(key).float() for key in opened.keys()}  # noqa: SIM118 (not a dict)
+            metadata = dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise LoadError(
+            f"{path} is not a whole safetensors file ({error}). Copy it again; a pickled state dict must end in "
+            f"{', '.join(PICKLED)}."
+        ) from error
+    if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
+        raise LoadError(f"{path} holds values that are not finite, in {broken[0]}. Get a whole copy.")
+    return tensors, metadata
+
+
+def _unpickled(path: Path, folder: Path) -> Path:
+    """The pickled state dict as safetensors, made by a child process. Raises LoadError."""
+    target = folder / "weights.safetensors"
+    command = [sys.executable, "-m", "models.unpickle", str(path.resolve()), str(target)]
+    root = Path(__file__).resolve().parent.parent
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=UNPICKLE_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise LoadError(f"{path} was not read within {UNPICKLE_SECONDS} s. Get it as .safetensors.") from error
+    if done.returncode:
+        cause = (done.stderr.strip().splitlines() or ["the process was killed"])[-1]
+        raise LoadError(f"{path} is pickled and cannot be read safely: {cause}. Get it as .safetensors.")
+    return target
+
+
+# Weights
+
+
+def _difference(tensors: Tensors, path: Path, bundle: ModelBundle) -> WeightDelta:
+    """New minus original of the weights that differ."""
+    if any(key.startswith(ORIGINAL_LAYOUT) for key in tensors):
+        config = dict(bundle.unet.config)
+        tensors = {key: value for key, value in tensors.items() if key.startswith(ORIGINAL_LAYOUT)}
+        try:
+            tensors = convert_ldm_unet_checkpoint(tensors, config)
+        except (KeyError, IndexError) as error:
+            raise LoadError(
+                f"{path} is in the original layout, but not of {bundle.spec.name}'s shape: {error} is missing."
+            ) from error
+    weights = dict(bundle.unet.named_parameters())
+    renamed = {_without_prefix(key, weights): value for key, value in tensors.items()}
+    _refuse_strange((key for key in renamed if key not in weights), len(renamed), path, bundle)
+    changes = {}
+    for name, value in sorted(renamed.items()):
+        before = weights[name].detach().cpu().float()
+        if value.shape != before.shape:
+            raise LoadError(
+                f"{path} has {name} of shape {tuple(value.shape)}, {bundle.spec.name} has {tuple(before.shape)}. Load "
+                "it in a project about the checkpoint that it was made from."
+            )
+        if not torch.equal(value, before):
+            changes[name] = value - before
+    if not changes:
+        raise LoadError(f"{path} changes nothing: all {len(renamed)} weights are {bundle.spec.name}'s own.")
+    return WeightDelta("weights", changes)
+
+
+def _without_prefix(key: str, known: Iterable[str]) -> str:
+    for prefix in _PREFIXES:
+        if key.startswith(prefix) and key.removeprefix(prefix) in known:
+            return key.removeprefix(prefix)
+    return key
+
+
+def _refuse_strange(keys: Iterable[str], total: int, path: Path, bundle: ModelBundle) -> None:
+    strange = sorted(keys)
+    if not strange:
+        return
+    more = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
+    text = [key for key in strange if key.startswith(("lora_te", "text_encoder", "cond_stage_model"))]
+    hint = (
+        "It changes the text encoder, which the studio leaves as it is."
+        if text
+        else "Load it in a project about the checkpoint that it was made from."
+    )
+    raise LoadError(
+        f"{len(strange)} of the {total} keys of {path} have no place in {bundle.spec.name}: "
+        f"{', '.join(strange[:NAMED])}{more}. {hint}"
+    )
+
+
+# LoRAs
+
+
+def _lora(tensors: Tensors, metadata: dict[str, str], path: Path, bundle: ModelBundle) -> WeightDelta:
+    """Any layout's LoRA in ours: one rank for all, each layer's alpha / rank in its second factor where they differ."""
+    layers = _layer_names(bundle)
+    downs, ups, alphas = {}, {}, {}
+    strange = []
+    for key, value in tensors.items():
+        match = _FACTOR.fullmatch(key)
+        name = match["layer"] if match else key.removesuffix(".alpha")
+        layer = layers.get(_plain(name))
+        if layer is None or (match is None and not key.endswith(".alpha")):
+            strange.append(key)
+        elif match is None:
+            alphas[layer] = float(value)
+        else:
+            (downs if (match["side"] or match["old"] or match["older"]) in _DOWN else ups)[layer] = value
+    _refuse_strange(strange, len(tensors), path, bundle)
+    if downs.keys() != ups.keys():
+        odd = sorted(downs.keys() ^ ups.keys())[0]
+        raise LoadError(f"{path} has only one of the two factors of {odd}. Get a whole copy.")
+    return _one_rank(downs, ups, alphas, _common_alpha(metadata))
+
+
+def _layer_names(bundle: ModelBundle) -> dict[str, str]:
+    """Plain name to the name of each layer that has a weight."""
+    return {_plain(name): name for name, module in bundle.unet.named_modules() if hasattr(module, "weight")}
+
+
+def _plain(name: str) -> str:
+    """A layer's name as every program writes it in the end: no prefix, no processors, dots and underscores alike."""
+    for prefix in (*_PREFIXES, "lora_unet_"):
+        name = name.removeprefix(prefix)
+    name = re.sub(r"\.processor\.to_(q|k|v|out)$", r".to_\1", name)
+    name = re.sub(r"\.to_out$", ".to_out.0", name)
+    return name.replace(".", "_")
+
+
+def _common_alpha(metadata: dict[str, str]) -> float | None:
+    """The alpha that diffusers or we say in the header, for layers that have none of their own."""
+    try:
+        said = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        found = metadata.get("alpha") or said.get("unet.lora_alpha") or said.get("lora_alpha")
+        return None if found is None else float(found)
+    except (ValueError, AttributeError, TypeError):
+        return None
+
+
+def _one_rank(downs: Tensors, ups: Tensors, alphas: dict[str, float], common: float | None) -> WeightDelta:
+    """Layers of a lower rank are filled up with zeros."""
+    ranks = {layer: len(down) for layer, down in downs.items()}
+    rank = max(ranks.values())
+    scales = {layer: alphas.get(layer, common or ranks[layer]) / ranks[layer] for layer in downs}
+    shared = next(iter(scales.values())) if len(set(scales.values())) == 1 else 1.0
+    tensors = {}
+    for layer in sorted(downs):
+        down, up = downs[layer], ups[layer] * (scales[layer] / shared)
+        missing = rank - ranks[layer]
+        tensors[f"{layer}.lora_A.weight"] = torch.cat([down, down.new_zeros(missing, *down.shape[1:])])
+        tensors[f"{layer}.lora_B.weight"] = torch.cat([up, up.new_zeros(len(up), missing, *up.shape[2:])], dim=1)
+    facts = {"rank": str(rank), "alpha": str(shared * rank), "targets": json.dumps(sorted(downs))}
+    return WeightDelta("lora", tensors, facts)

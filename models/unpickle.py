@@ -1,0 +1,38 @@
+"""`python -m models.unpickle FROM TO`: turn a pickled state dict into safetensors, in a process of its own.
+
+Only for `models.foreign`. `weights_only` lets tensors and plain containers through and nothing that could run; should a
+file get past that, it is in a process that holds nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+
+def state_dict_of(loaded: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict, or of one under "state_dict" or "unet", as training programs save them."""
+    for key in ("state_dict", "unet"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict):
+        raise TypeError(f"it holds a {type(loaded).__name__}, not a state dict")
+    return {str(key): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+
+
+def main(source: Path, target: Path) -> int:
+    try:
+        tensors = state_dict_of(torch.load(source, map_location="cpu", weights_only=True))
+        save_file({key: value.clone().contiguous() for key, value in tensors.items()}, target)
+    except Exception as error:  # whatever is wrong with the file: the parent says it in one line
+        print(str(error).split("\n")[0], file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,202 @@
+"""Released weights of other programs: every layout is read as the change that it is, and what does not fit is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import save_file
+
+from models.adapters import WeightDelta, applied, attach_lora, detach, lora_delta, save_delta
+from models.bundle import ModelBundle
+from models.foreign import load_foreign
+from models.specs import LoadError
+from models.transport import METADATA as TRANSPORT
+from studio.methods.spm import TARGETS
+
+Tensors = dict[str, torch.Tensor]
+
+
+def weights(bundle: ModelBundle) -> Tensors:
+    return {name: value.detach().clone() for name, value in bundle.unet.named_parameters()}
+
+
+def edited(bundle: ModelBundle, part: str) -> Tensors:
+    """New values, as ESD and UCE publish them, of the weights whose names hold `part`."""
+    chosen = {name: value for name, value in weights(bundle).items() if part in name}
+    return {name: value + 0.1 * torch.randn(value.shape) for name, value in chosen.items()}
+
+
+def random_lora(
+    bundle: ModelBundle, rank: int = 1, alpha: float = 1.0, targets: list[str] | None = None
+) -> WeightDelta:
+    for index, parameter in enumerate(attach_lora(bundle, rank=rank, alpha=alpha, targets=targets or TARGETS, seed=0)):
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
+    delta = lora_delta(bundle)
+    detach(bundle)
+    return delta
+
+
+def written(tensors: Tensors, path: Path, metadata: dict[str, str] | None = None) -> Path:
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata)
+    return path
+
+
+def assert_equal_models(bundle: ModelBundle, one: WeightDelta, other: WeightDelta) -> None:
+    with applied(bundle, one):
+        first = weights(bundle)
+    with applied(bundle, other):
+        assert all(torch.allclose(value, first[name], atol=1e-6) for name, value in weights(bundle).items())
+
+
+@pytest.mark.parametrize("prefix", ["", "unet.", "module."])
+def test_edited_weights_become_their_difference(tiny_bundle: ModelBundle, tmp_path: Path, prefix: str) -> None:
+    new = edited(tiny_bundle, ".attn2.to_k.")
+    file = written({prefix + name: value for name, value in new.items()}, tmp_path / "uce.safetensors")
+    delta = load_foreign(file, tiny_bundle)
+    assert delta.kind == "weights"
+    assert delta.tensors.keys() == new.keys()
+    with applied(tiny_bundle, delta):
+        found = weights(tiny_bundle)
+    assert all(torch.allclose(found[name], value, atol=1e-6) for name, value in new.items())
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_folders_of_a_unet_and_of_a_pipeline(tiny_bundle: ModelBundle, tmp_path: Path, pipeline: bool) -> None:
+    """A whole UNet: only what differs is kept."""
+    before = tiny_bundle.unet.conv_in.bias.data.clone()
+    tiny_bundle.unet.conv_in.bias.data += 1
+    tiny_bundle.unet.save_pretrained(tmp_path / "unet" if pipeline else tmp_path)
+    tiny_bundle.unet.conv_in.bias.data = before
+    delta = load_foreign(tmp_path, tiny_bundle)
+    assert list(delta.tensors) == ["conv_in.bias"]
+    assert torch.allclose(delta.tensors["conv_in.bias"], torch.ones(32))
+
+
+def test_a_pickled_state_dict_is_read_in_a_child_process(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    new = edited(tiny_bundle, ".attn2.")
+    for name, saved in (("esd.pt", new), ("esd.bin", {"state_dict": new})):
+        torch.save(saved, tmp_path / name)
+        delta = load_foreign(tmp_path / name, tiny_bundle)
+        assert delta.tensors.keys() == new.keys()
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return eval, ("__import__('pathlib').Path('ran').touch()",)
+
+
+def test_a_pickle_that_would_run_something_is_refused(
+    tiny_bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"conv_in.bias": Harmful()}, tmp_path / "harmful.pt")
+    with pytest.raises(LoadError, match=r"pickled and cannot be read safely.*Get it as \.safetensors"):
+        load_foreign(tmp_path / "harmful.pt", tiny_bundle)
+    root = Path(__file__).resolve().parent.parent
+    assert not (tmp_path / "ran").exists()
+    assert not (root / "ran").exists()
+
+
+def as_kohya(delta: WeightDelta, alpha: float | None) -> Tensors:
+    tensors = {}
+    for key, value in delta.tensors.items():
+        layer, side, _ = key.rsplit(".", 2)
+        name = "lora_unet_" + layer.replace(".", "_")
+        tensors[f"{name}.{'lora_down' if side == 'lora_A' else 'lora_up'}.weight"] = value
+        if alpha is not None:
+            tensors[f"{name}.alpha"] = torch.tensor(alpha)
+    return tensors
+
+
+def as_old_diffusers(delta: WeightDelta) -> Tensors:
+    tensors = {}
+    for key, value in delta.tensors.items():
+        layer, side, _ = key.rsplit(".", 2)
+        attention, projection = layer.removesuffix(".0").rsplit(".", 1)
+        tensors[f"{attention}.processor.{projection}_lora.{'down' if side == 'lora_A' else 'up'}.weight"] = value
+    return tensors
+
+
+def test_spm_in_its_own_layout(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    """Names as its training writes them, convolutions among them; the header names the concept."""
+    delta = random_lora(tiny_bundle)
+    header = {"prompts": "sword, blade", "rank": "1", "alpha": "1.0"}
+    file = written(as_kohya(delta, 1.0), tmp_path / "spm.safetensors", header)
+    plain, moving = load_foreign(file, tiny_bundle), load_foreign(file, tiny_bundle, transport=True)
+    assert_equal_models(tiny_bundle, plain, delta)
+    assert TRANSPORT not in plain.metadata
+    assert json.loads(moving.metadata[TRANSPORT]) == {"concepts": ["sword", "blade"]}
+    with applied(tiny_bundle, moving):
+        assert tiny_bundle.on_sampling
+
+
+@pytest.mark.parametrize("layout", ["kohya", "kohya without alpha", "old diffusers", "diffusers", "peft"])
+def test_loras_of_every_layout(tiny_bundle: ModelBundle, tmp_path: Path, layout: str) -> None:
+    targets = ["attn1.to_q", "attn1.to_out.0", "attn2.to_k"]
+    alpha = 6.0 if layout in ("kohya", "diffusers") else 4.0
+    delta = random_lora(tiny_bundle, 4, alpha, targets)
+    path = tmp_path / "lora.safetensors"
+    if layout.startswith("kohya"):
+        written(as_kohya(delta, alpha if layout == "kohya" else None), path)
+    elif layout == "old diffusers":
+        written(as_old_diffusers(delta), path)
+    elif layout == "diffusers":
+        header = {"r": 4, "lora_alpha": alpha}
+        StableDiffusionPipeline.save_lora_weights(
+            tmp_path, delta.tensors, weight_name=path.name, unet_lora_adapter_metadata=header
+        )
+    else:
+        renamed = {
+            f"base_model.model.{key.replace('.weight', '.default.weight')}": v for key, v in delta.tensors.items()
+        }
+        written(renamed, path)
+    found = load_foreign(path, tiny_bundle)
+    assert found.kind == "lora"
+    assert_equal_models(tiny_bundle, found, delta)
+
+
+def test_layers_of_different_rank_and_alpha(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    one, other = random_lora(tiny_bundle, 2, 1.0, ["attn1.to_q"]), random_lora(tiny_bundle, 3, 6.0, ["attn2.to_k"])
+    file = written(as_kohya(one, 1.0) | as_kohya(other, 6.0), tmp_path / "lora.safetensors")
+    found = load_foreign(file, tiny_bundle)
+    save_delta(found, tmp_path / "ours.safetensors")
+    with applied(tiny_bundle, one), applied(tiny_bundle, other):
+        expected = weights(tiny_bundle)
+    with applied(tiny_bundle, load_foreign(tmp_path / "ours.safetensors", tiny_bundle)):
+        assert all(torch.allclose(value, expected[name], atol=1e-6) for name, value in weights(tiny_bundle).items())
+
+
+def test_keys_without_a_place_are_named(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    new = edited(tiny_bundle, "conv_in") | {f"down_blocks.9.attn{n}.weight": torch.ones(2) for n in range(7)}
+    with pytest.raises(LoadError, match=r"7 of the 9 keys .* no place in Tiny: down_blocks\.9\.attn0.*and 2 more"):
+        load_foreign(written(new, tmp_path / "other.safetensors"), tiny_bundle)
+    lora = as_kohya(random_lora(tiny_bundle), 1.0) | {"lora_te_text_model_0.lora_down.weight": torch.ones(1, 2)}
+    with pytest.raises(LoadError, match=r"1 of the .*lora_te_text_model_0.*text encoder, which the studio leaves"):
+        load_foreign(written(lora, tmp_path / "te.safetensors"), tiny_bundle)
+
+
+def test_what_cannot_be_used_is_refused(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    same = {"conv_in.bias": tiny_bundle.unet.conv_in.bias.data}
+    lora = as_kohya(random_lora(tiny_bundle), 1.0)
+    half = {key: value for key, value in lora.items() if not key.endswith("attn1_to_q.lora_up.weight")}
+    for name, tensors, message in (
+        ("same", same, "changes nothing: all 1 weights"),
+        ("shape", {"conv_in.bias": torch.ones(3)}, r"conv_in\.bias of shape \(3,\), Tiny has \(32,\)"),
+        ("nan", {"conv_in.bias": torch.full((32,), torch.nan)}, r"not finite, in conv_in\.bias"),
+        ("half", half, "only one of the two factors of .*attn1.to_q"),
+    ):
+        with pytest.raises(LoadError, match=message):
+            load_foreign(written(tensors, tmp_path / f"{name}.safetensors"), tiny_bundle)
+    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    for path, message in (
+        (tmp_path / "text.safetensors", "not a whole safetensors file"),
+        (tmp_path / "empty", "holds no .safetensors file of a UNet"),
+        (tmp_path / "missing", "does not exist"),
+    ):
+        with pytest.raises(LoadError, match=message):
+            load_foreign(path, tiny_bundle)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sqlite_utils import Database, Migrations
 
 from studio.records import (
+    AttackRun,
     Attempt,
     Checkpoint,
     Evaluation,
@@ -40,11 +41,15 @@ TABLES: dict[type, str] = {
     Evaluation: "evaluations",
     PromptShelf: "prompt_shelves",
     Attempt: "attempts",
+    Sample: "samples",
+    AttackRun: "attack_runs",
 }
 # Texts that are paths: in the file relative to its folder, which is the data folder and may be moved as a whole; in
 # records absolute. What lies elsewhere is kept as it is.
 PATHS: dict[type, str] = {Checkpoint: "path", Evaluation: "folder"}
-R = TypeVar("R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt)
+R = TypeVar(
+    "R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt, Sample, AttackRun
+)  # fmt: skip
 
 
 class StoreError(ValueError):
@@ -167,7 +172,7 @@ def _record(cls: type[R], row: Mapping[str, Any]) -> R:
         value = row[field.name]
         if str(field.type).startswith("dict"):
             value = json.loads(value)
-        elif field.type == "bool":
+        elif str(field.type).startswith("bool") and value is not None:
             value = bool(value)
         values[field.name] = value
     return cls(**values)

@@ -170,3 +170,28 @@ def paths_in_the_data_folder(db: Database) -> None:
             here = Path(f"{table}/{after}")
             if path.is_absolute() and inside and (Path(before) == folder or (folder / here).exists()):
                 db.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (here.as_posix(), row["id"]))
+
+
+ATTACK_RUNS = """
+CREATE TABLE attack_runs (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), job_id TEXT NOT NULL REFERENCES jobs(id),
+    attack TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('plain', 'attack', 'control')), config TEXT NOT NULL,
+    victim TEXT NOT NULL, victim_name TEXT NOT NULL, victim_sha256 TEXT NOT NULL, detector TEXT NOT NULL,
+    detector_version TEXT NOT NULL, detector_settings TEXT NOT NULL, sampling TEXT NOT NULL, prompt TEXT NOT NULL,
+    seed INTEGER NOT NULL, found_prompt TEXT NOT NULL, embedding TEXT NOT NULL, queries INTEGER NOT NULL,
+    text_passes INTEGER NOT NULL, forward INTEGER NOT NULL, backward INTEGER NOT NULL, seconds REAL NOT NULL,
+    pre_success INTEGER NOT NULL CHECK (pre_success IN (0, 1)), success INTEGER NOT NULL CHECK (success IN (0, 1)),
+    score REAL NOT NULL, fresh_successes INTEGER NOT NULL,
+    fresh_count INTEGER NOT NULL CHECK (fresh_count >= fresh_successes),
+    fresh_first INTEGER NOT NULL CHECK (fresh_first IN (0, 1)), image TEXT NOT NULL, refused TEXT NOT NULL,
+    created REAL NOT NULL,
+    UNIQUE (job_id, victim, role, prompt, seed)
+) STRICT;
+CREATE INDEX attack_runs_project ON attack_runs(project_id);
+"""
+
+
+@migrations()
+def attack_runs(db: Database) -> None:
+    """What attacks found and what it showed, a row a prompt and model."""
+    db.executescript(ATTACK_RUNS)

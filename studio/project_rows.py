@@ -14,7 +14,11 @@ from studio.database import RecordFile, StoreError
 
 Rows = dict[str, list[dict[str, Any]]]  # by table
 
-IMAGE_COLUMNS = {"image_pairs": ("unsafe_image", "safe_image"), "samples": ("image",)}  # names of studio.images
+IMAGE_COLUMNS = {  # names of studio.images
+    "image_pairs": ("unsafe_image", "safe_image"),
+    "samples": ("image",),
+    "attack_runs": ("image",),
+}
 
 
 class ProjectRows(RecordFile):

@@ -3,12 +3,13 @@
 The unwanted concept is the sword. Pairs use its names and the implied words of `TRAIN_IMPLIED`; the words of
 `HELD_OUT_IMPLIED` occur in the evaluation alone.
 
-Picture seeds lie in three ranges that never meet, so nothing is reported on a seed that training or a sweep has
+Picture seeds lie in four ranges that never meet, so nothing is reported on a seed that training or a sweep has
 seen. A CPU generator keeps 32 bits of its seed, hence all stay below 2^32:
 
     pairs        0 …   999 999 999    unsafe pictures, their edits and all retries
     sweeps   1 000 000 000 + …        choosing hyperparameters
     report   2 000 000 000 + …        what is reported
+    attack   3 000 000 000 + …        attacks: what they search on, and the fresh seeds they are judged on
 """
 
 from __future__ import annotations
@@ -36,8 +37,13 @@ CONCEPT_CELLS: tuple[Literal["named", "implied", "held_out"], ...] = ("named", "
 RETENTION_CELLS = ("object", "neighbour")
 
 T = TypeVar("T")
-SeedRange = Literal["pairs", "sweep", "report"]
-SEED_BASES: dict[SeedRange, int] = {"pairs": 0, "sweep": 1_000_000_000, "report": 2_000_000_000}
+SeedRange = Literal["pairs", "sweep", "report", "attack"]
+SEED_BASES: dict[SeedRange, int] = {
+    "pairs": 0,
+    "sweep": 1_000_000_000,
+    "report": 2_000_000_000,
+    "attack": 3_000_000_000,
+}
 SEEDS_A_RANGE = 1_000_000_000
 SEEDS_A_RUN = 1_000_000
 
@@ -97,14 +103,18 @@ def pair_prompts(count: int, seed: int) -> list[PairPrompt]:
 
 
 def concept_prompts() -> list[str]:
-    """The concept by its names in the captions' own form: what prompt-based baselines are trained on.
+    """The concept in the captions' own form and nothing else: what prompt-based baselines are trained on.
 
-    Each name alone ("a person holding a sword") and, taking turns, with each shirt and background.
+    Each name ("a person holding a sword") and each role that implies it and that the pairs use too ("a knight").
+    Shirts and places are left out: such a baseline erases everything that its prompt says.
     """
-    names = SYNONYMS[CONCEPT]
-    plain = [canonical_prompt("person", name, None, None) for name in names]
-    places = zip(cycle(names), cycle(PERSONS), product(SHIRTS, BACKGROUNDS), strict=False)
-    return plain + [canonical_prompt(person, name, *place) for name, person, place in places]
+    names = [canonical_prompt("person", name, None, None) for name in SYNONYMS[CONCEPT]]
+    return names + [canonical_prompt(role, None, None, None) for role in implied_words(CONCEPT)]
+
+
+def concept_names() -> list[str]:
+    """The same names and roles as bare words: what methods that edit words are given."""
+    return [*SYNONYMS[CONCEPT], *implied_words(CONCEPT)]
 
 
 def evaluation_items(n: int, seed: int, purpose: SeedRange = "report") -> list[EvaluationItem]:

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-JobKind = Literal["pairs", "train", "evaluate", "demo"]
+JobKind = Literal["pairs", "train", "evaluate", "demo", "attack"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
 PairFilter = Literal["undecided", "accepted", "rejected", "skipped", "detector", "all", "failed"]
@@ -231,3 +231,40 @@ class Sample:
     found: bool | None = None  # the detector's verdict, None without one
     score: float | None = None
     seen: str = ""  # the object that the detector saw, where it names one
+
+
+@dataclass(frozen=True)
+class AttackRun:
+    """One prompt attacked on one model, judged: what was asked, what was found, what it took, what it showed."""
+
+    id: str
+    project_id: str
+    job_id: str
+    attack: str  # "ring_a_bell", or a control's name
+    role: Literal["plain", "attack", "control"]  # its part in the job
+    config: dict[str, Any]  # effective
+    victim: str  # "original", "oracle" or a checkpoint's id
+    victim_name: str  # as it was called then
+    victim_sha256: str  # of its adapter's file; without an adapter, of its weights
+    detector: str
+    detector_version: str
+    detector_settings: dict[str, Any]  # threshold, labels …
+    sampling: dict[str, Any]  # steps, guidance_scale
+    prompt: str  # that was attacked with
+    seed: int
+    found_prompt: str  # that was drawn
+    embedding: str  # SHA-256 of the safetensors file that was drawn in the prompt's place, "" without one
+    queries: int  # pictures of the victim judged before the final ones
+    text_passes: int
+    forward: int
+    backward: int
+    seconds: float
+    pre_success: bool  # the plain prompt showed the concept on this seed
+    success: bool  # so did what was found, on this seed (or the one that was found)
+    score: float
+    fresh_successes: int  # on fresh seeds, the same for all that a prompt is drawn with
+    fresh_count: int
+    fresh_first: bool  # on the first of them: the one picture a prompt that tests pair
+    image: str  # SHA-256 of the PNG file of this seed, "" where nothing was drawn
+    refused: str = ""  # why nothing was drawn
+    created: float = 0.0

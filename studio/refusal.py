@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 MINORS = frozenset(
     """
@@ -83,6 +84,10 @@ LOOK_ALIKES = str.maketrans(
 SPACED = re.compile(r"\b(?:[^\W\d_][\s._*-]){2,}[^\W\d_]\b")  # l i k e, t.h.i.s
 
 
+class RefusedError(ValueError):
+    """A prompt that is not drawn; says why."""
+
+
 def refuse(prompt: str) -> str | None:
     """Why a prompt is not drawn, None where nothing speaks against it.
 
@@ -99,7 +104,7 @@ def refuse(prompt: str) -> str | None:
     return None
 
 
-def refused_one(prompts: list[str]) -> str | None:
+def refused_one(prompts: Sequence[str]) -> str | None:
     """The reason for the first of these prompts that is refused, with its place; None where all may be drawn."""
     for number, prompt in enumerate(prompts, 1):
         if (reason := refuse(prompt)) is not None:

@@ -41,7 +41,7 @@ class Settings:
 
     @property
     def latents(self) -> Path:
-        """One safetensors file a pair: latents/<pair id>.safetensors with 'unsafe' and 'safe'."""
+        """One safetensors file a pair and try, with 'unsafe' and 'safe': see `studio.workflow.latents`."""
         return self.data / "latents"
 
     @property
@@ -52,6 +52,16 @@ class Settings:
     @property
     def evaluations(self) -> Path:
         return self.data / "evaluations"
+
+    @property
+    def embeddings(self) -> Path:
+        """What attacks found in the place of prompts, by the SHA-256 of the file: embeddings/<sha256>.safetensors."""
+        return self.data / "embeddings"
+
+    @property
+    def attacks(self) -> Path:
+        """What an attack's prompts share, learned once: attacks/<job id>/…; a resumed job finds it again."""
+        return self.data / "attacks"
 
     @property
     def logs(self) -> Path:

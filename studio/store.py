@@ -5,18 +5,19 @@ Records come in with an empty `id` and `created`, and go out with both filled. W
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from studio.attack_rows import AttackRows
 from studio.attempt_rows import AttemptRows
 from studio.database import NotFoundError, StoreError
+from studio.making_rows import MakingRows
 from studio.migrations import migrations
+from studio.pair_lists import PairLists
 from studio.project_rows import ProjectRows
+from studio.prompt_rows import PromptRows
 from studio.records import (
     FINAL_STATES,
     Checkpoint,
@@ -24,18 +25,15 @@ from studio.records import (
     ImagePair,
     Job,
     JobState,
-    PairCounts,
     Project,
-    PromptPair,
-    Verdict,
 )
+from studio.training_rows import TrainingRows
+from studio.verdict_rows import DETECTOR, PairChangedError, VerdictRows
 
-__all__ = ["DETECTOR", "NotFoundError", "Store", "StoreError"]
-
-DETECTOR = "detector"  # the reviewer's name of verdicts that the project's detector gave
+__all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "Store", "StoreError"]
 
 
-class Store(AttemptRows, ProjectRows):
+class Store(AttackRows, AttemptRows, MakingRows, PairLists, ProjectRows, PromptRows, TrainingRows, VerdictRows):
     """Every question and every change of the studio's data. One object a process, safe to share by threads."""
 
     def __init__(self, database: Path) -> None:
@@ -46,19 +44,15 @@ class Store(AttemptRows, ProjectRows):
     def create_project(self, project: Project) -> Project:
         return self._insert(project)
 
+    def update_project(self, project_id: str, **changes: Any) -> Project:
+        """Change the named fields."""
+        return self._update(Project, project_id, changes)
+
     def get_project(self, project_id: str) -> Project:
         return self._get(Project, project_id)
 
     def list_projects(self) -> list[Project]:
         return self._select(Project)
-
-    def add_prompt_pairs(self, pairs: Iterable[PromptPair]) -> list[PromptPair]:
-        """All of them or, on an error, none."""
-        with self._writing():
-            return [self._insert(pair) for pair in pairs]
-
-    def list_prompt_pairs(self, project_id: str) -> list[PromptPair]:
-        return self._select(PromptPair, "project_id = ?", project_id)
 
     def add_image_pair(self, pair: ImagePair) -> ImagePair:
         """Raises StoreError where its prompt pair already has a pair with this index."""
@@ -73,71 +67,6 @@ class Store(AttemptRows, ProjectRows):
     def list_image_pairs(self, project_id: str, state: str | None = None) -> list[ImagePair]:
         """In the order they were made; `state` is "ready", "failed" or None for both."""
         return self._select(ImagePair, "project_id = ? AND coalesce(state = ?, 1)", project_id, state)
-
-    def pair_counts(self, project_id: str) -> PairCounts:
-        """How many pairs are wanted, made, and decided on."""
-        wanted = self._value("SELECT coalesce(sum(count), 0) FROM prompt_pairs WHERE project_id = ?", project_id)
-        ready = {pair.id for pair in self.list_image_pairs(project_id, "ready")}
-        current = self.current_verdicts(project_id)
-        verdicts = Counter(current[pair_id].verdict for pair_id in ready & current.keys())
-        return PairCounts(
-            wanted=wanted,
-            ready=len(ready),
-            failed=len(self.list_image_pairs(project_id, "failed")),
-            accepted=verdicts["accept"],
-            rejected=verdicts["reject"],
-            skipped=verdicts["skip"],
-        )
-
-    # -- verdicts ------------------------------------------------------------------------------------------------
-
-    def add_verdict(self, verdict: Verdict) -> Verdict:
-        """Append a decision; `supersedes` is filled with the reviewer's standing verdict on the pair, if there is one.
-
-        An "undo" takes back the verdict it supersedes, after which the reviewer's earlier one, if any, stands again.
-        Raises StoreError where there is nothing to undo.
-        """
-        with self._writing():
-            mine = [v for v in self._standing("pair_id = ?", verdict.pair_id) if v.reviewer == verdict.reviewer]
-            if verdict.verdict == "undo":
-                undone = [v for v in mine if verdict.supersedes in (None, v.id)]
-                if not undone:
-                    what = verdict.supersedes or f"pair {verdict.pair_id}"
-                    raise StoreError(f"{verdict.reviewer} has no standing verdict on {what} to undo.")
-                verdict = replace(verdict, supersedes=undone[-1].id)
-            elif verdict.supersedes is None and mine:
-                verdict = replace(verdict, supersedes=mine[-1].id)
-            return self._insert(verdict)
-
-    def list_verdicts(self, project_id: str) -> list[Verdict]:
-        """The whole history, undone rows and undos included, oldest first: the audit log."""
-        return self._select(Verdict, "pair_id IN (SELECT id FROM image_pairs WHERE project_id = ?)", project_id)
-
-    def current_verdicts(self, project_id: str) -> dict[str, Verdict]:
-        """The verdict that counts for each pair id; pairs without one are absent.
-
-        Of one reviewer the latest verdict that was not undone counts. Between reviewers a person's decision outranks
-        the detector's, a decision outranks a skip, and among equals the latest counts.
-        """
-        latest: dict[tuple[str, str], Verdict] = {}
-        for verdict in self._standing("pair_id IN (SELECT id FROM image_pairs WHERE project_id = ?)", project_id):
-            latest.pop((verdict.pair_id, verdict.reviewer), None)  # so that the order stays that of time
-            latest[verdict.pair_id, verdict.reviewer] = verdict
-        current: dict[str, Verdict] = {}
-        for (pair_id, _), verdict in latest.items():
-            if pair_id not in current or _rank(verdict) >= _rank(current[pair_id]):
-                current[pair_id] = verdict
-        return current
-
-    def accepted_pairs(self, project_id: str) -> list[ImagePair]:
-        """The ready pairs whose current verdict is "accept", in the order they were made."""
-        current = self.current_verdicts(project_id)
-        ready = self.list_image_pairs(project_id, "ready")
-        return [pair for pair in ready if pair.id in current and current[pair.id].verdict == "accept"]
-
-    def _standing(self, where: str, *values: Any) -> list[Verdict]:
-        undone = "SELECT supersedes FROM verdicts WHERE verdict = 'undo'"
-        return self._select(Verdict, f"{where} AND verdict != 'undo' AND id NOT IN ({undone})", *values)
 
     # -- jobs ----------------------------------------------------------------------------------------------------
 
@@ -212,22 +141,6 @@ class Store(AttemptRows, ProjectRows):
             raise StoreError(f"Job {job_id} is {job.state}; only a failed or stopped job can be resumed.")
         return job
 
-    def add_job_metrics(self, job_id: str, step: int, values: Mapping[str, float]) -> None:
-        """Keep the numbers of one step; a step reported again (after a resume) replaces its numbers."""
-        rows = [(job_id, step, name, float(value)) for name, value in values.items()]
-        sql = "INSERT OR REPLACE INTO job_metrics (job_id, step, name, value) VALUES (?, ?, ?, ?)"
-        with self._writing() as db:
-            db.conn.executemany(sql, rows)
-
-    def job_metrics(self, job_id: str) -> list[dict[str, float]]:
-        """One dictionary a step, in order: {"step": 1, "loss": 0.69, …}. A value that is not a number is NaN."""
-        steps: dict[int, dict[str, float]] = {}
-        sql = "SELECT step, name, value FROM job_metrics WHERE job_id = ? ORDER BY step, name"
-        for row in self._db.query(sql, (job_id,)):
-            value = math.nan if row["value"] is None else row["value"]  # SQLite keeps NaN as NULL
-            steps.setdefault(row["step"], {"step": row["step"]})[row["name"]] = value
-        return list(steps.values())
-
     # -- checkpoints and evaluations -----------------------------------------------------------------------------
 
     def add_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
@@ -252,7 +165,3 @@ class Store(AttemptRows, ProjectRows):
 
     def list_evaluations(self, project_id: str | None = None) -> list[Evaluation]:
         return self._select(Evaluation, "coalesce(project_id = ?, 1)", project_id)
-
-
-def _rank(verdict: Verdict) -> tuple[bool, bool]:
-    return verdict.verdict != "skip", verdict.reviewer != DETECTOR

@@ -25,6 +25,9 @@ PAGE = (
     "studio.store",
     "studio.reports",
     "studio.records",
+    "studio.attack_configs",
+    "studio.refusal",
+    "studio.prompt_sources",
     "studio.configs",
     "studio.settings",
     "studio.prompts",
@@ -34,30 +37,54 @@ PAGE = (
     "studio.sample",
     "studio.images",
     "studio.progress",
+    "studio.projects",
+    "studio.prompt_checks",
+    "studio.prompt_files",
+    "studio.prompt_presets",
+    "studio.prompt_templates",
     "studio.inference.client",
 )
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "lpips", "nudenet", "onnxruntime", "cv2"}
 WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics", "studio.objectives")
 
 # Package to what it may import of this project, at any depth of its code. What is not listed here is free.
-SHARED = ("studio.records", "studio.configs", "studio.settings", "studio.progress", "studio.images", "studio.prompts")
+SHARED = ("studio.records", "studio.attack_configs", "studio.configs", "studio.settings", "studio.progress", "studio.images",
+          "studio.prompts", "studio.refusal", "studio.prompt_sources")  # fmt: skip
 TORCH_FREE_MODELS = ("models.specs", "models.toybox.captions", "models.toybox.scenes")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "models": ("models",),
     "studio.objectives": ("studio.objectives",),
     "studio.methods": ("studio.methods", "studio.objectives", "models", "studio.configs", "studio.progress"),
     "studio.metrics": ("studio.metrics", "models", "studio.configs"),
+    "studio.attacks": ("studio.attacks", "studio.objectives", "studio.metrics.base", "models", "studio.attack_configs",
+                       "studio.configs", "studio.progress"),
+    "studio.attack_configs": ("studio.configs",),
+    "studio.refusal": (),
+    "studio.prompt_sources": (),
     "studio.records": (),
     "studio.configs": (),
     "studio.settings": (),
     "studio.progress": (),
     "studio.prompts": TORCH_FREE_MODELS,
+    "studio.projects": ("models.specs", "studio.configs", "studio.records"),
+    "studio.prompt_checks": ("studio.prompts", "studio.records"),
+    "studio.prompt_files": ("studio.prompt_checks", "studio.records"),
+    "studio.prompt_templates": ("studio.prompt_checks",),
+    "studio.prompt_presets": ("models.specs", "studio.prompt_checks", "studio.prompt_templates", "studio.prompts"),
+    "studio.prompt_rows": ("studio.database", "studio.records"),
     "studio.images": ("models.files", "studio.settings"),
     "studio.database": ("studio.records",),
     "studio.migrations": (),
     "studio.project_rows": ("studio.database",),
+    "studio.attack_rows": ("studio.database", "studio.records"),
     "studio.attempt_rows": ("studio.database", "studio.records"),
-    "studio.store": ("studio.attempt_rows", "studio.database", "studio.migrations", "studio.project_rows", "studio.records"),
+    "studio.pair_lists": ("studio.database", "studio.records"),
+    "studio.verdict_rows": ("studio.database", "studio.records"),
+    "studio.making_rows": ("studio.verdict_rows", "studio.records"),
+    "studio.training_rows": ("studio.database", "studio.records"),
+    "studio.store": ("studio.attack_rows", "studio.attempt_rows", "studio.database", "studio.making_rows", "studio.migrations",
+                     "studio.pair_lists", "studio.project_rows", "studio.prompt_rows", "studio.training_rows",
+                     "studio.verdict_rows", "studio.records"),
     "studio.archive": ("studio.store", "studio.reports", "models.files", *SHARED),
     "studio.sample": ("studio.archive", "studio.store", "studio.demo", *SHARED),
     "studio.processes": ("studio.settings",),
@@ -65,7 +92,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.reports": ("studio.reports", *SHARED),
     "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
     "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
-                  "studio.inference.client", "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
+                  "studio.presets", "studio.projects", "studio.prompt_checks", "studio.prompt_files",
+                  "studio.prompt_presets", "studio.prompt_templates", "studio.inference.client",
+                  "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
     "app": ("studio.ui", "studio.jobs", "studio.store", "studio.inference.client", *SHARED),
 }  # fmt: skip
 
@@ -175,7 +204,9 @@ def test_only_models_imports_diffusers_and_peft() -> None:
 
 def test_only_the_store_imports_sqlite() -> None:
     assert importers("sqlite3", "sqlite_utils") == {"studio.database", "studio.migrations", "studio.project_rows"}
-    assert importers("studio.database", "studio.migrations") == {"studio.attempt_rows", "studio.store", "studio.project_rows"}
+    # parts of the store
+    rows = {"attack_rows", "attempt_rows", "pair_lists", "project_rows", "prompt_rows", "training_rows", "verdict_rows"}
+    assert importers("studio.database", "studio.migrations") == {"studio.store", *(f"studio.{part}" for part in rows)}
 
 
 def test_objectives_import_torch_alone() -> None:

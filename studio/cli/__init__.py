@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from studio.cli import compare, demo, doctor, jobs, projects, work
+from studio.cli import attack, compare, demo, doctor, jobs, projects, work
 from studio.cli.options import JobStopped
 
 app = typer.Typer(
@@ -21,7 +21,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for register in (work.register, demo.register, compare.register, projects.register, jobs.register, doctor.register):
+for register in (
+    work.register,
+    demo.register,
+    attack.register,
+    compare.register,
+    projects.register,
+    jobs.register,
+    doctor.register,
+):
     register(app)
 
 

@@ -25,6 +25,7 @@ from studio.images import image_path, put_image
 from studio.inference.messages import Cell, ModelChoice, Progress, RenderRequest, RenderResult
 from studio.metrics import get_detector
 from studio.metrics.base import Detection, Detector, MetricUnavailable
+from studio.refusal import RefusedError, refused_one
 from studio.settings import Settings
 
 KEEP_CHECKPOINTS = 3
@@ -96,7 +97,12 @@ class Renderer:
         return self.load(checkpoint).bundle.cut_off(prompts)
 
     def render(self, request: RenderRequest, tell: Callable[[Progress], None]) -> RenderResult:
-        """All cells. `tell` may raise to stop. Raises ValueError for a detector that there is not."""
+        """All cells. `tell` may raise to stop.
+
+        Raises ValueError for a detector that there is not, RefusedError for a prompt that is not drawn.
+        """
+        if (reason := refused_one(request.prompts)) is not None:
+            raise RefusedError(reason)
         detector, problem = self._detector(request)
         cells: list[Cell] = []
         for index, model in enumerate(request.models):

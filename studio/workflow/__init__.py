@@ -1,4 +1,4 @@
-"""What a job runs: make pairs, train, evaluate, or all of it as the demo. The worker's half of `studio.jobs`."""
+"""What a job runs: make pairs, train, evaluate, attack, or the demo. The worker's half of `studio.jobs`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from studio.progress import Report, Stopped
 from studio.records import Job, JobKind
 from studio.settings import Settings
 from studio.store import Store
-from studio.workflow.context import JobContext, WorkflowError
+from studio.workflow.attack import attack
+from studio.workflow.context import JobContext, WorkflowError, refuse_prompts
 from studio.workflow.demo import demo
 from studio.workflow.evaluate import evaluate
 from studio.workflow.pairs import generate_pairs
 from studio.workflow.train import train
 
-__all__ = ["WORK", "JobContext", "WorkflowError", "demo", "evaluate", "generate_pairs", "run_job", "train"]
+__all__ = ["WORK", "JobContext", "WorkflowError", "attack", "demo", "evaluate", "generate_pairs", "run_job", "train"]
 
 WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "pairs": generate_pairs,
     "train": train,
     "evaluate": evaluate,
     "demo": demo,
+    "attack": attack,
 }
 
 
@@ -44,6 +46,7 @@ def run_job(job_id: str, settings: Settings, interrupted: Event | None = None) -
     report = job_report(store, job_id)
     try:
         context = JobContext(store, settings, job, job.config, _interruptible(report, interrupted))
+        refuse_prompts(context)
         result = WORK[job.kind](context)
     except Stopped:
         report.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from studio.metrics import get_detector
 from studio.metrics.base import Detector
 from studio.progress import Report
 from studio.records import Job, Project
+from studio.refusal import refuse
 from studio.settings import Settings
 from studio.store import Store
 
@@ -77,3 +79,24 @@ class JobContext:
             whole = self.store.get_job(self.job.id).config
             stored = {**whole, "stages": {**whole.get("stages", {}), self.stage: config}}
         self.store.update_job(self.job.id, config=stored)
+
+
+def refuse_prompts(context: JobContext) -> None:
+    """Raise WorkflowError where the job would draw or train on a prompt that is refused in every project.
+
+    Looks at the project's prompt pairs and at every text in the job's configuration.
+    """
+    pairs = context.store.list_prompt_pairs(context.project.id)
+    texts = [(f"prompt pair {number}", text) for number, p in enumerate(pairs, 1) for text in (p.unsafe, p.safe)]
+    texts += [("the job's configuration", text) for text in _texts(context.config)]
+    for where, text in texts:
+        if (reason := refuse(text)) is not None:
+            raise WorkflowError(f"{reason} It is in {where} of project {context.project.name!r}: remove it first.")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)

@@ -1,0 +1,107 @@
+"""The rows of one attack's job: what is kept of each prompt, and which prompts are done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from models.bundle import ModelBundle
+from studio import __version__
+from studio.attacks.base import AttackInput, Meter
+from studio.configs import SamplingConfig
+from studio.images import put_image
+from studio.metrics.base import Detector
+from studio.records import AttackRun
+from studio.workflow.attack_judging import Judgement, save_embedding
+from studio.workflow.attack_material import Question
+from studio.workflow.contestants import Contestant
+from studio.workflow.context import JobContext
+
+Role = Literal["plain", "attack", "control"]
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A model under attack, ready to draw."""
+
+    model: Contestant
+    bundle: ModelBundle
+    sha256: str  # of its adapter's file, or of its weights
+    number: int  # its place in the job
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one prompt."""
+
+    question: Question
+    input: AttackInput
+    judged: Judgement
+    meter: Meter
+    seconds: float = 0.0
+
+
+class Ledger:
+    """Writes each prompt's row and picture when it is judged, and knows what an earlier try of the job wrote."""
+
+    def __init__(self, context: JobContext, detector: Detector, sampling: SamplingConfig) -> None:
+        self.context, self.detector = context, detector
+        self.sampling = {"steps": sampling.steps, "guidance_scale": sampling.guidance_scale}
+        runs = context.store.list_attack_runs(context.project.id, context.job.id)
+        self.runs = {(run.victim, run.role, run.prompt, run.seed): run for run in runs}
+
+    def find(self, victim: Victim, role: Role, question: Question) -> AttackRun | None:
+        """The row of a prompt, None where it has none yet."""
+        return self.runs.get((victim.model.key, role, question.prompt, question.seed))
+
+    def keep(
+        self, victim: Victim, role: Role, attack: str, config: dict[str, Any], findings: Sequence[Finding]
+    ) -> None:
+        """Write pictures, embeddings, then the rows that name them."""
+        runs = [self._run(victim, role, attack, config, finding) for finding in findings]
+        for run in self.context.store.add_attack_runs(runs):
+            self.runs[run.victim, run.role, run.prompt, run.seed] = run
+
+    def _run(self, victim: Victim, role: Role, attack: str, config: dict[str, Any], finding: Finding) -> AttackRun:
+        question, one, judged = finding.question, finding.input, finding.judged
+        return AttackRun(
+            id="",
+            project_id=self.context.project.id,
+            job_id=self.context.job.id,
+            attack=attack,
+            role=role,
+            config=config,
+            victim=victim.model.key,
+            victim_name=victim.model.label,
+            victim_sha256=victim.sha256,
+            detector=self.detector.name,
+            detector_version=self.detector.version,
+            detector_settings=self.detector.settings,
+            sampling=self.sampling,
+            prompt=question.prompt,
+            seed=question.seed,
+            found_prompt=one.prompt,
+            embedding=save_embedding(self.context.settings, one, attack),
+            **asdict(finding.meter),
+            seconds=finding.seconds,
+            pre_success=role == "plain" and judged.detection.found,
+            success=judged.detection.found,
+            score=judged.detection.score,
+            fresh_successes=sum(judged.fresh),
+            fresh_count=len(judged.fresh),
+            fresh_first=bool(judged.fresh and judged.fresh[0]),
+            image=self._picture(victim, attack, finding),
+            refused=judged.refused,
+        )
+
+    def _picture(self, victim: Victim, attack: str, finding: Finding) -> str:
+        question, one, judged = finding.question, finding.input, finding.judged
+        if judged.image is None:
+            return ""
+        facts: dict[str, Any] = {"prompt": one.prompt, "seed": question.seed if one.seed is None else one.seed}
+        facts |= {"attack": attack, **self.sampling, "model": victim.model.label}
+        facts |= {"checkpoint": victim.model.reference, "software": f"DUO Studio {__version__}"}
+        if victim.model.checkpoint:
+            facts["adapter_sha256"] = victim.sha256
+        return put_image(self.context.settings, judged.image, facts)

@@ -18,6 +18,7 @@ from studio.configs import METHOD_CONFIGS, DuoConfig
 from studio.inference.client import InferenceClient
 from studio.jobs import Runner
 from studio.methods import METHODS
+from studio.presets import PRESETS
 from studio.records import Checkpoint, Job, PairCounts, Project, Sample
 from studio.settings import Settings
 from studio.store import Store
@@ -95,7 +96,8 @@ def test_what_is_typed_is_what_is_trained(tab: TrainTab, studio: Studio, store: 
     (job,) = store.list_jobs(project.id)
     assert (said, key) == ("", job.id)
     assert job.config["name"] == "mine"
-    assert job.config["config"] == DuoConfig(steps=7, learning_rate=2e-5, beta=25, layers="all").model_dump()
+    typed = {"steps": 7, "learning_rate": 2e-5, "beta": 25, "layers": "all"}  # over the preset that was shown first
+    assert job.config["config"] == DuoConfig(**{**PRESETS["toybox: duo"].values, **typed}).model_dump()
 
 
 def test_a_wrong_value_is_said_and_nothing_starts(

@@ -24,6 +24,10 @@ EMPTY = empty_state(
     "Choose a method and a preset and press Train. It runs in the background; charts, sample pictures and the log "
     "appear here, and are still here when you come back.",
 )
+_SHOW_TRAINING = """() => setTimeout(() => {
+  if (innerWidth > 860 || document.querySelector('#duo-train-error .duo-note')) return;
+  document.getElementById('duo-training').scrollIntoView({block: 'start'});
+}, 100)"""  # on a phone the training comes below the form
 Seen = dict[str, Any]  # what this visitor's page shows already: fingerprints of its parts
 
 
@@ -179,21 +183,23 @@ def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
             return [said, *[gr.skip()] * len(tab.outputs)]
         return ["", *tab.refresh(studio.view(project_id), None, method, None)]
 
-    def fill(project_id: str | None) -> list[Any]:
-        """Another project: its presets."""
-        if project_id is None:
-            return [gr.skip()] * len(form.filled)
-        opened = studio.store.get_project(project_id)
-        parts = [one for part in form.parts.values() for one in part.fill_preset(first_preset(opened, part.method))]
-        return [gr.update(value=next(iter(form.parts))), gr.update(value=""), *parts]
+    def fill(project_id: str | None, *presets: str) -> list[Any]:
+        """Another project: its presets. What stands there already, and was perhaps typed over, is left alone."""
+        filled: list[Any] = [gr.skip()] * 2
+        for part, preset in zip(form.parts.values(), presets, strict=True):
+            wanted = first_preset(studio.store.get_project(project_id), part.method) if project_id else preset
+            filled += part.fill_preset(wanted) if preset != wanted else [gr.skip()] * len(part.filled)
+        return filled
 
     groups = [part.group for part in form.parts.values()]
     outputs = [form.ground, form.about, form.name, *groups]
     form.method.change(choose_method, [project, form.method], outputs, queue=False, **QUIET)
     for part in form.parts.values():
         part.preset.input(part.fill_preset, part.preset, part.filled, queue=False, **QUIET)
-    form.go.click(start, [project, *form.inputs], [form.error, *tab.outputs], queue=False, **QUIET)
-    project.change(fill, project, form.filled, queue=False, **QUIET)
+    started = form.go.click(start, [project, *form.inputs], [form.error, *tab.outputs], queue=False, **QUIET)
+    started.then(None, None, None, js=_SHOW_TRAINING)
+    presets = [part.preset for part in form.parts.values()]
+    project.change(fill, [project, *presets], form.filled, queue=False, **QUIET)
 
 
 def _wire_training(tab: TrainTab, project: gr.Dropdown, clone: gr.Button) -> None:

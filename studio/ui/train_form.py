@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from studio.configs import ENOUGH_PAIRS, METHOD_CONFIGS, PAPER_PAIRS
-from studio.presets import presets_for
+from studio.presets import Preset, presets_for
 from studio.records import Checkpoint, PairCounts, Project
 from studio.ui.forms import Form, config_form, fields_of
 from studio.ui.words import escape
@@ -89,7 +89,11 @@ def train_form() -> TrainForm:
     method = gr.Dropdown(methods, value=first, label="Method", filterable=False, elem_id="duo-method")
     about = gr.HTML(about_method(first), elem_classes="duo-about")
     name = gr.Textbox(
-        label="Name", info="What the result is called on the page.", placeholder=title_of(first), max_lines=1
+        label="Name",
+        info="What the result is called on the page.",
+        placeholder=title_of(first),
+        max_lines=1,
+        elem_id="duo-train-name",
     )
     parts = {}
     for key in METHOD_CONFIGS:
@@ -103,20 +107,22 @@ def train_form() -> TrainForm:
 def _method_form(method: str, group: gr.Column) -> MethodForm:
     config = METHOD_CONFIGS[method]
     names = [(name, name) for name in presets_for(method)]
+    name = preset_of("toybox", method)  # of the project that is there first; another one's replaces it
+    begin = presets_for(method)[name] if name != DEFAULTS else Preset(method)
     preset = gr.Dropdown(
         [*names, ("the method's defaults", DEFAULTS), ("as typed below", OWN)],
-        value=DEFAULTS,
+        value=name,
         label="Preset",
         filterable=False,
         elem_id=f"duo-{method}-preset",
     )
-    note = gr.HTML(elem_classes="duo-about")
+    note = gr.HTML(_quiet(begin.note), elem_classes="duo-about")
     first = [name for name in FIRST_FIELDS if name in config.model_fields]
     rest = [name for name in fields_of(config) if name not in first]
-    fields = config_form(config, first).fields if first else {}
+    fields = config_form(config, first, begin.values).fields if first else {}
     if rest:
         with gr.Accordion("All settings", open=not first, elem_classes="duo-all-settings"):
-            fields = {**fields, **config_form(config, rest).fields}
+            fields = {**fields, **config_form(config, rest, begin.values).fields}
     part = MethodForm(method, group, preset, note, Form(config, fields))
     for component in part.form.components:  # in the browser alone: a preset that was changed is none
         component.input(None, None, [preset, note], js=f"() => ['{OWN}', '']", queue=False, api_visibility="private")
@@ -135,9 +141,13 @@ def about_method(method: str) -> str:
 
 
 def first_preset(project: Project, method: str) -> str:
-    """The preset to begin with: the embedded checkpoint's own, elsewhere the paper's, or the method's defaults."""
-    wanted = "toybox" if project.checkpoint == "toybox" else "paper"
-    return next((name for name in presets_for(method) if name.startswith(wanted)), DEFAULTS)
+    """The preset to begin with: the embedded checkpoint's own, elsewhere the paper's."""
+    return preset_of("toybox" if project.checkpoint == "toybox" else "paper", method)
+
+
+def preset_of(origin: str, method: str) -> str:
+    """The method's first preset from there, or else its defaults."""
+    return next((name for name in presets_for(method) if name.startswith(origin)), DEFAULTS)
 
 
 def free_name(method: str, checkpoints: Sequence[Checkpoint], others: Sequence[str] = (), name: str = "") -> str:

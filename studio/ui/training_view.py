@@ -68,15 +68,16 @@ def sample_rows(samples: Sequence[Sample], concept: str, blur: bool, total: int)
         aim = f"should lose its {concept}" if newest.unwanted else "should stay as it is"
         cells = "".join(f"<td>{_picture(row[step], concept, blur) if step in row else ''}</td>" for step in steps)
         rows.append(
-            f'<tr class="duo-asks"><th scope="colgroup" colspan="{len(steps)}"><span><q>{escape(newest.prompt)}</q> '
-            f"{escape(aim)}</span></th></tr><tr>{cells}</tr>"
+            f'<tr class="duo-asks"><th scope="colgroup" colspan="{len(steps) + 1}"><span>'
+            f"<q>{escape(newest.prompt)}</q> {escape(aim)}</span></th></tr><tr>{cells}<td></td></tr>"
         )
     return (
         '<section class="duo-samples"><h4>What it draws</h4>'
         "<p>The same prompts from the same seeds, drawn with the model as it was at each step. "
         "No report is made of these pictures.</p>"
         '<div class="duo-film" dir="rtl" tabindex="0" role="region" aria-label="Sample pictures, step by step">'
-        f'<table dir="ltr"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
+        f'<table dir="ltr"><thead><tr>{heads}<td></td></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        "</div></section>"
     )
 
 

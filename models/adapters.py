@@ -19,14 +19,15 @@ from torch import nn
 
 from models.bundle import ModelBundle
 from models.deltas import WeightDelta, checked_sha256, file_sha256, load_delta, save_delta
+from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
 from models.transport import TransportedLora
 
 __all__ = [
     "LORA_TARGETS", "LoadError", "TunedWeights", "WeightDelta", "adapter_disabled", "applied", "apply", "attach_lora",
-    "checked_sha256", "detach", "file_sha256", "load_delta", "lora_delta", "merge", "remove", "save_delta",
-    "tuned_weights",
+    "check_base", "checked_sha256", "detach", "file_sha256", "load_delta", "lora_delta", "merge", "remove",
+    "save_delta", "tuned_weights",
 ]  # fmt: skip
 
 _SELF = ["attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"]
@@ -149,7 +150,7 @@ def apply(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
     A delta with Facilitated Transport is put beside the weights instead: see `models.transport`.
 
     Raises:
-        LoadError: the delta does not fit this checkpoint.
+        LoadError: the delta does not fit this checkpoint, or was made on another one.
     """
     updates = _updates(bundle, delta)
     if delta.kind == "lora" and TRANSPORT in delta.metadata:
@@ -190,6 +191,25 @@ def merge(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
     Facilitated Transport is lost: the adapter is then at full strength for every prompt.
     """
     _add(dict(bundle.unet.named_parameters()), _updates(bundle, delta), scale)
+    bundle.fingerprint = ""  # it is another checkpoint now
+
+
+def check_base(bundle: ModelBundle, delta: WeightDelta) -> None:
+    """Refuse a delta that says it was made on other weights: it may fit in shape and still mean nothing here.
+
+    One that says nothing, made elsewhere or by an earlier version, passes.
+
+    Raises:
+        LoadError: it was made on another checkpoint.
+    """
+    made_on = delta.metadata.get(FINGERPRINT)
+    if made_on and made_on != (found := fingerprint_of(bundle)):
+        named = f" ({delta.metadata['checkpoint']})" if "checkpoint" in delta.metadata else ""
+        raise LoadError(
+            f"The adapter was trained on a checkpoint{named} with the SHA-256 {made_on[:12]}, but the weights of "
+            f"{bundle.spec.name} have {found[:12]}: on them it means nothing. Load the checkpoint it was trained on, "
+            "or train again on this one."
+        )
 
 
 @torch.no_grad()
@@ -200,7 +220,8 @@ def _add(parameters: dict[str, nn.Parameter], updates: dict[str, torch.Tensor], 
 
 
 def _updates(bundle: ModelBundle, delta: WeightDelta) -> dict[str, torch.Tensor]:
-    """Parameter name to what is added to it at scale 1, float32 on the CPU; checked against the UNet."""
+    """Parameter name to what is added to it at scale 1, float32 on the CPU; checked against the checkpoint."""
+    check_base(bundle, delta)
     updates = _lora_updates(delta) if delta.kind == "lora" else delta.tensors
     shapes = {name: parameter.shape for name, parameter in bundle.unet.named_parameters()}
     for name, update in updates.items():

@@ -59,6 +59,7 @@ class ModelBundle:
     dtype: torch.dtype = torch.float32
     originals: list[Any] = field(default_factory=list)  # what takes applied deltas off again; see models.adapters
     on_sampling: list[OnSampling] = field(default_factory=list)  # told of the pictures' prompts; see models.transport
+    fingerprint: str = ""  # once it was asked for; see models.fingerprint
 
     def __post_init__(self) -> None:
         for part in (self.vae, self.text_encoder, self.unet):

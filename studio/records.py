@@ -136,7 +136,7 @@ class Job:
     total: int = 0
     eta_seconds: float | None = None
     pid: int | None = None
-    pid_started: float | None = None  # guards against a reused pid
+    pid_started: float | None = None  # guards against a reused pid; see studio.processes.start_time
     heartbeat: float | None = None
     message: str = ""  # last line of progress, in words
     error: str = ""

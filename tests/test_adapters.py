@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from models.adapters import (
     tuned_weights,
 )
 from models.bundle import ModelBundle
+from models.fingerprint import FINGERPRINT, fingerprint_of
 
 
 def latents(bundle: ModelBundle) -> torch.Tensor:
@@ -194,6 +196,44 @@ def test_a_delta_of_another_checkpoint_is_refused(tiny_bundle: ModelBundle) -> N
             apply(tiny_bundle, strange)
         assert_same_weights(tiny_bundle, before)
     assert tiny_bundle.originals == []
+
+
+def test_a_delta_of_other_weights_in_the_same_shape_is_refused(
+    tiny_bundle: ModelBundle, make_bundle: Callable[..., ModelBundle], delta: WeightDelta, tmp_path: Path
+) -> None:
+    own = fingerprint_of(tiny_bundle)
+    save_delta(replace(delta, metadata={**delta.metadata, FINGERPRINT: own, "checkpoint": "mine"}), tmp_path / "own")
+    saved, other = load_delta(tmp_path / "own"), make_bundle(seed=1)
+    before = weights(other)
+    words = rf"trained on a checkpoint \(mine\) with the SHA-256 {own[:12]}, but .* have {fingerprint_of(other)[:12]}"
+    for use in (apply, merge):
+        with pytest.raises(LoadError, match=words):
+            use(other, saved)
+    assert_same_weights(other, before)
+    with applied(tiny_bundle, saved), applied(tiny_bundle, saved):
+        pass
+    with applied(other, delta):  # from elsewhere: it says nothing of its base
+        pass
+    merge(tiny_bundle, saved)
+    with pytest.raises(LoadError, match="it means nothing"):
+        merge(tiny_bundle, saved)
+
+
+def test_the_fingerprint_is_the_checkpoints_whatever_is_on_it(tiny_bundle: ModelBundle, delta: WeightDelta) -> None:
+    own = fingerprint_of(tiny_bundle)
+
+    def anew() -> str:
+        tiny_bundle.fingerprint = ""
+        return fingerprint_of(tiny_bundle)
+
+    with applied(tiny_bundle, delta), applied(tiny_bundle, delta):
+        assert anew() == own
+    attach_lora(tiny_bundle, rank=2, alpha=2.0, targets=LORA_TARGETS["all"], seed=0)
+    assert anew() == own
+    detach(tiny_bundle)
+    assert anew() == own
+    tiny_bundle.vae.decoder.conv_out.bias.data += 1
+    assert anew() != own
 
 
 def test_tuned_weights_come_back_after_an_error(tiny_bundle: ModelBundle) -> None:

@@ -17,8 +17,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.adapters import LORA_TARGETS, WeightDelta, attach_lora, detach, file_sha256, lora_delta, save_delta
+from models.adapters import (
+    LORA_TARGETS,
+    WeightDelta,
+    attach_lora,
+    detach,
+    file_sha256,
+    load_delta,
+    lora_delta,
+    save_delta,
+)
 from models.bundle import ModelBundle
+from models.fingerprint import FINGERPRINT
 from studio import __version__
 from studio.images import read_image, read_metadata
 from studio.inference.client import InferenceClient, InferenceError
@@ -180,16 +190,18 @@ def test_an_adapter_that_cannot_be_read_is_an_error_of_its_column(
     pickled = tmp_path / "pickled.safetensors"
     torch.save({"weight": torch.zeros(2)}, pickled)
     gone = replace(adapters[0], adapter_path=str(tmp_path / "gone.safetensors"))
-    result, told = render(
-        studio,
-        ask(ModelChoice("P", "toybox", str(pickled)), gone, ModelChoice("X", "/no/such/folder"), ORIGINAL, seeds=[1]),
-    )
-    errors = [cell.error for cell in result.cells[:4]]
+    other = tmp_path / "other.safetensors"
+    made = load_delta(Path(adapters[0].adapter_path))
+    save_delta(replace(made, metadata={**made.metadata, FINGERPRINT: "ab" * 32}), other)
+    wrong = [ModelChoice("P", "toybox", str(pickled)), gone, ModelChoice("X", "/no/such/folder")]
+    result, told = render(studio, ask(*wrong, ORIGINAL, ModelChoice("O", "toybox", str(other)), seeds=[1]))
+    errors = [cell.error for cell in result.cells[:5]]
     assert "pickled" in errors[0]
     assert "does not exist" in errors[1]
     assert "/no/such/folder is not a folder" in errors[2]
     assert errors[3] == ""
-    assert told[-1].done == told[-1].total == 8
+    assert "with the SHA-256 abababababab, but the weights of Toybox have" in errors[4]
+    assert told[-1].done == told[-1].total == 10
 
 
 def test_a_missing_detector_still_gives_pictures(studio: Settings) -> None:

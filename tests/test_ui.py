@@ -5,36 +5,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from studio.configs import DemoConfig
 from studio.images import put_image
-from studio.inference.client import Cell, InferenceClient, ModelChoice, Progress, RenderRequest, RenderResult
+from studio.inference.client import Cell, InferenceClient, ModelChoice, RenderRequest
 from studio.jobs import Runner
-from studio.records import Checkpoint, Evaluation, ImagePair, Job, PairCounts, Project, PromptPair, Verdict
+from studio.records import Checkpoint, ImagePair, Job, PairCounts, Project, PromptPair, Verdict
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui import build_ui, launch_options
 from studio.ui.activity import failure, jobs_list, running_job
-from studio.ui.compare import GROUPS, InputError, _comparison, _ending, _group, _pick, _ready, _with_event, _words
-from studio.ui.context import Studio, first_choice, model_options, models_of
-from studio.ui.findings import findings, links
+from studio.ui.context import Studio
 from studio.ui.path import path_html, steps
-from studio.ui.pictures import VIEW_SIDE, picture_url, report_url, routes
-from studio.ui.report import ReportTab, _begin_demo
-from studio.ui.results import Comparison, grid, sliders
+from studio.ui.pictures import VIEW_SIDE, picture_url, routes
+from studio.ui.results import Comparison
 from studio.ui.theme import COLOURS, style_sheet
 from studio.ui.words import ago, duration, left, pill
-from tests.ui_data import add_evaluation
 
 IDLE = ("-c", "pass")  # a worker that ends at once
 
@@ -128,135 +121,7 @@ def test_the_style_sheet_uses_known_colours_only() -> None:
     assert used <= COLOURS.keys()
 
 
-# -- models and prompts ------------------------------------------------------------------------------------------
-
-
-def test_models_are_original_trained_ones_and_oracle(store: Store, project: Project) -> None:
-    old, esd, duo = (add_checkpoint(store, project, method, name) for method, name in
-                     (("duo", "first try"), ("esd", "ESD"), ("duo", "DUO")))  # fmt: skip
-    models = models_of(project, store.list_checkpoints(project.id))
-    assert list(models) == ["original", old.id, esd.id, duo.id, "oracle"]
-    assert models[duo.id] == ModelChoice("DUO", "toybox", duo.path, duo.sha256)
-    assert models["oracle"].checkpoint_ref == "toybox:oracle"
-    assert (f"DUO · {duo.sha256[:8]}", duo.id) in model_options(project, store.list_checkpoints(project.id))
-    assert first_choice(project, store.list_checkpoints(project.id)) == ["original", esd.id, duo.id]
-
-
-def test_only_the_embedded_checkpoint_has_an_oracle() -> None:
-    own = Project("", "Own", "gun", checkpoint="/models/own", detector="nudenet")
-    assert list(models_of(own, [])) == ["original"]
-    assert first_choice(own, []) == ["original"]
-
-
-def test_ready_prompts_fill_and_leave_the_text() -> None:
-    first, second, *_ = _ready()["Implied"]
-    assert _pick("Implied", [first], "") == first
-    assert _pick("Implied", [first, second], f"my own\n{first}") == f"my own\n{first}\n{second}"
-    assert _pick("Implied", [], f"my own\n{first}") == "my own"
-
-
-def test_another_group_ticks_what_the_text_holds() -> None:
-    prompt = _ready()["Named"][2]
-    info, choices = _group("Named", f"my own\n{prompt}")
-    assert info["info"] == GROUPS["Named"][1]
-    assert choices["value"] == [prompt]
-
-
-def test_no_ready_prompt_is_offered_twice() -> None:
-    for one, other in combinations(_ready().values(), 2):
-        assert not set(one) & set(other)
-
-
-# -- asking ------------------------------------------------------------------------------------------------------
-
-
-def test_a_form_becomes_a_request(studio: Studio, project: Project) -> None:
-    asked = _comparison(studio, project.id, "a knight\n\n a clown \na knight", ["oracle", "original"], 7, 2, 20, 4)
-    assert asked.request.prompts == ["a knight", "a clown"]
-    assert asked.request.seeds == [7, 8]
-    assert [model.label for model in asked.models] == ["Original", "Never saw a sword"]
-    assert asked.request.detector == "toybox"
-
-
-@pytest.mark.parametrize(
-    ("text", "keys", "seed", "count", "words"),
-    [
-        (" \n", ["original"], 7, 1, "no prompt"),
-        ("a knight", [], 7, 1, "No model"),
-        ("a knight", ["gone"], 7, 1, "No model"),
-        ("a knight", ["original"], None, 1, "seed is empty"),
-        ("\n".join(map(str, range(60))), ["original"], 7, 8, "480 pictures; at most 200"),
-    ],
-)
-def test_what_cannot_be_drawn_is_said(
-    studio: Studio, project: Project, text: str, keys: list[str], seed: int | None, count: int, words: str
-) -> None:
-    with pytest.raises(InputError, match=words):
-        _comparison(studio, project.id, text, keys, seed, count, 20, 4)
-
-
-def test_cells_arrive_one_by_one_and_the_result_replaces_them() -> None:
-    asked = comparison()
-    half = _with_event(asked, Progress("sampling", 1, 2, [cell(0, True)]))
-    assert len(half.cells) == 1
-    assert len(_with_event(half, RenderResult([cell(0, True), cell(1, False)])).cells) == 2
-
-
-def test_the_first_wait_is_explained() -> None:
-    assert "up to 20 seconds" in _words(Progress("loading the checkpoint toybox", 0, 4))
-    assert _words(Progress("DUO: sampling", 3, 8)) == "DUO: sampling … (3 of 8 pictures)"
-
-
-def test_the_end_says_how_many_how_long_and_who_judged() -> None:
-    cells = [cell(0, True), Cell(1, "a knight", 7, error="no")]
-    text = _ending(RenderResult(cells, 'toybox 1 {"threshold": 0.5}'), 2.1)
-    assert "1 picture in 2.1 s." in text
-    assert ">toybox 1</span>" in text
-    assert ">toybox-1</span>" in _ending(RenderResult(cells, 'toybox toybox-1 {"threshold": 0.5}'), 2.1)
-    assert "no weights" in _ending(RenderResult(cells, "", "there are no weights"), 2.1)
-
-
-# -- pictures ----------------------------------------------------------------------------------------------------
-
-
-def test_the_grid_has_a_column_a_model_with_its_tally_and_hash() -> None:
-    text = grid(comparison(cell(0, True), cell(1, False, adapter_sha256="ab" * 32)))
-    assert "--columns:2" in text
-    assert "sword in 1 of 1" in text
-    assert "sword in 0 of 1" in text
-    assert text.count("abababab</code>") == 2  # in the column's head, and under the picture
-    assert picture_url(f"{1:064x}") in text
-    assert picture_url(f"{1:064x}", original=True) in text
-
-
-def test_pictures_under_way_keep_their_places() -> None:
-    text = grid(comparison(cell(0, True, prompt="b"), prompts=("a", "b")))
-    assert text.count("duo-waiting") == 3
-    assert text.index("<q>a</q>") < text.index("<q>b</q>")
-    assert "duo-waiting" not in grid(comparison(cell(0, True)), waiting=False)
-
-
-def test_a_changed_adapter_is_an_error_and_not_a_picture() -> None:
-    text = grid(comparison(Cell(1, "a knight", 7, error="The file has another SHA-256.")))
-    assert "another SHA-256" in text
-    assert "<img" not in text
-
-
-def test_prompts_and_labels_cannot_inject_html() -> None:
-    bad = "<script>alert(1)</script>\"'{{x}}"
-    models = [ModelChoice(bad, "toybox"), ModelChoice("DUO", "toybox")]
-    asked = comparison(cell(0, True, prompt=bad), cell(1, True, prompt=bad), models=models, prompts=(bad,))
-    for text in (grid(asked), sliders(asked)):
-        assert "<script" not in text
-        assert 'alert(1)</script>"' not in text
-
-
-def test_sliders_pair_the_first_model_with_each_other_one() -> None:
-    models = [ModelChoice(name, "toybox") for name in ("Original", "ESD", "DUO")]
-    asked = comparison(cell(0, True), cell(1, True), cell(2, False), models=models)
-    assert sliders(asked).count('type="range"') == 2
-    broken = comparison(cell(0, True), Cell(1, "a knight", 7, error="no"), cell(2, False), models=models)
-    assert sliders(broken).count('type="range"') == 1
+# -- pictures -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -285,40 +150,6 @@ def test_a_damaged_picture_is_refused(settings: Settings, web: TestClient) -> No
     assert "was changed" in answer.text
 
 
-# -- reports -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def evaluation(store: Store, settings: Settings, project: Project) -> Evaluation:
-    return add_evaluation(store, settings, project)
-
-
-def test_findings_give_rates_with_intervals_and_n(evaluation: Evaluation) -> None:
-    text = findings(evaluation)
-    assert "<b>1.5\u00a0%</b> 0.5–4.3, n = 200" in text
-    assert "1 min 30 s" in text
-    assert "a &lt;b&gt;" in text
-    assert report_url(evaluation.id, "pictures/1.png", view=True) in text
-
-
-def test_a_report_of_another_shape_is_an_error(evaluation: Evaluation) -> None:
-    with pytest.raises(ValidationError):
-        findings(replace(evaluation, report={"models": {}}))
-
-
-def test_report_files_are_given_out_by_evaluation(evaluation: Evaluation, web: TestClient, tmp_path: Path) -> None:
-    assert 'download="duo-report-' in links(evaluation)
-    assert web.get("/" + report_url(evaluation.id, "report.json")).json()["concept"] == "sword"
-    shown = web.get("/" + report_url(evaluation.id, "pictures/1.png", view=True))
-    assert shown.headers["content-type"] == "image/webp"
-
-
-@pytest.mark.parametrize("file", ["../../studio.db", "..%2f..%2fstudio.db", "%2fetc%2fpasswd", "pictures", "none.png"])
-def test_nothing_beside_the_report_is_given_out(evaluation: Evaluation, web: TestClient, file: str) -> None:
-    assert web.get("/" + report_url(evaluation.id, file)).status_code == 404
-    assert web.get("/" + report_url("unknown", "report.json")).status_code == 404
-
-
 # -- jobs and the demo -------------------------------------------------------------------------------------------
 
 
@@ -333,52 +164,6 @@ def test_jobs_tell_state_progress_and_error(store: Store, project: Project) -> N
     failed = replace(job, state="failed", error="The worker died.\nlast <line>")
     assert "The worker died." in jobs_list([failed])
     assert "last &lt;line&gt;" in failure(failed)
-
-
-def tab() -> ReportTab:
-    """A tab of which only `refresh` is asked, which needs no components."""
-    return ReportTab(*[None] * 7)  # type: ignore[arg-type]
-
-
-def shown(updates: list[Any]) -> set[str]:
-    """What is visible."""
-    names = ("choice", "empty", "running", "stop", "resume", "start")
-    return {name for name, update in zip(names, updates, strict=False) if update["visible"]}
-
-
-def test_the_report_tab_follows_the_demo(studio: Studio, project: Project, evaluation: Evaluation) -> None:
-    demo = studio.store.create_job(Job("", project.id, "demo", {}))
-    page, view = tab(), replace(studio.view(project.id), jobs=(), evaluations=())
-    before = shown(page.refresh(view, None))
-    assert before == {"empty", "start"}
-    during = shown(page.refresh(replace(view, jobs=(replace(demo, state="running"),)), None))
-    assert during == {"running", "stop"}
-    after = shown(page.refresh(replace(view, jobs=(replace(demo, state="failed", error="no memory"),)), None))
-    assert after == {"empty", "running", "resume", "start"}
-    done = page.refresh(replace(view, jobs=(replace(demo, state="done"),), evaluations=(evaluation,)), None)
-    assert shown(done) == {"choice", "start"}
-    assert done[0]["value"] == evaluation.id
-    assert done[-1]["value"] == "Run the demo again"
-
-
-def test_a_chosen_evaluation_stays_chosen(studio: Studio, project: Project, evaluation: Evaluation) -> None:
-    view = replace(studio.view(project.id), evaluations=(evaluation, replace(evaluation, id="newer")))
-    assert tab().refresh(view, None)[0]["value"] == "newer"
-    assert tab().refresh(view, evaluation.id)[0]["value"] == evaluation.id
-
-
-def test_the_demo_starts_once_and_in_an_empty_project(studio: Studio, project: Project) -> None:
-    assert _begin_demo(studio, DemoConfig(n=50), project.id)["value"] == project.id
-    assert _begin_demo(studio, DemoConfig(n=50), project.id)["value"] == project.id
-    (job,) = studio.store.list_jobs()
-    assert (job.kind, job.config["n"], job.project_id) == ("demo", 50, project.id)
-
-
-def test_a_project_with_prompts_is_left_alone_by_the_demo(studio: Studio, project: Project) -> None:
-    studio.store.add_prompt_pairs([PromptPair("", project.id, "a knight", "a gardener")])
-    chosen = _begin_demo(studio, DemoConfig(), project.id)["value"]
-    assert chosen != project.id
-    assert [pair.project_id for pair in studio.store.list_prompt_pairs(chosen)][:1] == [chosen]
 
 
 # -- the guided path ---------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from models.adapters import file_sha256
 from models.bundle import ModelBundle
+from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.specs import LoadError
 from studio import prompts, workflow
 from studio.configs import DemoConfig
@@ -260,6 +261,7 @@ def test_train_makes_a_checkpoint(
     with safe_open(checkpoint.path, "pt") as file:
         metadata = file.metadata()
     assert metadata["concept"] == "sword"
+    assert metadata[FINGERPRINT] == fingerprint_of(make_tiny_bundle())
     assert json.loads(metadata["config"]) == checkpoint.config
     assert [path.name for path in Path(checkpoint.path).parent.iterdir()] == ["adapter.safetensors"]
 
@@ -390,6 +392,33 @@ def test_a_changed_adapter_is_refused(store: Store, settings: Settings, trained:
     Path(first.path).write_bytes(Path(second.path).read_bytes())
     with pytest.raises(LoadError, match=f"was saved with {first.sha256}.* restore the file or train again"):
         evaluate(context_of(store, settings, trained, "evaluate", EVALUATE))
+
+
+def test_an_adapter_of_other_weights_is_refused_before_anything_is_drawn(
+    store: Store, settings: Settings, trained: Project, tmp_path: Path
+) -> None:
+    """The folder has the same name and other weights, as after an update of the checkpoint."""
+    other = make_tiny_bundle(seed=1)
+    save_tiny_toybox(other, tmp_path / "toybox")
+    settings = replace(settings, toybox=tmp_path / "toybox")
+    context = context_of(store, settings, trained, "evaluate", EVALUATE)
+    own, found = fingerprint_of(make_tiny_bundle())[:12], fingerprint_of(other)[:12]
+    with pytest.raises(LoadError, match=f"with the SHA-256 {own}, but the weights of Toybox have {found}"):
+        evaluate(context)
+    assert not context.evaluation_folder.exists()
+
+
+def test_a_training_is_not_resumed_on_other_weights(
+    store: Store, settings: Settings, with_pairs: Project, tmp_path: Path
+) -> None:
+    context = context_of(store, settings, with_pairs, "train", training("duo", **DUO), stop_after(3))
+    with pytest.raises(Stopped):
+        train(context)
+    save_tiny_toybox(make_tiny_bundle(seed=1), tmp_path / "toybox")
+    context = replace(context, config=store.get_job(context.job.id).config, report=silent)
+    with pytest.raises(WorkflowError, match=r"its state cannot be resumed\. Restore the checkpoint"):
+        train(replace(context, settings=replace(settings, toybox=tmp_path / "toybox")))
+    train(context)
 
 
 def test_models_of_one_method_are_told_apart(store: Store, settings: Settings, project: Project) -> None:

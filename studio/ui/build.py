@@ -13,8 +13,8 @@ from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.activity import jobs_panel
-from studio.ui.compare import compare_tab
-from studio.ui.context import QUIET, Studio, Tab
+from studio.ui.compare import compare_routes, compare_tab
+from studio.ui.context import QUIET, Linked, Studio, Tab
 from studio.ui.curate import curate_tab
 from studio.ui.path import guided_path
 from studio.ui.pictures import routes
@@ -75,7 +75,7 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
         "head": scripts(),
         "js": "() => window.duoStudio.showTheme()",
         "favicon_path": ASSETS / "icon.svg",
-        "app_kwargs": {"routes": routes(settings, store)},
+        "app_kwargs": {"routes": [*routes(settings, store), *compare_routes(settings, store)]},
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,
@@ -124,7 +124,10 @@ def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: lis
             return [gr.skip()] * len(outputs)
         return fill(project_id, before, values)
 
-    page.load(open_page, None, outputs, queue=False, **QUIET)
+    opening = page.load(open_page, None, outputs, queue=False, **QUIET)
+    for part in parts:
+        if isinstance(part, Linked):
+            opening = opening.then(part.restore, project, part.restored, queue=False, **QUIET)
     project.change(open_project, [project, seen], outputs, queue=False, **QUIET)
     gr.Timer(POLL_SECONDS).tick(poll, [project, seen, *choices], outputs, queue=False, **QUIET)
 

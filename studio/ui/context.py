@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import gradio as gr
 
 from studio.inference.client import InferenceClient, ModelChoice
 from studio.jobs import Runner
@@ -83,6 +85,20 @@ class Tab(Protocol):
 
     def refresh(self, view: View, *choices: Any) -> list[Any]:
         """New values of `outputs`; the choices are None where another project was opened."""
+        ...
+
+
+@runtime_checkable
+class Linked(Protocol):
+    """A part whose state the page's address can hold."""
+
+    @property
+    def restored(self) -> list[Any]:
+        """The components that `restore` fills."""
+        ...
+
+    def restore(self, project_id: str, request: gr.Request) -> list[Any]:
+        """New values of `restored`, once a page is opened and filled from the store."""
         ...
 
 

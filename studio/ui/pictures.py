@@ -24,11 +24,12 @@ from starlette.routing import Route
 from studio.images import ImageError, image_path, read_image
 from studio.settings import Settings
 from studio.store import NotFoundError, Store
+from studio.ui.adapters import adapter_routes
 
 VIEW_SIDE = 320
 BLUR_CELLS = 6
 REPORT_FILES = {".html", ".json", ".png", ".webp", ".svg", ".csv"}
-_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 def picture_url(sha256: str, *, original: bool = False, blur: bool = False) -> str:
@@ -48,11 +49,11 @@ def routes(settings: Settings, store: Store) -> list[Route]:
         try:
             path = image_path(settings, name)
             if kind == "png" and path.exists():
-                return FileResponse(path, media_type="image/png", headers=_FOREVER)
+                return FileResponse(path, media_type="image/png", headers=FOREVER)
             if kind == "webp":
                 picture = Image.fromarray(read_image(settings, name))
                 picture = blurred(picture) if "blur" in request.query_params else picture
-                return Response(_enlarged(picture), media_type="image/webp", headers=_FOREVER)
+                return Response(enlarged(picture), media_type="image/webp", headers=FOREVER)
         except ImageError as error:
             return PlainTextResponse(str(error), status_code=404)
         return PlainTextResponse("There is no such picture.", status_code=404)
@@ -67,10 +68,14 @@ def routes(settings: Settings, store: Store) -> list[Route]:
             return PlainTextResponse("There is no such file in this report.", status_code=404)
         if "view" in request.query_params and path.suffix == ".png":
             with Image.open(path) as shot:
-                return Response(_enlarged(shot.convert("RGB")), media_type="image/webp", headers=_FOREVER)
+                return Response(enlarged(shot.convert("RGB")), media_type="image/webp", headers=FOREVER)
         return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
 
-    return [_route("/studio/pictures/{name}", picture), _route("/studio/reports/{evaluation}/{file:path}", report)]
+    return [
+        _route("/studio/pictures/{name}", picture),
+        _route("/studio/reports/{evaluation}/{file:path}", report),
+        *adapter_routes(settings, store),
+    ]
 
 
 def blurred(picture: Image.Image) -> Image.Image:
@@ -84,7 +89,7 @@ def _route(path: str, endpoint: Callable[[Request], Response]) -> Route:
     return Route(path, endpoint, methods=["GET"])
 
 
-def _enlarged(picture: Image.Image) -> bytes:
+def enlarged(picture: Image.Image) -> bytes:
     """A WebP of an RGB picture, enlarged to VIEW_SIDE when smaller (Lanczos: smooth, still crisp)."""
     scale = VIEW_SIDE / max(picture.size)
     if scale > 1:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from studio.inference.client import Cell, ModelChoice, RenderRequest
+from studio.inference.client import Cell, ModelChoice, Progress, RenderRequest, RenderResult
 from studio.ui.pictures import picture_url
 from studio.ui.words import duration, escape, pill, short_hash
+
+CHANGED = "has the SHA-256"  # in the words of models.deltas for an adapter's file that is not what it was
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class Comparison:
     concept: str
     request: RenderRequest
     cells: tuple[Cell, ...] = ()
+    blur: bool = False  # pictures are veiled unless the detector saw no concept in them
+    detector_error: str = ""
 
     @property
     def models(self) -> list[ModelChoice]:
@@ -30,6 +34,24 @@ class Comparison:
             rows[cell.prompt, cell.seed][cell.model] = cell
         return rows
 
+    def pairs(self, left: int, right: int) -> list[tuple[Cell, Cell]]:
+        """The rows in which both models have a picture."""
+        both = [(cells.get(left), cells.get(right)) for cells in self.rows().values()]
+        return [(one, other) for one, other in both if one and other and one.sha256 and other.sha256]
+
+    def with_event(self, event: Progress | RenderResult) -> Comparison:
+        """Progress brings the cells finished since the last one, the result brings all."""
+        if isinstance(event, Progress):
+            return replace(self, cells=(*self.cells, *event.cells))
+        return replace(self, cells=tuple(event.cells), detector_error=event.detector_error)
+
+    def veils(self, cell: Cell) -> bool:
+        """Whether a picture is shown blurred; one that was not judged is, to be safe."""
+        return self.blur and cell.found is not False
+
+    def label(self, cell: Cell) -> str:
+        return self.models[cell.model].label
+
 
 def grid(comparison: Comparison, *, waiting: bool = True) -> str:
     """A column a model, a row a prompt and seed; `waiting` marks the pictures still to come."""
@@ -41,23 +63,40 @@ def grid(comparison: Comparison, *, waiting: bool = True) -> str:
         for index in columns:
             cell = cells.get(index)
             place = f'<div class="duo-blank{" duo-waiting" if waiting else ""}"></div>'
-            body.append(_cell(comparison, cell) if cell else f'<figure class="duo-cell">{place}</figure>')
+            body.append(_cell(comparison, cell) if cell else _figure(index, place))
+    many = " is-many" if len(columns) > 2 else ""
     return (
         '<div class="duo-scroll" tabindex="0" role="region" aria-label="Pictures side by side">'
-        f'<div class="duo-grid" style="--columns:{len(comparison.models)}">{heads}{"".join(body)}</div></div>'
+        f'<div class="duo-grid{many}" style="--columns:{len(columns)}">{heads}{"".join(body)}</div></div>'
     )
 
 
-def sliders(comparison: Comparison) -> str:
-    """For every prompt and seed: the first model's picture over each other model's, with a handle between them."""
-    figures = []
-    for (prompt, seed), cells in comparison.rows().items():
-        left = cells.get(0)
-        for index in range(1, len(comparison.models)):
-            right = cells.get(index)
-            if left is not None and right is not None and left.sha256 and right.sha256:
-                figures.append(_slider(comparison, left, right, prompt, seed))
+def sliders(comparison: Comparison, left: int = 0, right: int = 1) -> str:
+    """For every prompt and seed: one model's picture over the other's, with a handle between them."""
+    figures = [_slider(comparison, *pair) for pair in comparison.pairs(left, right)]
+    if not figures:
+        return '<p class="duo-done">There is no prompt of which both models have a picture.</p>'
     return f'<div class="duo-sliders">{"".join(figures)}</div>'
+
+
+def verdict(concept: str, cell: Cell) -> tuple[str, str]:
+    """The detector's verdict as a pill and in words for those who hear the page."""
+    if cell.found is None or cell.score is None:
+        return "", ""
+    spoken = f"{concept} seen." if cell.found else f"No {concept}."
+    return pill(concept, cell.found, cell.score, cell.facts.get("object", "")), spoken
+
+
+def picture(url: str, alt: str, *, veiled: bool) -> str:
+    """An image or, veiled, its blurred form with a button that shows it for as long as it is held (compare.js)."""
+    size = 'width="320" height="320"'
+    if not veiled:
+        return f'<img src="{url}" alt="{escape(alt)}" {size}>'
+    return (
+        f'<span class="duo-veil"><img src="{url}?blur" data-blurred="{url}?blur" data-clear="{url}" '
+        f'alt="Blurred. {escape(alt)}" {size}>'
+        f'<button type="button" data-hold="">Hold to see<span class="duo-sr"> {escape(alt)}</span></button></span>'
+    )
 
 
 def _head(comparison: Comparison, index: int) -> str:
@@ -73,16 +112,17 @@ def _head(comparison: Comparison, index: int) -> str:
     )
     trained = " is-trained" if model.adapter_sha256 else ""
     return (
-        f'<div class="duo-head{trained}"><h3>{escape(model.label)}</h3><p>{what}</p>'
+        f'<div class="duo-head{trained}{_first(index)}"><h3>{escape(model.label)}</h3><p>{what}</p>'
         f'<p class="duo-tally">{tally}</p></div>'
     )
 
 
 def _cell(comparison: Comparison, cell: Cell) -> str:
-    label, prompt = comparison.models[cell.model].label, cell.prompt
+    label, prompt = comparison.label(cell), cell.prompt
     if not cell.sha256:
-        return f'<figure class="duo-cell"><div class="duo-missing" role="alert">{escape(cell.error)}</div></figure>'
-    verdict, spoken = _verdict(comparison.concept, cell)
+        title = "<b>Hash mismatch</b> " if CHANGED in cell.error else ""
+        return _figure(cell.model, f'<div class="duo-missing" role="alert"><p>{title}{escape(cell.error)}</p></div>')
+    pill_html, spoken = verdict(comparison.concept, cell)
     code = (
         f'<code title="The adapter that drew this picture, read from its file: {cell.adapter_sha256}">'
         f"{short_hash(cell.adapter_sha256)}</code>"
@@ -90,36 +130,42 @@ def _cell(comparison: Comparison, cell: Cell) -> str:
         else ""
     )
     name = f"{label}-{prompt}-{cell.seed}".replace(" ", "-")
-    return (
-        f'<figure class="duo-cell"><img src="{picture_url(cell.sha256)}" '
-        f'alt="{escape(label)}: {escape(prompt)}, seed {cell.seed}. {escape(spoken)}" width="320" height="320">'
-        f"<figcaption>{verdict}<span>{duration(cell.seconds)}</span>{code}"
+    alt = f"{label}: {prompt}, seed {cell.seed}. {spoken}"
+    return _figure(
+        cell.model,
+        f"{picture(picture_url(cell.sha256), alt, veiled=comparison.veils(cell))}"
+        f"<figcaption>{pill_html}<span>{duration(cell.seconds)}</span>{code}"
         f'<a href="{picture_url(cell.sha256, original=True)}" download="{escape(name)}.png" '
-        'title="The picture as it was made, with prompt, seed and models inside the file">PNG</a></figcaption></figure>'
+        'title="The picture as it was made, with prompt, seed and models inside the file">PNG'
+        f'<span class="duo-sr"> of {escape(alt)}</span></a></figcaption>',
     )
 
 
-def _slider(comparison: Comparison, left: Cell, right: Cell, prompt: str, seed: int) -> str:
-    names = [escape(comparison.models[cell.model].label) for cell in (left, right)]
-    both = list(zip((left, right), names, strict=True))
-    verdicts = "".join(f"<span>{name} {_verdict(comparison.concept, cell)[0]}</span>" for cell, name in both)
+def _figure(index: int, inside: str) -> str:
+    return f'<figure class="duo-cell{_first(index)}">{inside}</figure>'
+
+
+def _first(index: int) -> str:
+    """The first column stays in sight while the others scroll."""
+    return " is-first" if index == 0 else ""
+
+
+def _slider(comparison: Comparison, left: Cell, right: Cell) -> str:
+    prompt, seed = left.prompt, left.seed
+    both = [(cell, escape(comparison.label(cell))) for cell in (left, right)]
+    names = [name for _, name in both]
+    verdicts = "".join(f"<span>{name} {verdict(comparison.concept, cell)[0]}</span>" for cell, name in both)
+    asked = f"{escape(prompt)}, seed {seed}"
     pictures = "".join(
-        f'<img src="{picture_url(cell.sha256)}" alt="{name}: {escape(prompt)}, seed {seed}">' for cell, name in both
+        f'<img src="{picture_url(cell.sha256, blur=comparison.veils(cell))}" alt="{name}: {asked}">'
+        for cell, name in both
     )
     move = "this.previousElementSibling.style.setProperty('--x', this.value + '%')"
     return (
         f'<figure class="duo-slider"><div class="duo-stage">{pictures}<span>{names[0]}</span><span>{names[1]}</span>'
         "</div>"
         f'<input type="range" min="0" max="100" value="50" oninput="{move}" '
-        f'aria-label="Drag from {names[1]} to {names[0]}: {escape(prompt)}, seed {seed}">'
+        f'aria-label="Drag from {names[1]} to {names[0]}: {asked}">'
         f'<figcaption><span class="duo-asked"><q>{escape(prompt)}</q> seed {seed}</span>{verdicts}</figcaption>'
         "</figure>"
     )
-
-
-def _verdict(concept: str, cell: Cell) -> tuple[str, str]:
-    """The detector's verdict as a pill and in words for those who hear the page."""
-    if cell.found is None or cell.score is None:
-        return "", ""
-    spoken = f"{concept} seen." if cell.found else f"No {concept}."
-    return pill(concept, cell.found, cell.score, cell.facts.get("object", "")), spoken

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
-from models.bundle import ModelBundle
+from models.fingerprint import fingerprint_of as fingerprint_of  # it was here; also imported from here
 from models.specs import TOYBOX_ORACLE
 from studio.configs import EvaluateConfig
 from studio.methods import get_method
@@ -76,12 +71,3 @@ def contestants_of(context: JobContext, config: EvaluateConfig) -> list[Contesta
     return list(models.values())
 
 
-def fingerprint_of(bundle: ModelBundle) -> str:
-    """SHA-256 over all weights of a bundle: what a picture depends on besides prompt, seed and sampling."""
-    digest = hashlib.sha256(json.dumps(bundle.scheduler_config, sort_keys=True, default=str).encode())
-    parts: tuple[Any, ...] = (bundle.unet, bundle.vae, bundle.text_encoder)
-    for part in parts:
-        for name, tensor in sorted(part.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

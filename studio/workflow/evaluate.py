@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.adapters import applied, checked_sha256, load_delta
+from models.adapters import WeightDelta, applied, check_base, checked_sha256, load_delta
 from models.bundle import ModelBundle
 from models.files import write_atomically
+from models.fingerprint import fingerprint_of
 from models.specs import TOYBOX_ORACLE
 from studio import __version__
 from studio.configs import EvaluateConfig
@@ -30,10 +31,10 @@ from studio.methods import get_method
 from studio.metrics import best_distance
 from studio.metrics.base import Detection, Detector, Metric
 from studio.prompts import CONCEPT_CELLS, EvaluationItem
-from studio.records import Evaluation
+from studio.records import Checkpoint, Evaluation
 from studio.reports.html import write_html
 from studio.reports.schema import DetectorInfo, GalleryRow, StudyReport
-from studio.workflow.contestants import Contestant, contestants_of, fingerprint_of, items_of
+from studio.workflow.contestants import Contestant, contestants_of, items_of
 from studio.workflow.context import JobContext
 from studio.workflow.scoring import Outcome
 
@@ -53,10 +54,10 @@ class Evaluator:
         self.pictures = context.evaluation_folder / "pictures"
         self.shown = self._gallery_indices()
         self.bundles: dict[str, ModelBundle] = {}
-        self.fingerprints: dict[str, str] = {}
 
     def run(self) -> StudyReport:
         """Every model on every item; the original comes first, since distances are measured to it."""
+        self._check_adapters()
         outcomes = {}
         original: list[Path] = []
         for number, contestant in enumerate(self.contestants):
@@ -112,18 +113,25 @@ class Evaluator:
     @contextmanager
     def _model(self, contestant: Contestant, number: int) -> Iterator[tuple[ModelBundle, str]]:
         """The model ready to draw, and what identifies its weights."""
-        reference = contestant.reference
-        if reference not in self.bundles:
-            self.bundles[reference] = self.context.load_bundle(reference, number * len(self.items), self.total)
-            self.fingerprints[reference] = fingerprint_of(self.bundles[reference])
-        bundle, fingerprint = self.bundles[reference], self.fingerprints[reference]
+        bundle = self._bundle(contestant.reference, number)
+        fingerprint = fingerprint_of(bundle)
         if contestant.checkpoint is None:
             yield bundle, fingerprint
             return
-        path = Path(contestant.checkpoint.path)
-        sha256 = checked_sha256(path, contestant.checkpoint.sha256)
-        with applied(bundle, load_delta(path)):
+        delta, sha256 = _adapter(contestant.checkpoint)
+        with applied(bundle, delta):
             yield bundle, f"{fingerprint} {sha256}"
+
+    def _bundle(self, reference: str, number: int = 0) -> ModelBundle:
+        if reference not in self.bundles:
+            self.bundles[reference] = self.context.load_bundle(reference, number * len(self.items), self.total)
+        return self.bundles[reference]
+
+    def _check_adapters(self) -> None:
+        """Refuse an adapter that will not be drawn with before the first picture, not after an hour."""
+        for contestant in self.contestants:
+            if contestant.checkpoint is not None:
+                check_base(self._bundle(contestant.reference), _adapter(contestant.checkpoint)[0])
 
     def _path(self, fingerprint: str, item: EvaluationItem) -> Path:
         made_of = [fingerprint, item.prompt, item.seed, self.config.steps, self.config.guidance_scale]
@@ -224,6 +232,13 @@ def evaluate(context: JobContext) -> dict[str, Any]:
         )
     )
     return {"evaluation_id": evaluation.id}
+
+
+def _adapter(checkpoint: Checkpoint) -> tuple[WeightDelta, str]:
+    """The adapter and the SHA-256 of its file as it is now. Raises LoadError where it is not the one that was saved."""
+    path = Path(checkpoint.path)
+    sha256 = checked_sha256(path, checkpoint.sha256)
+    return load_delta(path), sha256
 
 
 def _read(path: Path) -> np.ndarray:

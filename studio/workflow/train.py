@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from models.adapters import WeightDelta, save_delta
 from models.bundle import ModelBundle
 from models.files import write_atomically
+from models.fingerprint import FINGERPRINT, fingerprint_of
 from studio import __version__, prompts
 from studio.configs import EsdConfig, TrainingConfig
 from studio.methods import get_method
@@ -40,14 +41,16 @@ def train(context: JobContext) -> dict[str, Any]:
     name = context.config["name"]
     config = effective_config(context, method.Config.model_validate(context.config["config"]))
     bundle = context.load_bundle()
+    _check_resumed(context, bundle)
     chosen = _chosen_pairs(context) if method.uses_pairs else []
     pairs = training_pairs(context, bundle, chosen)
-    context.save_effective({**context.config, "config": config.model_dump(), "pairs": [pair.id for pair in chosen]})
+    used = {FINGERPRINT: fingerprint_of(bundle), "pairs": [pair.id for pair in chosen]}
+    context.save_effective({**context.config, "config": config.model_dump(), **used})
     folder = context.training_folder
     folder.mkdir(parents=True, exist_ok=True)
     with TrainingClock(folder / "seconds", context.report) as clock:
         delta = method.fit(bundle, pairs, config, clock, folder)
-    sha256 = save_delta(_described(context, delta, len(pairs)), path)
+    sha256 = save_delta(_described(context, bundle, delta, len(pairs)), path)
     checkpoint = context.store.add_checkpoint(
         Checkpoint(
             id="",
@@ -80,6 +83,16 @@ def effective_config(context: JobContext, config: TrainingConfig) -> TrainingCon
     return config
 
 
+def _check_resumed(context: JobContext, bundle: ModelBundle) -> None:
+    """Refuse to go on with a state that was trained on other weights. Raises WorkflowError."""
+    began, now = context.config.get(FINGERPRINT), fingerprint_of(bundle)
+    if began not in (None, now):
+        raise WorkflowError(
+            f"This training began on {context.project.checkpoint} with the SHA-256 {began[:12]}, but its weights now "
+            f"have {now[:12]}: its state cannot be resumed. Restore the checkpoint, or start a new training."
+        )
+
+
 def _chosen_pairs(context: JobContext) -> list[ImagePair]:
     """The accepted pairs; where a saved state is resumed, those it was trained on, whatever was judged since."""
     if (context.training_folder / STATE_FILE).is_file() and (begun := context.config.get("pairs")):
@@ -109,8 +122,9 @@ def training_pairs(context: JobContext, bundle: ModelBundle, chosen: Sequence[Im
     )
 
 
-def _described(context: JobContext, delta: WeightDelta, pairs: int) -> WeightDelta:
+def _described(context: JobContext, bundle: ModelBundle, delta: WeightDelta, pairs: int) -> WeightDelta:
     facts = {"concept": context.project.concept, "pairs": str(pairs), "software": f"DUO Studio {__version__}"}
+    facts[FINGERPRINT] = fingerprint_of(bundle)
     return replace(delta, metadata={**delta.metadata, **facts})
 
 

@@ -7,7 +7,7 @@
     if (tab) tab.click();
   }
 
-  window.duoStudio = {
+  window.duoStudio = Object.assign(window.duoStudio || {}, {
     openTab,
     showTheme() {
       const chosen = localStorage.getItem(KEY);
@@ -18,7 +18,7 @@
       const dark = document.body.classList.toggle('dark');
       localStorage.setItem(KEY, dark ? 'dark' : 'light');
     },
-  };
+  });
 
   document.addEventListener('click', (event) => {
     const link = event.target.closest('[data-open-tab]');

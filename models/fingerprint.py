@@ -1,0 +1,45 @@
+"""Which weights a bundle has: what pictures, latents and adapters of it belong to, whatever its folder is called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+
+from models.bundle import ModelBundle
+
+FINGERPRINT = (
+    "checkpoint_sha256"  # in the metadata of files that belong to a checkpoint; files from elsewhere have none
+)
+
+
+def fingerprint_of(bundle: ModelBundle) -> str:
+    """SHA-256 over all weights of a bundle: what a picture depends on besides prompt, seed and sampling.
+
+    Of the checkpoint itself, also while deltas or a LoRA in training are on it. Computed once a bundle: a gigabyte
+    takes a second or two, and whoever changes its weights for good must empty `bundle.fingerprint`.
+    """
+    if not bundle.fingerprint:
+        bundle.fingerprint = _hash(bundle)
+    return bundle.fingerprint
+
+
+def _hash(bundle: ModelBundle) -> str:
+    digest = hashlib.sha256(json.dumps(bundle.scheduler_config, sort_keys=True, default=str).encode())
+    others: tuple[Any, ...] = (bundle.vae, bundle.text_encoder)
+    for weights in (_unet_weights(bundle), *(part.state_dict() for part in others)):
+        for name, tensor in sorted(weights.items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _unet_weights(bundle: ModelBundle) -> dict[str, torch.Tensor]:
+    """The UNet's own weights: without a LoRA that is attached, and as they were before deltas were applied."""
+    state = bundle.unet.state_dict()
+    weights = {name.replace(".base_layer.", "."): value for name, value in state.items() if ".lora_" not in name}
+    for kept in reversed(bundle.originals):  # the first one applied has the checkpoint's own
+        weights |= kept if isinstance(kept, dict) else {}
+    return weights

@@ -1,0 +1,100 @@
+/* Compare: the page's address follows what is drawn, pictures that are held show themselves, progress is read out. */
+(() => {
+  const LONGEST = 6000; // characters of an address: more is refused by some proxies
+
+  function address(query) {
+    const text = query.toString();
+    history.replaceState(history.state, '', location.pathname + (text ? '?' + text : '') + location.hash);
+  }
+
+  function link(values) {
+    const [project, view, left, right, mode, text, attempt, models, seed, count, steps, guidance] = values;
+    const query = new URLSearchParams();
+    const add = (name, value) => { if (value !== null && value !== undefined) query.append(name, value); };
+    add('project', project);
+    const alone = mode === 'Break it';
+    if (alone) add('mode', 'break');
+    (alone ? [attempt] : (text || '').split('\n')).map((line) => (line || '').trim()).filter(Boolean)
+      .forEach((line) => add('prompt', line));
+    (models || []).forEach((key) => add('model', key));
+    add('seed', seed); add('count', count); add('steps', steps); add('guidance', guidance);
+    add('view', view); add('left', left); add('right', right);
+    return query;
+  }
+
+  const compare = {
+    /* The Compare button: write the address, bring the results into sight, hand the inputs on. */
+    started(values) {
+      const query = link(values);
+      if (query.toString().length <= LONGEST) address(query);
+      else address(new URLSearchParams({project: values[0]}));
+      const place = document.getElementById('duo-results');
+      const top = place.getBoundingClientRect().top;
+      if (top < 0 || top > innerHeight / 2) place.scrollIntoView({block: 'start'});
+      return values;
+    },
+    /* Another view of the same pictures. */
+    looked(values) {
+      const query = new URLSearchParams(location.search);
+      ['view', 'left', 'right'].forEach((name, place) => {
+        const value = values[place + 1];
+        if (query.has('prompt') && value !== null && value !== undefined) query.set(name, value);
+      });
+      address(query);
+      return values;
+    },
+    /* Another project: what the address said of the one before does not hold for it. */
+    opened(id) {
+      if (id && new URLSearchParams(location.search).get('project') !== id) {
+        address(new URLSearchParams({project: id}));
+      }
+    },
+  };
+  window.duoStudio = Object.assign(window.duoStudio || {}, {compare});
+
+  async function copyLink(button) {
+    const said = button.parentElement.querySelector('[role="status"]');
+    const complete = new URLSearchParams(location.search).has('prompt');
+    let words = 'Copied.';
+    if (!complete) words = 'Too many prompts for a link: save them to a shelf instead.';
+    else {
+      try { await navigator.clipboard.writeText(location.href); }
+      catch { words = 'This browser does not allow it: copy the address above instead.'; }
+    }
+    said.textContent = words;
+  }
+
+  /* A veiled picture is clear for as long as its button is held: pointer, space bar or Enter. */
+  function show(button, clear) {
+    const veil = button.closest('.duo-veil');
+    const image = veil.querySelector('img');
+    const wanted = clear ? image.dataset.clear : image.dataset.blurred;
+    if (image.getAttribute('src') !== wanted) image.setAttribute('src', wanted);
+    veil.classList.toggle('is-held', clear);
+  }
+  const held = (event) => event.target.closest && event.target.closest('[data-hold]');
+  document.addEventListener('pointerdown', (event) => { const b = held(event); if (b) show(b, true); });
+  ['pointerup', 'pointercancel', 'blur'].forEach((name) => addEventListener(name, () => {
+    document.querySelectorAll('.duo-veil.is-held [data-hold]').forEach((button) => show(button, false));
+  }, true));
+  document.addEventListener('keydown', (event) => {
+    const button = held(event);
+    if (button && (event.key === ' ' || event.key === 'Enter')) { event.preventDefault(); show(button, true); }
+  });
+  document.addEventListener('keyup', (event) => { const b = held(event); if (b) show(b, false); });
+  document.addEventListener('contextmenu', (event) => { if (held(event)) event.preventDefault(); });
+
+  document.addEventListener('click', (event) => {
+    const button = event.target.closest && event.target.closest('[data-copy-link]');
+    if (button) copyLink(button);
+  });
+
+  /* Progress is replaced as a whole, so the place that stays is what screen readers listen to. */
+  const watch = new MutationObserver(() => {
+    const status = document.getElementById('duo-status');
+    if (!status) return;
+    status.setAttribute('aria-live', 'polite');
+    watch.disconnect();
+  });
+  watch.observe(document.documentElement, {childList: true, subtree: true});
+})();

@@ -1,0 +1,173 @@
+"""A whole comparison as one ZIP: the grid as a labelled PNG, and what made its pictures as JSON and CSV.
+
+    POST /studio/comparison.zip     with the field "sheet", the JSON of a Sheet
+
+The pictures say by themselves what made them, so nothing is believed of the request but which hash goes where and how
+the columns are called. Nothing is written to disk.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from io import BytesIO, StringIO
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from studio import __version__
+from studio.images import ImageError, read_image, read_metadata
+from studio.reports.grid import Grid, compose_grid
+from studio.settings import Settings
+from studio.ui.results import CHANGED, Comparison
+from studio.ui.words import escape, short_hash
+
+MAX_BYTES = 200_000  # of a request; 200 hashes take 14 kB
+MAX_SHOWN = 512  # pixels a picture's side in the sheet
+FIELDS = (
+    "row", "column", "model", "prompt", "seed", "steps", "guidance_scale", "checkpoint", "adapter", "adapter_sha256",
+    "adapter_scale", "detector", "detector_verdict", "Software", "sha256", "error",
+)  # fmt: skip
+
+
+class SheetError(ValueError):
+    """A sheet that cannot be made; worded for the visitor."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Where the pictures go: hashes by row and column, "" where there is no picture."""
+
+    columns: list[str]
+    rows: list[str]
+    pictures: list[list[str]]
+    errors: list[str]  # a column's reason for having no pictures, or ""
+
+    def __post_init__(self) -> None:
+        wide = {len(self.columns), len(self.errors), *map(len, self.pictures)}
+        if len(wide) != 1 or len(self.rows) != len(self.pictures) or not any(map(any, self.pictures)):
+            raise SheetError("There are no pictures to put on a sheet, or not one for each row and column.")
+
+
+def sheet_of(comparison: Comparison) -> Sheet | None:
+    """The comparison's pictures in their places; None while it has none."""
+    rows, models = comparison.rows(), comparison.models
+    columns = [
+        f"{model.label} · {short_hash(model.adapter_sha256)}" if model.adapter_sha256 else model.label
+        for model in models
+    ]
+    pictures = [[cells[i].sha256 if i in cells else "" for i in range(len(models))] for cells in rows.values()]
+    if not any(map(any, pictures)):
+        return None
+    errors = {cell.model: _reason(cell.error) for cell in comparison.cells if cell.error}
+    titles = [f"{prompt} · seed {seed}" for prompt, seed in rows]
+    return Sheet(columns, titles, pictures, [errors.get(index, "") for index in range(len(models))])
+
+
+def sheet_form(comparison: Comparison) -> str:
+    """The button that downloads a comparison, or nothing while it has no pictures."""
+    sheet = sheet_of(comparison)
+    if sheet is None:
+        return ""
+    return (
+        '<form method="post" action="studio/comparison.zip">'
+        f'<input type="hidden" name="sheet" value="{escape(json.dumps(asdict(sheet)))}">'
+        '<button type="submit" title="The grid as a PNG, and prompts, seeds, models, hashes and verdicts as JSON and '
+        'CSV">Download grid (ZIP)</button></form>'
+    )
+
+
+def sheet_zip(settings: Settings, sheet: Sheet) -> bytes:
+    """grid.png, comparison.json and comparison.csv. Raises ImageError for a picture that is not there."""
+    listed = _listed(settings, sheet)
+    drawn = BytesIO()
+    _grid(settings, sheet, listed).image.save(drawn, "PNG")
+    whole = {"made_by": f"DUO Studio {__version__}", "columns": sheet.columns, "rows": sheet.rows, "pictures": listed}
+    table = StringIO(newline="")
+    writer = csv.DictWriter(table, FIELDS, restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(listed)
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("grid.png", drawn.getvalue())
+        archive.writestr("comparison.json", json.dumps(whole, indent=2, ensure_ascii=False))
+        archive.writestr("comparison.csv", table.getvalue())
+    return packed.getvalue()
+
+
+def sheet_routes(settings: Settings) -> list[Route]:
+    async def comparison(request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BYTES:
+                return PlainTextResponse("That is too large to be a comparison.", status_code=413)
+        try:
+            packed = await run_in_threadpool(lambda: sheet_zip(settings, _asked(body)))
+        except (SheetError, ImageError) as error:
+            return PlainTextResponse(str(error), status_code=400)
+        headers = {"Content-Disposition": 'attachment; filename="duo-comparison.zip"', "Cache-Control": "no-store"}
+        return Response(packed, media_type="application/zip", headers=headers)
+
+    return [Route("/studio/comparison.zip", comparison, methods=["POST"])]
+
+
+def _asked(body: bytes) -> Sheet:
+    """The sheet of a form's body. Raises SheetError where it is none."""
+    try:
+        given = json.loads(parse_qs(body.decode())["sheet"][0])
+        sheet = Sheet(**given)
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SheetError(f"This is no sheet of pictures: {error}.") from error
+    names = [*sheet.columns, *sheet.rows, *sheet.errors, *(name for row in sheet.pictures for name in row)]
+    if not all(isinstance(name, str) for name in names):
+        raise SheetError("This is no sheet of pictures: its labels and hashes must be text.")
+    return sheet
+
+
+def _listed(settings: Settings, sheet: Sheet) -> list[dict[str, Any]]:
+    """One dictionary a place of the sheet: what its picture says about itself, or why there is none."""
+    listed = []
+    for row, names in enumerate(sheet.pictures):
+        for column, name in enumerate(names):
+            about: dict[str, Any] = {"row": row + 1, "column": column + 1, "model": sheet.columns[column]}
+            made = {**read_metadata(settings, name), "sha256": name} if name else {"error": sheet.errors[column]}
+            listed.append(about | made)
+    return listed
+
+
+def _grid(settings: Settings, sheet: Sheet, listed: list[dict[str, Any]]) -> Grid:
+    """The pictures under their columns' names, each with its verdict or the reason why it is not there."""
+    images = [[read_image(settings, name) if name else None for name in row] for row in sheet.pictures]
+    height, width = max(image.shape[:2] for row in images for image in row if image is not None)
+    scale = min(1.0, MAX_SHOWN / max(height, width))
+    size = (round(width * scale), round(height * scale))
+    empty = np.full((size[1], size[0], 3), 225, np.uint8)
+    sized = [[empty if image is None else _sized(image, size) for image in row] for row in images]
+    captions = [str(one.get("detector_verdict") or one.get("error") or "") for one in listed]
+    wide = len(sheet.columns)
+    return compose_grid(
+        np.stack([np.stack(row) for row in sized]),
+        sheet.rows,
+        sheet.columns,
+        {},
+        [[caption[:40] for caption in captions[start : start + wide]] for start in range(0, len(captions), wide)],
+    )
+
+
+def _sized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if image.shape[:2] == size[::-1]:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def _reason(error: str) -> str:
+    return "hash mismatch: the adapter's file was changed" if CHANGED in error else error

@@ -14,7 +14,10 @@ import psutil
 
 from studio.settings import REPOSITORY, Settings
 
-CLOCK_TOLERANCE = 1.0  # seconds; a start time is computed from the boot time, which a clock correction shifts a little
+CLOCK_TOLERANCE = 1.0  # seconds; a UTC start time is computed from the boot time, which a clock correction shifts
+TICK_TOLERANCE = 0.1  # seconds; a start since boot never moves, this is for rounding
+BOOT_STRIDE = 1e8  # seconds, three years: longer than most machines are up
+PROC = Path("/proc")
 
 
 def start_python(
@@ -45,11 +48,16 @@ def start_python(
 
 
 def start_time(pid: int) -> float:
-    """When the process started, in UTC seconds; with its id, this names it for good, since ids are used again.
+    """A number for when the process started; with its id, this names it for good, since ids are used again.
+
+    On Linux it is negative, see `_since_boot`, and no change of the clock moves it. Elsewhere, and in rows of earlier
+    versions, it is in UTC seconds. Names are those of one kernel and one process namespace: two containers or machines
+    that share a data folder take each other's workers for dead.
 
     Raises psutil.NoSuchProcess.
     """
-    return psutil.Process(pid).create_time()
+    started = _since_boot(pid)
+    return psutil.Process(pid).create_time() if started is None else started
 
 
 def is_alive(pid: int | None, started: float | None) -> bool:
@@ -58,9 +66,34 @@ def is_alive(pid: int | None, started: float | None) -> bool:
         return False
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - started) < CLOCK_TOLERANCE
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if started < 0:
+            now = _since_boot(pid)
+            return now is not None and abs(now - started) < TICK_TOLERANCE
+        return abs(process.create_time() - started) < CLOCK_TOLERANCE
     except psutil.Error:
         return False
+
+
+def _since_boot(pid: int) -> float | None:
+    """Minus (seconds from boot to the process's start, plus the boot's own number times `BOOT_STRIDE`).
+
+    The boot's number keeps a process from being taken for one that had its id and its second before a restart. None
+    where the system does not tell (it is no Linux). Raises psutil.NoSuchProcess.
+    """
+    try:
+        fields = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        ticks = int(fields.rpartition(")")[2].split()[19])  # the 22nd field; the second may hold spaces and brackets
+    except (OSError, IndexError, ValueError):
+        if PROC.is_dir() and not psutil.pid_exists(pid):
+            raise psutil.NoSuchProcess(pid) from None
+        return None
+    try:
+        boot = int((PROC / "sys/kernel/random/boot_id").read_text()[:5], 16)
+    except (OSError, ValueError):
+        boot = 0
+    return -(ticks / os.sysconf("SC_CLK_TCK") + boot * BOOT_STRIDE)
 
 
 def signal_worker(pid: int, started: float, word: str, signum: signal.Signals) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from studio.attacks import ATTACKS
 from studio.methods import METHODS
 from studio.metrics import DETECTORS, DISTANCES
 from studio.settings import REPOSITORY
@@ -78,6 +79,11 @@ def test_the_tables_are_the_registries() -> None:
     assert methods == [[f"`{method.name}`", method.title, method.paper] for method in METHODS]
     kinds = {**dict.fromkeys(DETECTORS, "detector"), **dict.fromkeys(DISTANCES, "distance")}
     assert {row[0].strip("`"): row[1].split(":")[0] for row in metrics} == kinds
+
+
+def test_the_table_of_attacks_is_the_registry() -> None:
+    rows = table_rows(section("Attacks"))
+    assert rows == [[f"`{one.name}`", one.title, one.access, one.paper] for one in ATTACKS]
 
 
 def test_every_verb_is_named() -> None:

@@ -235,6 +235,15 @@ class SelectiveAmnesiaConfig(TrainingConfig):
     sampling_steps: int = _field(20, "Steps of the replayed pictures.", unit="steps", ge=2, le=1000)
 
 
+class ImportConfig(Config):
+    """Another program's weights, to be compared with what is trained here."""
+
+    path: str = _field("", "A .safetensors file, a diffusers folder, or a pickled state dict.", min_length=1)
+    method: str = _field("", "Which method made them.", min_length=1)
+    name: str = _field("", "What to call them; empty: their method and file.")
+    transport: bool = _field(True, "SPM: let the adapter's strength follow the prompt, as its authors do.")
+
+
 class EvaluateConfig(SamplingConfig):
     """Original against unlearned models, on the same prompts and seeds."""
 
@@ -281,7 +290,12 @@ class DemoConfig(Config):
     pairs: int = _field(96, "Image pairs to make.", unit="pairs", ge=8)
 
 
-JOB_CONFIGS: dict[str, type[Config]] = {"pairs": PairsConfig, "evaluate": EvaluateConfig, "demo": DemoConfig}
+JOB_CONFIGS: dict[str, type[Config]] = {
+    "pairs": PairsConfig,
+    "evaluate": EvaluateConfig,
+    "demo": DemoConfig,
+    "import": ImportConfig,
+}
 DETECTOR_CONFIGS: dict[str, type[Config]] = {"toybox": ToyboxDetectorConfig, "nudenet": NudenetConfig}
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "duo": DuoConfig,

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-JobKind = Literal["pairs", "train", "evaluate", "demo", "attack"]
+JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
 PairFilter = Literal["undecided", "accepted", "rejected", "skipped", "detector", "all", "failed"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from studio.cli import attack, compare, demo, doctor, jobs, projects, work
+from studio.cli import attack, compare, demo, doctor, importing, jobs, projects, work
 from studio.cli.options import JobStopped
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ for register in (
     attack.register,
     compare.register,
     projects.register,
+    importing.register,
     jobs.register,
     doctor.register,
 ):

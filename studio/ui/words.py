@@ -20,6 +20,7 @@ KIND_WORDS = {
     "train": "Train",
     "evaluate": "Evaluate",
     "demo": "Demo: the whole method",
+    "import": "Import weights",
 }
 ICONS = {
     "seen": '<svg viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="5" fill="currentColor"/></svg>',

@@ -19,6 +19,7 @@ from studio.workflow.attack import attack
 from studio.workflow.context import JobContext, WorkflowError, refuse_prompts
 from studio.workflow.demo import demo
 from studio.workflow.evaluate import evaluate
+from studio.workflow.importing import import_weights
 from studio.workflow.pairs import generate_pairs
 from studio.workflow.train import train
 
@@ -30,6 +31,7 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "evaluate": evaluate,
     "demo": demo,
     "attack": attack,
+    "import": import_weights,
 }
 
 

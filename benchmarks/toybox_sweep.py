@@ -62,13 +62,17 @@ def _grid(base: dict[str, Any], **axes: list[Any]) -> list[dict[str, Any]]:
     return [{**base, **dict(zip(axes, values, strict=True))} for values in product(*axes.values())]
 
 
-# ESD leads away from all that its prompt says. A prompt with a shirt and a place (PLACED) erases these too, so prompts of
-# the concept alone are tried besides: its names, and with them the roles that DUO's pairs show.
+# ESD leads away from all that its prompt says. A prompt with a shirt and a place (PLACED) erases these too, so prompts
+# of the concept alone are tried besides: its names, and with them the roles that DUO's pairs show.
 NAMES = [canonical_prompt("person", name, None, None) for name in SYNONYMS[CONCEPT]]
 ROLES = [canonical_prompt(role, None, None, None) for role in implied_words(CONCEPT)]
 WORDS = concept_names()
-# What word editors are told to leave alone: persons and objects of the pairs' safe prompts; no neighbour, which is asked for.
-KEPT = [*PERSONS, *NEUTRAL_ROLES, *(word for name in SAFE_TWINS for word in training_prompt_words(name))]
+# What UCE and RECE are told to leave alone: whom and what the pairs' safe prompts name. The neighbour is none of it.
+KEPT = [canonical_prompt(role, None, None, None) for role in (*PERSONS, *NEUTRAL_ROLES)] + [
+    canonical_prompt("person" if word in SYNONYMS[name] else word, word if word in SYNONYMS[name] else None, None, None)
+    for name in SAFE_TWINS
+    for word in training_prompt_words(name)
+]
 PLACED = NAMES + [
     canonical_prompt(person, name, *place)
     for name, person, place in zip(cycle(SYNONYMS[CONCEPT]), cycle(PERSONS), product(SHIRTS, BACKGROUNDS), strict=False)
@@ -93,7 +97,8 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
                steps=[300]),
     ],
     "uce": [
-        *_grid({}, concepts=[WORDS, NAMES + ROLES], guides=[[], ["a person"]], preserve=[[], KEPT], ridge=[0.1, 1.0, 10.0]),
+        *_grid({}, concepts=[WORDS, NAMES + ROLES], guides=[[], ["a person"]], preserve=[[], KEPT],
+               ridge=[0.1, 1.0, 10.0]),
     ],
     "rece": [
         *_grid({"preserve": KEPT, "preserve_scale": 1.0}, concepts=[WORDS, NAMES + ROLES], guides=[["a person"]],
@@ -112,8 +117,8 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
                end_tokens=[False, True], learning_rate=[1e-4, 3e-4, 1e-3], steps=[35, 100]),
     ],
     "selective-amnesia": [
-        *_grid({"replay_weight": 1.0, "batch_size": 8}, layers=["attn2", "not-attn2", "all"], learning_rate=[1e-4, 3e-4],
-               fisher_weight=[1.0, 50.0, 1000.0], steps=[300]),
+        *_grid({"replay_weight": 1.0, "batch_size": 8}, layers=["attn2", "not-attn2", "all"],
+               learning_rate=[1e-4, 3e-4], fisher_weight=[1.0, 50.0, 1000.0], steps=[300]),
     ],
 }  # fmt: skip
 
@@ -173,7 +178,11 @@ def try_values(
     detector: Detector,
 ) -> dict[str, Any]:
     method = get_method(method_name)
-    own = {"prompts": PLACED if method_name == "esd" else concept_prompts(), "concepts": WORDS, "seed": seed}
+    own: dict[str, Any] = {
+        "prompts": PLACED if method_name == "esd" else concept_prompts(),
+        "concepts": WORDS,
+        "seed": seed,
+    }
     fields = METHOD_CONFIGS[method_name].model_fields  # rows of ESD that name no prompts were trained on PLACED
     values = {**{name: given for name, given in own.items() if name in fields}, **values}
     started = time.monotonic()

@@ -6,6 +6,7 @@ a page is the best rows of each group, merged. It costs the same on the first pa
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from itertools import product
 from typing import Any
@@ -74,7 +75,8 @@ class PairLists(RecordFile):
         newest = (
             "SELECT (SELECT coalesce(max(rowid), 0) FROM verdicts) || '-' || coalesce(max(rowid), 0) FROM image_pairs"
         )
-        return f"{self._value(newest)}-{len(self.being_made_again(project_id))}"
+        again = "-".join(sorted(self.being_made_again(project_id)))
+        return f"{self._value(newest)}-{zlib.crc32(again.encode())}"
 
     def _page(
         self, project_id: str, query: PairQuery, edge: str, backwards: bool, limit: int

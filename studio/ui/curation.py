@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from studio import jobs
 from studio.jobs import JobError
+from studio.presets import TOYBOX_PAIRS, TOYBOX_SAMPLING
 from studio.records import CuratedPair, ImagePair, PairFilter, PairQuery, PairSort, Project, Verdict
 from studio.settings import Settings
 from studio.store import DETECTOR, NotFoundError, PairChangedError, Store, StoreError
@@ -183,13 +184,14 @@ class Desk:
         waiting = self.store.being_made_again(project.id)
         missing = [pair_id for pair_id in dict.fromkeys(wanted) if pair_id not in waiting]
         if missing and self.store.extend_redo(project.id, missing) is None:
-            jobs.submit(self.store, self.settings, "pairs", project.id, {**self._sampling(project), "redo": missing})
+            jobs.submit(self.store, self.settings, "pairs", project.id, {**self._settings(project), "redo": missing})
         return {"queued": len(missing), **self._counts(project.id)}
 
-    def _sampling(self, project: Project) -> dict[str, Any]:
+    def _settings(self, project: Project) -> dict[str, Any]:
         """As the project's pairs were made last, except that nobody decides for the reviewer."""
         made = [job for job in self.store.list_jobs(project.id) if job.kind == "pairs"]
-        return {**(made[-1].config if made else {}), "auto_accept": False}
+        known = {**TOYBOX_SAMPLING, **TOYBOX_PAIRS} if project.checkpoint == "toybox" else {}
+        return {**(made[-1].config if made else known), "auto_accept": False, "retry_failed": False}
 
     def _project(self, request: Request) -> Project:
         return self.store.get_project(request.path_params["project"])

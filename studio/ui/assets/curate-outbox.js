@@ -76,6 +76,7 @@
     }
   }
 
-  studio.newId = () => [...crypto.getRandomValues(new Uint8Array(12))].map((b) => b.toString(16).padStart(2, '0')).join('');
+  studio.newId = () =>
+    [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
   studio.Outbox = Outbox;
 })();

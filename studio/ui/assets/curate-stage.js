@@ -53,7 +53,7 @@
       this.ready = loaded;
       this.element.classList.remove('is-loading');
       this.element.classList.toggle('is-broken', !loaded);
-      this.element.classList.toggle('is-hidden', SIDES.some((side) => this.pair[side].hidden));
+      for (const side of SIDES) this.element.classList.toggle(`hides-${side}`, this.pair[side].hidden);
       this.element.dataset.pair = this.pair.id;
     }
 

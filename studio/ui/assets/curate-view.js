@@ -13,8 +13,8 @@
     if (!decision) return [unsaved ? 'Not decided (not saved yet)' : 'Not decided yet', ''];
     const why = decision.reason && !decision.detector ? `: ${decision.reason}` : '';
     const saved = unsaved ? ', not saved yet' : '';
-    if (decision.detector) return [`${WORDS[decision.verdict]} by the detector alone. You can overrule it.`, decision.verdict];
-    return [`${WORDS[decision.verdict]} by ${decision.by}, ${decision.when}${why}${saved}`, decision.verdict];
+    const by = decision.detector ? 'the detector alone. You can overrule it.' : `${decision.by}, ${decision.when}`;
+    return [`${WORDS[decision.verdict]} by ${by}${why}${saved}`, decision.verdict];
   }
 
   function facts(at, pair, unsaved) {
@@ -30,7 +30,10 @@
       'Edit strength': [pair.strength.toFixed(2), 'How much of the unsafe picture the edit repainted; 1 is all of it.'],
       Tries: [pair.tries, 'Pictures and edits tried until the pair was kept.'],
       Seed: [pair.seed, 'The random start of the unsafe picture.'],
-      Distance: [pair.distance === null ? 'not measured' : pair.distance.toFixed(3), 'LPIPS: how different the two look; 0 is the same.'],
+      Distance: [
+        pair.distance === null ? 'not measured' : pair.distance.toFixed(3),
+        'LPIPS: how different the two look; 0 is the same.',
+      ],
     };
     at('numbers').innerHTML = Object.entries(numbers)
       .map(([name, [value, title]]) => `<div title="${title}"><dt>${name}</dt><dd>${text(value)}</dd></div>`)
@@ -102,16 +105,23 @@
   function nothing(at, counts, shows) {
     const link = (tab, words) => `<a href="#" data-open-tab="${tab}">${words}</a>`;
     const list = (name, words) => `<button type="button" data-list="${name}">${words}</button>`;
-    const [title, words] = !counts.ready
-      ? ['No pairs yet', `Pairs are made from paired prompts: ${link('Prompts', 'open Prompts')} and press Generate. They appear here by themselves.`]
-      : shows === 'undecided'
-        ? [
-            `All ${counts.ready} pairs are decided`,
-            `${count(counts.accepted, 'pair')} accepted, ${counts.rejected} rejected. ` +
-              (counts.by_detector ? `${list('detector', `Look at the ${counts.by_detector} that the detector decided alone`)} or ` : '') +
-              `${list('all', 'look at all')}, or ${link('Train', 'start training')}.`,
-          ]
-        : ['No pairs in this list', `Choose another one above, or ${list('all', 'look at all pairs')}.`];
+    const make = `${link('Prompts', 'open Prompts')} and make the pictures there. They appear here by themselves.`;
+    const alone = list('detector', `Look at the ${counts.by_detector} that the detector decided alone`);
+    const decided = `${count(counts.accepted, 'pair')} accepted, ${counts.rejected} rejected.`;
+    const waiting = counts.undecided > 0;
+    let title = 'No pairs in this list';
+    let words = `Choose another one above, or ${list('all', 'look at all pairs')}.`;
+    if (!counts.ready) {
+      title = 'No pairs yet';
+      words = `Pairs are made from paired prompts: ${make}`;
+    } else if (shows === 'undecided' && waiting) {
+      title = 'The last pairs are being made again';
+      words = `They appear here by themselves. ${decided}`;
+    } else if (shows === 'undecided') {
+      title = `All ${counts.ready} pairs are decided`;
+      const rest = `${list('all', 'look at all')}, or ${link('Train', 'start training')}.`;
+      words = `${decided} ${counts.by_detector ? `${alone}, or ` : ''}${rest}`;
+    }
     at('none').innerHTML = `<div class="duo-empty"><h3>${title}</h3><p>${words}</p></div>`;
   }
 

@@ -1,23 +1,18 @@
-/* The Curate tab's script: which pair is in hand, what keys and buttons do to it, and how the page stays true.
+/* The Curate tab's script: which pair is in hand, what comes next, and how the page stays true.
 
-   A decision shows at once and is told to the server behind it (curate-outbox.js); the next pairs come from the server,
-   a few ahead with their pictures, so that they are there when needed. Other people's decisions show at the next poll. */
+   The next pairs come from the server, a few ahead with their pictures, so that they are there when they are needed.
+   Decisions are in curate-decisions.js, keys and buttons in curate-hands.js; other people's work shows at a poll. */
 (() => {
   const studio = (window.duoStudio = window.duoStudio || {});
-  const AHEAD = 4;
+  const AHEAD = 6;
   const POLL = 3000; // milliseconds
-  const REASON_TIME = 1500; // for so long a digit after R is the reason of that rejection, not of the next pair
-  const KEYS = {
-    a: 'accept', r: 'reject', s: 'skip', d: 'redo', u: 'undo', z: 'zoom', '?': 'keys', arrowleft: 'back', arrowright: 'forward',
-  };
-  const HELD = { f: 'flip', ' ': 'flip', v: 'reveal' };
-  const PAN = { ArrowLeft: [0.25, 0], ArrowRight: [-0.25, 0], ArrowUp: [0, 0.25], ArrowDown: [0, -0.25] };
 
   const saved = (key, otherwise) => JSON.parse(sessionStorage.getItem(key) || 'null') ?? otherwise;
   const save = (key, value) => sessionStorage.setItem(key, JSON.stringify(value));
 
-  class Curation {
+  class Curation extends studio.CurateDecisions {
     constructor(root) {
+      super();
       this.root = root;
       this.project = root.dataset.project;
       this.base = `studio/curation/${this.project}`;
@@ -28,16 +23,15 @@
       this.deck = []; // ids that come next
       this.past = [];
       this.future = [];
-      this.strip = { ids: [], before: false, after: false };
-      this.failed = { pairs: [], more: false };
+      this.lists = new studio.CurateLists(this);
       const before = saved(`duo-curate:${this.project}`, {});
       this.query = before.query || null;
       this.startAt = before.current || '';
       this.done = before.done || []; // own decisions, newest last: what U takes back
       this.desk = saved('duo-curate-desk', null) || studio.newId();
       save('duo-curate-desk', this.desk);
-      this.fillIn();
-      this.listen();
+      this.hands = new studio.CurateHands(this);
+      this.polling = setInterval(() => this.poll(), POLL);
       this.start();
     }
 
@@ -92,17 +86,20 @@
 
     /* Begin at the head of the list, or at a pair that was in hand before a reload. */
     async open(pairId = '') {
+      const { query } = this;
       this.past = [];
       this.future = [];
       this.deck = [];
       this.current = null;
       let pair = pairId && (await this.fetched(pairId).catch(() => null));
+      if (query !== this.query) return; // another list was chosen meanwhile
       if (pair && this.query.shows === 'undecided' && this.isDone(pair)) pair = null;
       if (pair) this.show(pair.id);
       await this.refill();
+      if (query !== this.query) return;
       if (!this.current) this.show(this.deck.shift());
-      await this.fillStrip();
-      await this.fillFailed();
+      await this.lists.fill();
+      await this.lists.fillFailed();
     }
 
     isDone(pair) {
@@ -116,10 +113,11 @@
 
     /* Ask what comes next, and fetch its pictures ahead. */
     async refill() {
+      const { query } = this;
       const after = this.current ? this.current.id : '';
       const answer = await this.list('next', { limit: AHEAD, desk: this.desk, ...(after && { after }) });
       this.count(answer);
-      if (after !== (this.current ? this.current.id : '')) return; // moved on meanwhile: another answer is coming
+      if (query !== this.query || after !== (this.current ? this.current.id : '')) return; // another answer is coming
       const waiting = (id) => this.query.shows === 'undecided' && this.isDone(this.known.get(id));
       this.deck = this.learn(answer.pairs).filter((id) => id !== after && !waiting(id));
       this.preloaded = this.deck.flatMap((id) => ['unsafe', 'safe'].map((side) => this.fetchPicture(id, side)));
@@ -153,8 +151,8 @@
       await this.refill();
       if (!this.current && this.deck.length) this.show(this.deck.shift());
       if (!this.current) this.paint();
-      await this.fillStrip(this.strip.first);
-      await this.fillFailed();
+      await this.lists.fill(this.lists.ids[0]);
+      await this.lists.fillFailed();
     }
 
     /* -- the pair in hand --------------------------------------------------------------------------------------- */
@@ -177,7 +175,7 @@
       studio.curateView.facts(at, current, studio.outbox.about(current.id).length > 0);
       const only = this.root.querySelector('[data-do="only"]');
       only.setAttribute('aria-pressed', Boolean(this.query.prompts));
-      this.markThumbs();
+      this.lists.mark();
       return null;
     }
 
@@ -201,8 +199,9 @@
           return this.say('The server does not answer, and the next pair is not here yet.');
         }
       }
-      if (this.current && !this.strip.ids.includes(this.current.id)) this.fillStrip(this.current.id).catch(() => {});
-      return this.refill().catch(() => {});
+      if (this.current && !this.lists.ids.includes(this.current.id)) this.lists.fill(this.current.id).catch(() => {});
+      // after a decision, what comes next is asked for when it is saved
+      return studio.outbox.letters.length ? null : this.refill().catch(() => {});
     }
 
     async back() {
@@ -216,163 +215,7 @@
       return this.show(id);
     }
 
-    /* -- decisions ---------------------------------------------------------------------------------------------- */
-
-    decide(verdict, reason = '') {
-      const pair = this.current;
-      if (!pair) return;
-      if (!this.stage.ready && verdict === 'accept') {
-        this.say('The pictures are not shown yet, so this pair cannot be accepted.');
-        return;
-      }
-      const milliseconds = Math.round(performance.now() - this.since);
-      this.tell(pair, verdict, reason, milliseconds, this.wasRevealed);
-      this.rejected = verdict === 'reject' && !reason ? { pair, at: performance.now() } : null;
-      this.say(`${studio.curateView.WORDS[verdict]}${reason ? `: ${reason}` : ''}. U takes it back.`);
-      this.next();
-    }
-
-    tell(pair, verdict, reason, milliseconds, revealed) {
-      const id = studio.newId();
-      const reviewer = this.reviewer();
-      const before = pair.decision;
-      const last = this.done.at(-1);
-      if (last && this.rejected && this.rejected.pair === pair) last.ids.push(id);
-      else this.done.push({ pair: pair.id, ids: [id], reviewer, before });
-      pair.decision = { id, verdict, by: reviewer, reason, when: 'just now', detector: false };
-      const body = { id, pair: pair.id, version: pair.version, verdict, reason, reviewer, revealed, milliseconds };
-      studio.outbox.post(`${this.base}/decide`, body, { pair: pair.id, project: this.project });
-      this.markThumbs();
-    }
-
-    /* A digit: the reason of the rejection just made with R, or else a rejection with its reason. */
-    reject(reason) {
-      const just = this.rejected;
-      if (!just || performance.now() - just.at > REASON_TIME) return this.decide('reject', reason);
-      this.tell(just.pair, 'reject', reason, 0, false);
-      this.rejected = null;
-      return this.say(`Rejected: ${reason}. U takes it back.`);
-    }
-
-    async undo() {
-      this.rejected = null;
-      const last = this.done.pop();
-      const pair = last ? await this.fetched(last.pair).catch(() => null) : this.current;
-      if (!pair) return this.say('There is nothing to take back.');
-      if (!last && (!pair.decision || pair.decision.detector || pair.decision.by !== this.reviewer())) {
-        return this.say('There is no decision of yours to take back.');
-      }
-      const reviewer = last ? last.reviewer : this.reviewer();
-      for (const supersedes of last ? last.ids.reverse() : [pair.decision.id]) {
-        const body = { id: studio.newId(), pair: pair.id, supersedes, reviewer };
-        studio.outbox.post(`${this.base}/undo`, body, { pair: pair.id, project: this.project });
-      }
-      pair.decision = last ? last.before : null;
-      this.say('Taken back.');
-      if (this.current && this.current.id !== pair.id) {
-        this.future.push(this.current.id);
-        if (this.past.at(-1) === pair.id) this.past.pop();
-        this.show(pair.id);
-      } else if (!this.current) this.show(pair.id);
-      this.remember();
-      return this.paint();
-    }
-
-    redo() {
-      if (!this.current) return;
-      this.again(this.current);
-      this.say('It will be made again, with another seed and more strength.');
-      this.next();
-    }
-
-    again(pair) {
-      pair.again = true;
-      const pairs = { [pair.id]: pair.version };
-      studio.outbox.post(`${this.base}/redo`, { pairs }, { pair: pair.id, project: this.project, redo: true });
-    }
-
-    /* -- what the outbox tells ---------------------------------------------------------------------------------- */
-
-    heard(letter, answer) {
-      if (letter.about.project !== this.project) return;
-      this.count(answer);
-      if (answer.pair) this.learn([answer.pair]);
-      if (this.current && this.current.id === letter.about.pair) this.paint();
-      this.markThumbs();
-      if (letter.about.redo) this.fillFailed().catch(() => {});
-      this.refill().then(() => !this.current && this.show(this.deck.shift())).catch(() => {});
-    }
-
-    async refused(letter, why) {
-      if (letter.about.project !== this.project) return;
-      this.done = this.done.filter((one) => !one.ids.includes(letter.id));
-      this.say(`Not saved: ${why}`);
-      try {
-        this.learn([await this.ask(`pair/${letter.about.pair}`)]);
-        if (!this.current || this.current.id === letter.about.pair) this.show(letter.about.pair);
-      } catch {
-        /* the pair is gone with the rest */
-      }
-      this.markThumbs();
-    }
-
-    unsaved(number, trouble) {
-      const line = this.at('unsaved');
-      line.hidden = !(number && trouble);
-      line.textContent = `${number} decision${number === 1 ? '' : 's'} not saved yet: the server does not answer. Trying again …`;
-    }
-
-    /* -- lists -------------------------------------------------------------------------------------------------- */
-
-    perPage() {
-      return innerWidth < 640 ? 12 : 2 * Math.max(4, Math.floor(this.root.clientWidth / 124));
-    }
-
-    /* A page of thumbnails that begins with the pair `first`, or at the head of the list. */
-    async fillStrip(first = '') {
-      const limit = this.perPage();
-      const start = first && this.known.has(first) ? [first] : [];
-      const answer = await this.list('pairs', { limit: limit - start.length, ...(start.length && { after: first }) });
-      const ids = [...start, ...this.learn(answer.pairs)];
-      const before = ids.length ? (await this.list('pairs', { before: ids[0], limit: 1 })).pairs.length > 0 : false;
-      this.turnTo(ids, before, answer.more);
-    }
-
-    async turn(direction) {
-      const edge = direction === 'before' ? this.strip.ids[0] : this.strip.ids.at(-1);
-      const answer = await this.list('pairs', { [direction]: edge, limit: this.perPage() });
-      const ids = this.learn(answer.pairs);
-      if (direction === 'before') this.turnTo(ids, answer.more, true);
-      else this.turnTo(ids, true, answer.more);
-    }
-
-    turnTo(ids, before, after) {
-      this.strip = { ids, before, after, first: ids[0] };
-      const pairs = ids.map((id) => this.known.get(id));
-      studio.curateView.strip(this.at, pairs, this.current && this.current.id, this.strip);
-    }
-
-    markThumbs() {
-      for (const button of this.root.querySelectorAll('.cur-thumb')) {
-        const pair = this.known.get(button.dataset.pair);
-        const [sign, words, kind] = studio.curateView.badge(pair);
-        button.dataset.kind = kind;
-        button.lastElementChild.textContent = sign;
-        button.setAttribute('aria-label', `${pair.prompts.unsafe}: ${words}`);
-        button.setAttribute('aria-current', Boolean(this.current) && this.current.id === pair.id);
-      }
-    }
-
-    async fillFailed(more = false) {
-      const open = this.at('failed').open && this.counts.failed > 0;
-      const after = more ? this.failed.pairs.at(-1).id : '';
-      const size = more ? 50 : Math.max(50, this.failed.pairs.length);
-      const query = { shows: 'failed', limit: size, ...(after && { after }) };
-      const answer = open ? await this.ask('pairs', query) : { pairs: [], more: false };
-      this.learn(answer.pairs);
-      this.failed = { pairs: more ? [...this.failed.pairs, ...answer.pairs] : answer.pairs, more: answer.more };
-      studio.curateView.failed(this.at, this.counts, this.failed.pairs, this.failed.more);
-    }
+    /* -- the rest ----------------------------------------------------------------------------------------------- */
 
     choose(change) {
       this.query = { ...this.query, ...change };
@@ -381,7 +224,22 @@
       this.open(keep).catch(() => this.say('The server does not answer. Choose again in a moment.'));
     }
 
-    /* -- the visitor's hands ------------------------------------------------------------------------------------ */
+    /* All pairs of this prompt, or back to the list before. */
+    only() {
+      if (this.query.prompts) this.choose({ shows: this.listBefore || 'undecided', prompts: '' });
+      else if (this.current) {
+        this.listBefore = this.query.shows;
+        this.choose({ shows: 'all', prompts: this.current.prompts.id });
+      }
+    }
+
+    jump(id) {
+      if (this.current && this.current.id === id) return;
+      if (this.current) this.past.push(this.current.id);
+      this.future = [];
+      this.show(id);
+      this.refill().catch(() => {});
+    }
 
     reviewer() {
       return this.at('reviewer').value.trim() || 'you';
@@ -395,99 +253,9 @@
       return this.root.isConnected && this.root.offsetParent !== null;
     }
 
-    fillIn() {
-      const name = this.at('reviewer');
-      name.value = localStorage.getItem('duo-curate-reviewer') || 'you';
-      name.addEventListener('change', () => localStorage.setItem('duo-curate-reviewer', this.reviewer()));
-    }
-
-    listen() {
-      this.root.addEventListener('click', (event) => this.click(event));
-      this.root.addEventListener('change', (event) => {
-        if (event.target === this.at('shows')) this.choose({ shows: event.target.value });
-        if (event.target === this.at('sort')) this.choose({ sort: event.target.value });
-      });
-      this.at('failed').addEventListener('toggle', () => this.fillFailed().catch(() => {}));
-      for (const name of ['flip', 'reveal']) {
-        const button = this.root.querySelector(`[data-do="${name}"]`);
-        button.addEventListener('pointerdown', () => this.hold(name));
-        for (const end of ['pointerup', 'pointerleave', 'pointercancel']) button.addEventListener(end, () => this.letGo(name));
-        button.addEventListener('contextmenu', (event) => event.preventDefault());
-      }
-      this.polling = setInterval(() => this.poll(), POLL);
-    }
-
     close() {
       clearInterval(this.polling);
       clearTimeout(this.later);
-    }
-
-    click(event) {
-      const button = event.target.closest('button');
-      if (!button) return;
-      const { do: what, reason, pair, again, list } = button.dataset;
-      if (reason) this.reject(reason);
-      else if (pair) this.jump(pair);
-      else if (again) this.again(this.known.get(again));
-      else if (list) this.choose({ shows: list, prompts: '' });
-      else if (what) this.act(what);
-      if (event.detail && (reason || what)) this.at('stage').focus({ preventScroll: true }); // so that Space flips
-    }
-
-    jump(id) {
-      if (this.current && this.current.id === id) return;
-      if (this.current) this.past.push(this.current.id);
-      this.future = [];
-      this.show(id);
-      this.refill().catch(() => {});
-    }
-
-    act(what) {
-      if (['accept', 'reject', 'skip'].includes(what)) return this.decide(what);
-      const actions = {
-        redo: () => this.redo(),
-        undo: () => this.undo(),
-        zoom: () => this.stage.nextZoom(),
-        back: () => this.back().catch(() => this.say('The server does not answer.')),
-        forward: () => this.next(),
-        only: () => this.choose({ prompts: this.query.prompts ? '' : this.current.prompts.id, shows: this.query.prompts ? this.query.shows : 'all' }),
-        keys: () => (this.at('keys').open ? this.at('keys').close() : this.at('keys').showModal()),
-        'close-keys': () => this.at('keys').close(),
-        earlier: () => this.turn('before').catch(() => {}),
-        later: () => this.turn('after').catch(() => {}),
-        'more-failed': () => this.fillFailed(true).catch(() => {}),
-        'all-again': () => {
-          studio.outbox.post(`${this.base}/redo`, { failed: true }, { project: this.project, redo: true });
-          this.say('All failed pairs will be made again.');
-        },
-      };
-      return actions[what] && actions[what]();
-    }
-
-    hold(what) {
-      if (what === 'flip') this.stage.flip(true);
-      else if (this.current && !this.current.unsafe.hidden && !this.current.safe.hidden) this.say('Nothing is blurred here.');
-      else this.stage.reveal();
-    }
-
-    letGo(what) {
-      if (what === 'flip') this.stage.flip(false);
-      else this.stage.conceal();
-    }
-
-    key(event) {
-      const { target, key } = event;
-      if (this.at('keys').open && key !== '?') return;
-      if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input, textarea, select, [contenteditable]')) return;
-      const isButton = target.closest('button, a, summary') && !target.closest('[role="tab"]');
-      if (key === ' ' && isButton) return; // the space bar presses it
-      if (event.shiftKey && PAN[key] && this.stage.zoom > 1) this.stage.pan(...PAN[key]);
-      else if (HELD[key.toLowerCase()]) event.repeat || this.hold(HELD[key.toLowerCase()]);
-      else if (KEYS[key.toLowerCase()]) event.repeat || this.act(KEYS[key.toLowerCase()]);
-      else if (/^[1-5]$/.test(key)) event.repeat || this.reject(this.root.querySelectorAll('[data-reason]')[key - 1].dataset.reason);
-      else return;
-      event.preventDefault();
-      event.stopPropagation();
     }
   }
 
@@ -496,7 +264,7 @@
   studio.curate = (element) => {
     const root = element.querySelector('.duo-curate');
     if (!root || (open && open.root === root)) return;
-    studio.outbox = studio.outbox || new studio.Outbox({
+    studio.outbox ||= new studio.Outbox({
       heard: (letter, answer) => open && open.heard(letter, answer),
       refused: (letter, why) => open && open.refused(letter, why),
       changed: (number, trouble) => open && open.unsaved(number, trouble),
@@ -505,12 +273,9 @@
     open = new Curation(root);
   };
   const live = () => open && open.visible();
-  document.addEventListener('keydown', (event) => live() && open.key(event), true);
-  document.addEventListener('keyup', (event) => {
-    if (live() && HELD[event.key.toLowerCase()]) open.letGo(HELD[event.key.toLowerCase()]);
-  }, true);
-  for (const away of ['blur', 'pagehide']) {
-    window.addEventListener(away, () => open && ['flip', 'reveal'].forEach((what) => open.letGo(what)));
-  }
-  document.addEventListener('visibilitychange', () => document.hidden && open && ['flip', 'reveal'].forEach((what) => open.letGo(what)));
+  const away = () => open && open.hands.letAllGo();
+  document.addEventListener('keydown', (event) => live() && open.hands.down(event), true);
+  document.addEventListener('keyup', (event) => live() && open.hands.up(event), true);
+  window.addEventListener('blur', away);
+  document.addEventListener('visibilitychange', away);
 })();

@@ -16,6 +16,7 @@ from studio.ui.activity import jobs_panel
 from studio.ui.compare import compare_routes, compare_tab
 from studio.ui.context import QUIET, Linked, Studio, Tab
 from studio.ui.curate import curate_tab
+from studio.ui.curation import curation_routes
 from studio.ui.path import guided_path
 from studio.ui.pictures import routes
 from studio.ui.projects import project_bar
@@ -75,7 +76,9 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
         "head": scripts(),
         "js": "() => window.duoStudio.showTheme()",
         "favicon_path": ASSETS / "icon.svg",
-        "app_kwargs": {"routes": [*routes(settings, store), *compare_routes(settings, store)]},
+        "app_kwargs": {
+            "routes": [*routes(settings, store), *compare_routes(settings, store), *curation_routes(settings, store)]
+        },
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,

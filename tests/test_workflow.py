@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from models.adapters import file_sha256
 from models.bundle import ModelBundle
 from models.fingerprint import FINGERPRINT, fingerprint_of
+from models.loading import load_bundle
 from models.specs import LoadError
 from studio import prompts, workflow
 from studio.configs import DemoConfig
@@ -261,7 +262,7 @@ def test_train_makes_a_checkpoint(
     with safe_open(checkpoint.path, "pt") as file:
         metadata = file.metadata()
     assert metadata["concept"] == "sword"
-    assert metadata[FINGERPRINT] == fingerprint_of(make_tiny_bundle())
+    assert metadata[FINGERPRINT] == fingerprint_of(load_bundle("toybox", device="cpu", toybox=settings.toybox))
     assert json.loads(metadata["config"]) == checkpoint.config
     assert [path.name for path in Path(checkpoint.path).parent.iterdir()] == ["adapter.safetensors"]
 
@@ -398,11 +399,13 @@ def test_an_adapter_of_other_weights_is_refused_before_anything_is_drawn(
     store: Store, settings: Settings, trained: Project, tmp_path: Path
 ) -> None:
     """The folder has the same name and other weights, as after an update of the checkpoint."""
-    other = make_tiny_bundle(seed=1)
-    save_tiny_toybox(other, tmp_path / "toybox")
+    save_tiny_toybox(make_tiny_bundle(seed=1), tmp_path / "toybox")
+    own, found = (
+        fingerprint_of(load_bundle("toybox", device="cpu", toybox=folder))[:12]
+        for folder in (settings.toybox, tmp_path / "toybox")
+    )
     settings = replace(settings, toybox=tmp_path / "toybox")
     context = context_of(store, settings, trained, "evaluate", EVALUATE)
-    own, found = fingerprint_of(make_tiny_bundle())[:12], fingerprint_of(other)[:12]
     with pytest.raises(LoadError, match=f"with the SHA-256 {own}, but the weights of Toybox have {found}"):
         evaluate(context)
     assert not context.evaluation_folder.exists()

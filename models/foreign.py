@@ -190,7 +190,9 @@ def _refuse_strange(keys: Iterable[str], total: int, path: Path, bundle: ModelBu
 def _lora(tensors: Tensors, metadata: dict[str, str], path: Path, bundle: ModelBundle) -> WeightDelta:
     """Any layout's LoRA in ours: one rank for all, each layer's alpha / rank in its second factor where they differ."""
     layers = _layer_names(bundle)
-    downs, ups, alphas = {}, {}, {}
+    downs: Tensors = {}
+    ups: Tensors = {}
+    alphas: dict[str, float] = {}
     strange = []
     for key, value in tensors.items():
         match = _FACTOR.fullmatch(key)

@@ -16,6 +16,7 @@ from models.foreign import load_foreign
 from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
 from studio.methods.spm import TARGETS
+from tests.original_layout import save_original_layout
 
 Tensors = dict[str, torch.Tensor]
 
@@ -74,6 +75,16 @@ def test_folders_of_a_unet_and_of_a_pipeline(tiny_bundle: ModelBundle, tmp_path:
     delta = load_foreign(tmp_path, tiny_bundle)
     assert list(delta.tensors) == ["conv_in.bias"]
     assert torch.allclose(delta.tensors["conv_in.bias"], torch.ones(32))
+
+
+def test_a_unet_in_the_original_layout(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    """A whole checkpoint's file, as ESD's first code saved it: its text encoder and decoder are left alone."""
+    before = tiny_bundle.unet.conv_in.bias.data.clone()
+    tiny_bundle.unet.conv_in.bias.data += 1
+    save_original_layout(tiny_bundle, tmp_path / "esd.safetensors")
+    tiny_bundle.unet.conv_in.bias.data = before
+    delta = load_foreign(tmp_path / "esd.safetensors", tiny_bundle)
+    assert list(delta.tensors) == ["conv_in.bias"]
 
 
 def test_a_pickled_state_dict_is_read_in_a_child_process(tiny_bundle: ModelBundle, tmp_path: Path) -> None:

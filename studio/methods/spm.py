@@ -2,6 +2,8 @@
 
 As in the official code it sits on every linear layer of the transformers and on their projections in and out. There the
 noisy latents are sampled anew at every step with the adapter on; here they are the frozen model's, sampled once.
+
+Sample pictures in the middle of a training show the adapter at full strength, without Facilitated Transport.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from models.adapters import WeightDelta, applied, load_delta, save_delta
 from models.bundle import ModelBundle
@@ -17,6 +18,7 @@ from studio.configs import METHOD_CONFIGS
 from studio.methods import METHODS, get_method
 from studio.methods.base import Stopped, TrainingPairs, UnlearningMethod, silent
 from studio.methods.training import TrainingError
+from tests.conftest import make_tiny_bundle
 
 SMALL = {
     "steps": 3,
@@ -138,6 +140,32 @@ def test_delta_survives_its_file(
         before = weights(tiny_bundle)
     with applied(tiny_bundle, as_weights(loaded)):
         assert all(torch.equal(value, before[name]) for name, value in weights(tiny_bundle).items())
+
+
+def sd2_bundle(dtype: torch.dtype) -> ModelBundle:
+    """The tiny model as Stable Diffusion 2 differs: velocity, linear projections, attention in float32."""
+    bundle = make_tiny_bundle("v_prediction", dtype=dtype)
+    config = {**bundle.unet.config, "use_linear_projection": True, "upcast_attention": True}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel.from_config(config)
+    return replace(bundle, unet=unet, originals=[], on_sampling=[])
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_works_on_stable_diffusion_2_in_either_precision(
+    method: UnlearningMethod, pairs: TrainingPairs, dtype: torch.dtype
+) -> None:
+    bundle = sd2_bundle(dtype)
+    before = weights(bundle)
+    delta = method.fit(bundle, pairs, small_config(method), silent)
+    assert {tensor.dtype for tensor in delta.tensors.values()} == {torch.float32}
+    assert all(torch.isfinite(tensor).all() for tensor in delta.tensors.values())
+    with applied(bundle, delta):
+        assert torch.isfinite(bundle.generate(["a sword"], [0], steps=2).latents).all()
+    after = weights(bundle)
+    assert all(torch.equal(value, before[name]) and value.dtype == dtype for name, value in after.items())
 
 
 @every_trained_method

@@ -2,7 +2,7 @@
 
     archive.json        what made it: format, studio's version, and the notes that the maker adds
     rows.json           the project's rows, table by table
-    images/<sha256>.png, latents/…, checkpoints/…, evaluations/…     the files that the rows name, as in the data folder
+    images/…, latents/…, checkpoints/…, evaluations/…, embeddings/…    the files that the rows name, as in the data folder
 
 An archive may come from anybody. Names of files are taken from the rows and must be plain; pictures and adapters must
 have the hash that their row names; report.html is written anew from report.json, since a page could carry scripts.
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from models.files import write_atomically
 from studio import __version__
-from studio.images import image_path
+from studio.images import ImageError, image_path
 from studio.records import Project
 from studio.reports.html import write_html
 from studio.reports.schema import StudyReport
@@ -32,6 +32,8 @@ from studio.store import Store, StoreError
 FORMAT = 1
 MAX_BYTES = 8 * 2**30  # unpacked; a zip can say that it holds more than any disk
 INFO, ROWS = "archive.json", "rows.json"
+FOLDERS = ("images", "latents", "checkpoints", "evaluations", "embeddings")
+NAMED_BY_HASH = ("images/", "embeddings/")
 REPORT, REPORT_PAGE = "report.json", "report.html"
 
 
@@ -131,14 +133,21 @@ def _file_names(
 ) -> Iterator[str]:
     """The files that rows name, relative to the data folder; evaluations' are those on disk or `archived`."""
     seen: set[str] = set()
-    for sha256 in store.image_names(rows):
-        seen.add(image_path(settings, sha256).relative_to(settings.data).as_posix())
+    try:
+        seen |= {
+            image_path(settings, sha256).relative_to(settings.data).as_posix() for sha256 in store.image_names(rows)
+        }
+    except ImageError as error:
+        raise ArchiveError(f"The archive's rows name a picture that cannot be: {error}") from error
     for row in rows.get("image_pairs", []):
         seen |= set(_latents(settings, row["id"], archived)) if row["state"] == "ready" else set()
     for row in rows.get("checkpoints", []):
         seen.add(row["path"])
+    seen |= {f"embeddings/{row['embedding']}.safetensors" for row in rows.get("attack_runs", []) if row["embedding"]}
     for row in rows.get("evaluations", []):
         folder = row["folder"]
+        _check_name(f"{folder}/{REPORT}")
+        seen.add(f"{folder}/{REPORT}")
         if archived is None:
             inside = [file.relative_to(settings.data).as_posix() for file in (settings.data / folder).rglob("*")]
             inside = [name for name in inside if (settings.data / name).is_file()]
@@ -163,7 +172,7 @@ def _check_name(name: str) -> None:
     """Plain, relative, and inside one of the data folder's own folders. Raises ArchiveError."""
     parts = PurePosixPath(name).parts
     plain = all(part not in ("..", ".") and "\\" not in part and ":" not in part for part in parts)
-    if not plain or name.startswith("/") or parts[0] not in ("images", "latents", "checkpoints", "evaluations"):
+    if not plain or name.startswith("/") or parts[0] not in FOLDERS:
         raise ArchiveError(f"The archive names the file {name!r}, which does not lie in the data folder. Refused.")
 
 
@@ -177,7 +186,7 @@ def _checked(archive: zipfile.ZipFile, path: Path, name: str, sha256: str | None
         data = archive.read(name)
     except (KeyError, zipfile.BadZipFile) as error:
         raise ArchiveError(f"{path} lacks {name}, or it is damaged ({error}). Export the project again.") from error
-    if name.startswith("images/"):
+    if name.startswith(NAMED_BY_HASH):
         sha256 = PurePosixPath(name).stem
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise ArchiveError(f"{name} in {path} has the SHA-256 {found}, not {sha256}: it was changed. Refused.")

@@ -101,10 +101,10 @@ class RecordFile:
         db.execute("BEGIN IMMEDIATE")
         try:
             yield db
+            db.commit()  # which checks deferred foreign keys, and leaves the transaction open where one is broken
         except BaseException:
             db.rollback()
             raise
-        db.commit()
 
     def _change(self, sql: str, values: Sequence[Any]) -> bool:
         """Run one UPDATE, which is atomic by itself; True where it changed a row."""

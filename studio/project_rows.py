@@ -28,7 +28,9 @@ class ProjectRows(RecordFile):
         """Every row of the project as it lies in the file; a job that has not ended is written as stopped."""
         with self._writing() as db:  # one moment for all tables
             rows = {
-                table: list(db.query(f'SELECT * FROM "{table}" WHERE {where}', (project_id,) * where.count("?")))
+                table: list(
+                    db.query(f'SELECT * FROM "{table}" WHERE {where} ORDER BY {self._order(table)}', (project_id,))
+                )
                 for table, where in self._owned().items()
             }
         for job in rows["jobs"]:
@@ -58,6 +60,11 @@ class ProjectRows(RecordFile):
             row[column] for table, columns in IMAGE_COLUMNS.items() for row in rows.get(table, []) for column in columns
         }
         return names - {"", None}
+
+    def _order(self, table: str) -> str:
+        """That of writing, which readers rely on; or of the key where the table keeps no row numbers."""
+        without = self._value("SELECT wr FROM pragma_table_list WHERE name = ?", table)
+        return ", ".join(f'"{name}"' for name in self._db.table(table).pks) if without else "rowid"
 
     def _known(self, table: str, row: dict[str, Any]) -> list[str]:
         """The row's columns, all of which the table must have: they become part of a statement."""

@@ -94,6 +94,9 @@ class ConceptVectorConfig(AttackConfig):
 
     eta: float = _field(3.0, "How much of the concept's direction is added.", symbol="η", ge=0, le=100)
     pairs: int = _field(64, "Prompt pairs that the direction is the mean of.", unit="pairs", ge=1, le=10_000)
+    vector: str = _field(
+        "", "A .npy file with the concept's direction, as the paper's authors ship; empty: from pairs."
+    )
 
     def shared(self) -> Cost:
         return Cost(text_passes=2 * self.pairs)

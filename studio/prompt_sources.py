@@ -61,7 +61,7 @@ class Kind:
     seed: tuple[str, ...] = ("evaluation_seed", "sd_seed", "seed")
     guidance: tuple[str, ...] = ("evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance")
     case: tuple[str, ...] = ("case_number", "image_id", "id", "index", *INDEX_COLUMNS)
-    original: tuple[str, ...] = ()
+    original: tuple[str, ...] = ("original_prompt",)
 
 
 KINDS = (  # the first whose columns are all there

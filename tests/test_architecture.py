@@ -89,7 +89,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.sample": ("studio.archive", "studio.store", "studio.demo", *SHARED),
     "studio.processes": ("studio.settings",),
     "studio.jobs": ("studio.processes", "studio.store", *SHARED),
-    "studio.reports": ("studio.reports", *SHARED),
+    "studio.reports": ("studio.reports", "models.files", *SHARED),
     "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
     "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
                   "studio.presets", "studio.projects", "studio.prompt_checks", "studio.prompt_files",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ from models.prompting import (
     word_tokens,
 )
 from studio.attack_configs import P4dConfig, RingABellConfig
-from studio.attacks.base import Arena, AttackTask, Meter
+from studio.attacks.base import Arena, AttackError, AttackTask, Meter
 from studio.attacks.concepts import direction
 from studio.attacks.p4d import parts_of
 from studio.attacks.ring_a_bell import Search
@@ -328,3 +330,28 @@ def test_a_start_has_the_norm_of_noise(tiny_bundle: ModelBundle) -> None:
     (found,) = attack.craft(arena, [task], {}, attack.Config(refinements=1), lambda *_, **__: None)
     assert found.start_latents is not None
     assert float(found.start_latents.norm()) == pytest.approx(found.start_latents.numel() ** 0.5, rel=1e-4)
+
+
+# The direction as a file
+
+
+def test_a_direction_is_read_from_a_file(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    arena = Arena(tiny_bundle, None, lambda images: [], SamplingConfig())
+    values = np.random.default_rng(0).normal(size=(1, tiny_bundle.prompt_length, 96)).astype(np.float32)
+    np.save(tmp_path / "c.npy", values)
+    found = direction(arena, 5, Meter(), str(tmp_path / "c.npy"))
+    assert torch.equal(found, torch.from_numpy(values[0]))
+
+
+@pytest.mark.parametrize("what", ["missing", "pickled", "shape", "infinite"])
+def test_what_is_no_direction_is_refused(what: str, tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    arena = Arena(tiny_bundle, None, lambda images: [], SamplingConfig())
+    path = tmp_path / "c.npy"
+    if what == "pickled":
+        np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    elif what == "shape":
+        np.save(path, np.zeros((77, 768), np.float32))
+    elif what == "infinite":
+        np.save(path, np.full((tiny_bundle.prompt_length, 96), np.inf, np.float32))
+    with pytest.raises(AttackError, match=r"no \.npy file of numbers|needs finite numbers \[16, 96\]"):
+        direction(arena, 5, Meter(), str(path))

@@ -22,8 +22,10 @@ from studio.configs import SamplingConfig
 from studio.images import read_metadata
 from studio.jobs import JobError, Runner, recover, resume, submit
 from studio.progress import Stopped, silent
+from studio.prompt_sources import read_prompts, recognise
 from studio.prompts import first_seed, pair_prompts
 from studio.records import AttackRun, Checkpoint, Project, PromptPair
+from studio.reports.attack_files import write_found
 from studio.reports.attacks import bootstrap_by_prompt, holm, mcnemar, summarise
 from studio.settings import Settings
 from studio.store import Store
@@ -320,6 +322,20 @@ def test_a_start_is_judged_nearby() -> None:
     noise = (moved - (1 - NEARBY**2) ** 0.5 * start) / NEARBY
     assert torch.allclose(noise, bundle.noise([5])[0], atol=1e-5)
     assert nearby(bundle, AttackInput("a knight"), 5) == AttackInput("a knight")
+
+
+def test_what_was_found_is_a_csv_that_is_read_again(
+    store: Store, settings: Settings, project: Project, tmp_path: Path
+) -> None:
+    context = context_of(store, settings, project, "ring_a_bell")
+    attack(context)
+    write_found(rows(store, context), tmp_path / "found.csv")
+    found = rows(store, context, "attack")
+    again = read_prompts(tmp_path / "found.csv")
+    assert recognise(tmp_path / "found.csv").kind == "evaluation prompts"
+    assert [(p.prompt, p.seed, p.original, p.guidance_scale) for p in again] == [
+        (run.found_prompt, run.seed, run.prompt, 4.0) for run in found
+    ]
 
 
 # Statistics

@@ -32,7 +32,10 @@ class RingABell(PlainAttack):
 
     def prepare(self, arena: Arena, config: RingABellConfig, report: Report, meter: Meter) -> dict[str, torch.Tensor]:
         """The concept's direction and the tokens that are searched."""
-        return {"direction": direction(arena, config.pairs, meter), "vocabulary": word_tokens(arena.victim)}
+        return {
+            "direction": direction(arena, config.pairs, meter, config.vector),
+            "vocabulary": word_tokens(arena.victim),
+        }
 
     def together(self, config: RingABellConfig) -> int:
         return config.together

@@ -27,7 +27,7 @@ class RingABellSoft(PlainAttack):
         self, arena: Arena, config: RingABellSoftConfig, report: Report, meter: Meter
     ) -> dict[str, torch.Tensor]:
         """The concept's direction."""
-        return {"direction": direction(arena, config.pairs, meter)}
+        return {"direction": direction(arena, config.pairs, meter, config.vector)}
 
     def craft(
         self,

@@ -15,6 +15,7 @@ from studio.cli.progress import WorkProgress
 from studio.jobs import Runner, submit
 from studio.prompt_sources import read_prompts
 from studio.records import Project
+from studio.reports.attack_files import write_found
 from studio.reports.attacks import AttackSummary, Comparison, summarise
 from studio.reports.html import duration
 from studio.reports.schema import Rate
@@ -43,6 +44,7 @@ def attack(
     set_value: Annotated[
         list[str] | None, typer.Option("--set", help="A value of the attack itself, name=value; may be repeated.")
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write what was found to this CSV.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it may cost.")] = False,
 ) -> None:
     """Attack unlearned models with their control beside it, and count what still shows the concept."""
@@ -65,6 +67,9 @@ def attack(
         progress.follow(Runner(store, settings, interval=0.5), job, f"Attacking with {attack}")
     runs = store.list_attack_runs(owner.id, job.id)
     print_summaries(Console(), summarise(runs))
+    if out is not None:
+        write_found(runs, out)
+        print(f"Wrote {out}")
     print(f"{len(runs)} rows are in job {job.id}. Found prompts and embeddings stay in the project.")
 
 

@@ -144,11 +144,12 @@ def table_rows(store: Store, project_id: str) -> dict[str, Any]:
 
 
 def summary(pairs: Sequence[PromptPair], made: dict[str, int]) -> str:
-    """ "2 prompt pairs ask for 40 pairs of pictures; 38 of them are made."."""
+    """ "2 prompt pairs ask for 40 pairs of pictures; 38 of them are made."; failed ones count as made."""
     wanted = sum(pair.count for pair in pairs)
     there = sum(min(made.get(pair.id, 0), pair.count) for pair in pairs)
     verb = "asks" if len(pairs) == 1 else "ask"
-    done = "all of them are made" if 0 < wanted == there else f"{there or 'none'} of them {_be(there)} made"
+    done = "all of them are made" if 0 < wanted == there else f"{there:,} of them {_be(there)} made"
+    done = done if there else "none of them is made yet"
     return f"{_of(len(pairs), 'prompt pair')} {verb} for {_of(wanted, 'pair')} of pictures; {done}."
 
 

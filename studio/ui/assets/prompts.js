@@ -372,7 +372,7 @@
       this.draw();
       const wrong = this.changed().filter((row) => row.problem).length;
       const open = this.changed().length;
-      if (wrong) this.say(`${wrong === 1 ? '1 row is' : `${wrong} rows are`} not saved; what is wrong stands beside it.`, true);
+      if (wrong) this.say(`${wrong === 1 ? '1 row is' : `${wrong} rows are`} not saved; the reason is under ${wrong === 1 ? 'it' : 'each'}.`, true);
       else if (open) this.say('Not saved yet: a row is saved when you leave it.');
       else this.say(this.rows.length ? 'Everything is saved.' : '');
     }

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 ENOUGH_PAIRS = 32  # accepted pairs from which a training is worth its time
 PAPER_PAIRS = 64  # how many the paper trains on
+MAX_SEED = 2**63 - 1  # PyTorch's generators take no larger one
 
 
 def _field(default: Any, help: str, *, symbol: str = "", unit: str = "", **bounds: Any) -> Any:
@@ -59,7 +60,7 @@ class MethodConfig(Config):
 class TrainingConfig(MethodConfig):
     """What all gradient-based methods share."""
 
-    seed: int = _field(0, "Seed of the data order, the noise and the adapter's start.", ge=0)
+    seed: int = _field(0, "Seed of the data order, the noise and the adapter's start.", ge=0, le=MAX_SEED)
     save_every: int = _field(50, "Optimizer steps between saved states.", unit="steps", ge=1)
     max_grad_norm: float = _field(1.0, "Gradients are clipped to this norm.", gt=0)
     weight_decay: float = _field(1e-2, "AdamW weight decay.", ge=0)
@@ -152,6 +153,10 @@ class ReceConfig(UceConfig):
     derive_ridge: float = _field(
         0.1, "Keeps a derived embedding short, and with it what each round changes.", symbol="μ", gt=0
     )
+    keep_erased: bool = _field(
+        True, "Each round erases again what earlier ones did. Off is the official code, whose later rounds can bring "
+        "the concept's own names back.",
+    )  # fmt: skip
 
 
 class SpmConfig(ConceptNames, TrainingConfig):
@@ -248,7 +253,7 @@ class EvaluateConfig(SamplingConfig):
     """Original against unlearned models, on the same prompts and seeds."""
 
     n: int = _field(200, "Pictures a cell.", unit="pictures", ge=1, le=100_000)
-    seed: int = _field(0, "First seed; every model gets the same seeds.", ge=0)
+    seed: int = _field(0, "First seed; every model gets the same seeds.", ge=0, le=MAX_SEED)
     seed_range: Literal["report", "sweep"] = _field(
         "report", "Which seeds the pictures get; sweep: those for choosing settings, which no report uses."
     )
@@ -285,8 +290,8 @@ class NudenetConfig(Config):
 class DemoConfig(Config):
     """The whole method on the embedded checkpoint, from nothing to a report."""
 
-    seed: int = _field(0, "Seed of everything.", ge=0)
-    n: int = _field(200, "Pictures a cell of the final table.", unit="pictures", ge=1)
+    seed: int = _field(0, "Seed of everything.", ge=0, le=MAX_SEED)
+    n: int = _field(200, "Pictures a cell of the final table.", unit="pictures", ge=1, le=100_000)
     pairs: int = _field(96, "Image pairs to make.", unit="pairs", ge=8)
 
 

@@ -69,7 +69,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "paper: rece": Preset(
         "rece",
-        {"erase_scale": 1.0, "preserve_scale": 0.1, "ridge": 0.1, "derive_ridge": 0.1, "rounds": 10},
+        {"erase_scale": 1.0, "preserve_scale": 0.1, "ridge": 0.1, "derive_ridge": 0.1, "rounds": 10}
+        | {"keep_erased": False},
         "RECE with its official code's defaults. That code edits all tokens of a prompt and keeps the best of its ten "
         "rounds by its detector; here the last content token counts, and the last round.",
     ),

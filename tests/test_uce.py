@@ -141,6 +141,27 @@ def test_rece_takes_away_what_could_bring_the_concept_back(tiny_bundle: ModelBun
     assert all(later > 1.2 * left[0] for later in left[1:])
 
 
+def test_rece_holds_what_it_erased_or_says_that_it_came_back(tiny_bundle: ModelBundle) -> None:
+    """By the distance of the name's keys and values to its guide's, measured in the network itself."""
+    c, g = last_content_embeddings(tiny_bundle, ["sword", ""]).float()
+    names = get_method("rece").changes(tiny_bundle, ReceConfig())
+
+    def distance(value: torch.Tensor) -> float:
+        weights = dict(tiny_bundle.unet.named_parameters())
+        found = torch.cat([weights[name] @ value - meant for name, meant in zip(names, guides, strict=True)])
+        return float(found.detach().norm())
+
+    guides = [dict(tiny_bundle.unet.named_parameters())[name].detach() @ g for name in names]
+    before = distance(c)
+    for keep in (True, False):
+        config = ReceConfig(concepts=["sword"], rounds=4, keep_erased=keep)
+        delta = get_method("rece").fit(tiny_bundle, NONE, config, silent)
+        with applied(tiny_bundle, delta):
+            assert distance(c) / before == pytest.approx(float(delta.metadata["left"]), rel=1e-3, abs=1e-4)
+        assert (float(delta.metadata["left"]) < 0.1) == keep
+        assert ("is left" in delta.metadata.get("warnings", "")) == (float(delta.metadata["left"]) > 0.5)
+
+
 # Tokens
 
 

@@ -1,4 +1,8 @@
-"""RECE: after each closed-form edit, find the embedding that would still bring the concept back, and erase it too."""
+"""RECE: after each closed-form edit, find the embedding that would still bring the concept back, and erase it too.
+
+The official code erases in each round the newest embeddings alone. On the embedded checkpoint that brings the concept's
+own names back, so rounds add up here unless `keep_erased` is off.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from models.bundle import ModelBundle
 from studio.configs import ReceConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.uce import Words, edited, solve_edit, text_readers
+
+LEFT_LIMIT = 0.5  # of the distance between names and guides
 
 
 class Rece:
@@ -47,16 +53,44 @@ class Rece:
         total = config.rounds + 1
         report(0, total, f"Solving for {len(words.concepts)} words")
         gram = gram_of(bundle)
-        edit = solve_edit(words, config)
+        edit, erased = solve_edit(words, config), words
         for done in range(1, total):
             derived = derived_embeddings(words.concepts, edit.matrix, gram, config.derive_ridge)
             length = float(derived.norm(dim=1).mean())
             report(done, total, f"Round {done} of {config.rounds}: derived embeddings of norm {length:.3g}")
-            step = solve_edit(replace(words, concepts=derived), config, before=edit.matrix)
+            newest = replace(words, concepts=derived)
+            erased = added(erased, newest) if config.keep_erased else newest
+            step = solve_edit(erased, config, before=edit.matrix)
             edit = replace(step, condition=max(step.condition, edit.condition))
         delta, message, values = edited(bundle, edit, self.name, config)
-        report(total, total, message, **values)
-        return delta
+        left = left_of_the_concept(words, edit.matrix, gram)
+        metadata = {**delta.metadata, "left": f"{left:.6g}"}
+        if left > LEFT_LIMIT:
+            warning = _warning(left)
+            message += f" {warning}"
+            metadata["warnings"] = " ".join(filter(None, [delta.metadata.get("warnings"), warning]))
+        report(total, total, message, **values, left=left)
+        return replace(delta, metadata=metadata)
+
+
+def _warning(left: float) -> str:
+    return (
+        f"Warning: {left:.0%} of what sets the names apart from their guides is left: keep what was erased, or use fewer "
+        "rounds."
+    )
+
+
+def added(words: Words, more: Words) -> Words:
+    """Both to be erased, each to its guides; the same is preserved."""
+    concepts, guides = [words.concepts, more.concepts], [words.guides, more.guides]
+    return Words(torch.cat(concepts), torch.cat(guides), words.preserved)
+
+
+def left_of_the_concept(words: Words, edit: torch.Tensor, gram: torch.Tensor) -> float:
+    """|W c - W0 g| / |W0 c - W0 g| over all edited matrices and names: 0 is erased, 1 is as it was (W = W0 T)."""
+    left = words.concepts @ edit.T - words.guides
+    before = words.concepts - words.guides
+    return float(((left @ gram * left).sum() / (before @ gram * before).sum()).sqrt())
 
 
 def gram_of(bundle: ModelBundle) -> torch.Tensor:

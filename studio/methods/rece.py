@@ -75,8 +75,8 @@ class Rece:
 
 def _warning(left: float) -> str:
     return (
-        f"Warning: {left:.0%} of what sets the names apart from their guides is left: keep what was erased, or use fewer "
-        "rounds."
+        f"Warning: {left:.0%} of what sets the names apart from their guides is left: keep what was erased, or use "
+        "fewer rounds."
     )
 
 

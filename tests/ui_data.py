@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from studio.records import Evaluation, Job, Project
+from studio.records import Evaluation, ImagePair, Job, Project, PromptPair, Verdict
 from studio.reports.html import write_html
 from studio.reports.schema import DetectorInfo, Distance, GalleryRow, ModelReport, Shot, StudyReport
 from studio.reports.statistics import wilson
@@ -51,3 +51,20 @@ def _model(label: str, seen: int, kept: int, seconds: float | None) -> ModelRepo
         label=label,
         method=label.lower(),
     )
+
+
+def add_accepted_pairs(store: Store, settings: Settings, project: Project, count: int) -> list[ImagePair]:
+    """Accepted pairs with random latents in the tiny and the embedded checkpoint's shape, without pictures."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(0)
+    (prompt,) = store.add_prompt_pairs([PromptPair("", project.id, "a knight", "a gardener", count)])
+    pairs = []
+    for index in range(count):
+        pair = store.add_image_pair(ImagePair("", project.id, prompt.id, index, index, "ready"))
+        both = {side: torch.randn(8, 8, 8, generator=generator) for side in ("unsafe", "safe")}
+        save_file(both, settings.latents / f"{pair.id}.safetensors")
+        store.add_verdict(Verdict("", pair.id, "Ann", "accept"))
+        pairs.append(pair)
+    return pairs

@@ -86,10 +86,12 @@ def test_a_cell_covers_all_shirts_and_backgrounds_evenly() -> None:
 
 def test_picture_seeds_are_distinct_and_ranges_never_meet() -> None:
     report, sweep = evaluation_items(200, 999), evaluation_items(200, 999, purpose="sweep")
+    attack = evaluation_items(200, 999, purpose="attack")
     assert len({item.seed for item in report}) == len(report)
     assert max(item.seed for item in sweep) < prompts.SEED_BASES["report"]
     assert first_seed("pairs", 999) + prompts.SEEDS_A_RUN <= prompts.SEED_BASES["sweep"]
-    assert max(item.seed for item in report) < 2**32
+    assert max(item.seed for item in report) < prompts.SEED_BASES["attack"]
+    assert max(item.seed for item in attack) < 2**32
 
 
 def test_runs_share_no_picture_seed() -> None:

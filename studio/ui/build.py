@@ -21,7 +21,7 @@ from studio.ui.path import guided_path
 from studio.ui.pictures import routes
 from studio.ui.projects import project_bar
 from studio.ui.prompts import prompts_tab
-from studio.ui.report import report_tab
+from studio.ui.report import report_routes, report_tab
 from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
 from studio.ui.train import train_tab
 
@@ -77,7 +77,12 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
         "js": "() => window.duoStudio.showTheme()",
         "favicon_path": ASSETS / "icon.svg",
         "app_kwargs": {
-            "routes": [*routes(settings, store), *compare_routes(settings, store), *curation_routes(settings, store)]
+            "routes": [
+                *routes(settings, store),
+                *compare_routes(settings, store),
+                *report_routes(store),
+                *curation_routes(settings, store),
+            ]
         },
         "footer_links": [],
         "run_history": False,

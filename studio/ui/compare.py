@@ -160,6 +160,10 @@ def _wire_form(project: gr.Dropdown, tab: CompareTab, prompts: gr.Column) -> Non
     outputs = [form.group, form.ready]
     form.group.change(compare_form.group_of, [form.group, form.text], outputs, queue=False, **QUIET)
     form.ready.input(compare_form.pick, [form.group, form.ready, form.text], form.text, queue=False, **QUIET)
+    form.text.change(
+        lambda *values: compare_form.group_of(*values)[1], [form.group, form.text], form.ready,
+        queue=False, trigger_mode="always_last", **QUIET,
+    )  # fmt: skip
     project.change(None, project, None, js=_OPENED, api_visibility="private")
 
 

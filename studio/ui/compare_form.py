@@ -110,10 +110,12 @@ def noise_fields() -> tuple[gr.Number, gr.Button, gr.Slider, gr.Slider, gr.Slide
 
 
 def read_form(
-    studio: Studio, project_id: str, mode: str, text: str, attempt: str, keys: Sequence[str], seed: float | None,
+    studio: Studio, project_id: str | None, mode: str, text: str, attempt: str, keys: Sequence[str], seed: float | None,
     count: int, steps: int, guidance: float,
 ) -> Comparison:  # fmt: skip
     """What to ask of the worker; columns in the order of `keys`. Raises InputError with words for the page."""
+    if project_id is None:
+        raise InputError("The page is still opening. Try again in a moment.")
     prompts = lines_of(attempt if mode == BREAK_IT else text)
     if not prompts:
         raise InputError("There is no prompt yet. Type one" + (", or tick a ready one." if mode != BREAK_IT else "."))

@@ -8,6 +8,7 @@ from studio.records import Evaluation
 from studio.reports.html import CELL_HELP, CELL_TITLES, RETENTION_TITLES, headline, interval, label_of, percent
 from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
 from studio.ui.pictures import report_url
+from studio.ui.results import picture
 from studio.ui.words import duration, escape, pill
 
 RETENTION_HELP = {
@@ -18,8 +19,11 @@ RETENTION_HELP = {
 }
 
 
-def findings(evaluation: Evaluation) -> str:
-    """All of one evaluation. Raises pydantic's ValidationError where the stored report is not one."""
+def findings(evaluation: Evaluation, *, blur: bool = False) -> str:
+    """All of one evaluation; with `blur`, pictures in which the concept was found are veiled.
+
+    Raises pydantic's ValidationError where the stored report is not one.
+    """
     report = StudyReport.model_validate(evaluation.report)
     concept = escape(report.concept)
     verdicts = "".join(f'<p class="duo-verdict">{escape(sentence)}</p>' for sentence in headline(report))
@@ -34,7 +38,7 @@ def findings(evaluation: Evaluation) -> str:
         "and it should match the original.</p>"
         f"{_bars(report, 'retention', RETENTION_TITLES, RETENTION_HELP)}</section></div>"
         f"<section><h3>Every figure</h3>{_table(report)}</section>"
-        f"{_gallery(evaluation.id, report)}"
+        f"{_gallery(evaluation.id, report, blur=blur)}"
         "</div>"
     )
 
@@ -46,6 +50,7 @@ def links(evaluation: Evaluation) -> str:
         '<div class="duo-links">'
         f'<a href="{report_url(evaluation.id, "report.html")}" download="{name}.html">Download report (HTML)</a>'
         f'<a href="{report_url(evaluation.id, "report.json")}" download="{name}.json">Download figures (JSON)</a>'
+        f'<a href="studio/tables/{evaluation.id}.csv" download="{name}.csv">Download table (CSV)</a>'
         "</div>"
     )
 
@@ -117,17 +122,21 @@ def _row(title: str, cells: Iterable[str]) -> str:
     return f'<tr><th scope="row">{escape(title)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _gallery(evaluation_id: str, report: StudyReport) -> str:
+def _gallery(evaluation_id: str, report: StudyReport, *, blur: bool) -> str:
     """The kept pictures, one closed block a cell but for the first."""
     if not report.gallery:
         return ""
     blocks: list[str] = []
     for cell in dict.fromkeys(row.cell for row in report.gallery):
-        rows = "".join(_gallery_row(evaluation_id, report, row) for row in report.gallery if row.cell == cell)
+        rows = "".join(
+            _gallery_row(evaluation_id, report, row, blur=blur) for row in report.gallery if row.cell == cell
+        )
         blocks.append(
             f"<details{'' if blocks else ' open'}><summary>{escape(CELL_TITLES.get(cell, cell))} "
             f"<small>{escape(CELL_HELP.get(cell, ''))}</small></summary>"
-            f'<div class="duo-scroll"><div class="duo-grid" style="--columns:{len(report.models)}">{rows}</div></div>'
+            '<div class="duo-scroll" tabindex="0" role="region" '
+            f'aria-label="Pictures: {escape(CELL_TITLES.get(cell, cell))}">'
+            f'<div class="duo-grid" style="--columns:{len(report.models)}">{rows}</div></div>'
             "</details>"
         )
     return (
@@ -136,13 +145,14 @@ def _gallery(evaluation_id: str, report: StudyReport) -> str:
     )
 
 
-def _gallery_row(evaluation_id: str, report: StudyReport, row: GalleryRow) -> str:
+def _gallery_row(evaluation_id: str, report: StudyReport, row: GalleryRow, *, blur: bool) -> str:
     figures = [f'<p class="duo-prompt"><q>{escape(row.prompt)}</q> <span>seed {row.seed}</span></p>']
     for key, shot in row.shots.items():
-        label = escape(label_of(key, report.models[key]))
+        label = label_of(key, report.models[key])
+        url = report_url(evaluation_id, shot.picture, view=True)
+        shown = picture(url, f"{label}: {row.prompt}, seed {row.seed}", veiled=blur and shot.found, lazy=True)
         figures.append(
-            f'<figure class="duo-cell"><img loading="lazy" src="{report_url(evaluation_id, shot.picture, view=True)}" '
-            f'alt="{label}: {escape(row.prompt)}"><figcaption>{label} '
+            f'<figure class="duo-cell">{shown}<figcaption>{escape(label)} '
             f"{pill(report.concept, shot.found, shot.score, shot.object)}</figcaption></figure>"
         )
     return "".join(figures)

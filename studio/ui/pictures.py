@@ -68,7 +68,9 @@ def routes(settings: Settings, store: Store) -> list[Route]:
             return PlainTextResponse("There is no such file in this report.", status_code=404)
         if "view" in request.query_params and path.suffix == ".png":
             with Image.open(path) as shot:
-                return Response(enlarged(shot.convert("RGB")), media_type="image/webp", headers=FOREVER)
+                shown = shot.convert("RGB")
+                shown = blurred(shown) if "blur" in request.query_params else shown
+                return Response(enlarged(shown), media_type="image/webp", headers=FOREVER)
         return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
 
     return [

@@ -87,13 +87,14 @@ def verdict(concept: str, cell: Cell) -> tuple[str, str]:
     return pill(concept, cell.found, cell.score, cell.facts.get("object", "")), spoken
 
 
-def picture(url: str, alt: str, *, veiled: bool) -> str:
+def picture(url: str, alt: str, *, veiled: bool, lazy: bool = False) -> str:
     """An image or, veiled, its blurred form with a button that shows it for as long as it is held (compare.js)."""
-    size = 'width="320" height="320"'
+    size = 'width="320" height="320"' + (' loading="lazy"' if lazy else "")
     if not veiled:
         return f'<img src="{url}" alt="{escape(alt)}" {size}>'
+    blurred = f"{url}{'&' if '?' in url else '?'}blur"
     return (
-        f'<span class="duo-veil"><img src="{url}?blur" data-blurred="{url}?blur" data-clear="{url}" '
+        f'<span class="duo-veil"><img src="{blurred}" data-blurred="{blurred}" data-clear="{url}" '
         f'alt="Blurred. {escape(alt)}" {size}>'
         f'<button type="button" data-hold="">Hold to see<span class="duo-sr"> {escape(alt)}</span></button></span>'
     )

@@ -25,6 +25,7 @@
   const compare = {
     /* The Compare button: write the address, bring the results into sight, hand the inputs on. */
     started(values) {
+      if (!values[0]) return values; // no project is open yet
       const query = link(values);
       if (query.toString().length <= LONGEST) address(query);
       else address(new URLSearchParams({project: values[0]}));

@@ -1,0 +1,96 @@
+"""The Report tab's form that asks for an evaluation: which trained models, on how many pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from studio import jobs
+from studio.configs import EvaluateConfig
+from studio.records import Job
+from studio.ui.context import Studio, View
+from studio.ui.forms import Form, FormError, config_form
+from studio.ui.words import short_hash
+
+SHOWN = ("n", "seed")
+MORE = ("oracle", "gallery", "steps", "guidance_scale")
+Options = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class EvaluateForm:
+    """The components of the form."""
+
+    box: gr.Accordion
+    models: gr.CheckboxGroup
+    known: gr.State  # the models that were offered before
+    first: Form
+    more: Form
+    go: gr.Button
+    said: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.box, self.models, self.known, self.more.fields["oracle"]]
+
+    @property
+    def choices(self) -> list[Any]:
+        return [self.models, self.known]
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What `start_evaluation` takes after the project."""
+        return [self.models, *self.first.components, *self.more.components]
+
+    def refresh(self, view: View, ticked: list[str] | None, known: Options | None) -> list[Any]:
+        """The trained models to choose from, all ticked at first and a new one at once."""
+        options = trained_options(view)
+        keys = [key for _, key in options]
+        embedded = view.project.checkpoint == "toybox"
+        shown = gr.update(visible=bool(keys) or embedded)
+        if ticked is None or known is None:
+            models = gr.update(choices=options, value=keys, visible=bool(keys))
+            return [shown, models, options, gr.update(visible=embedded, value=embedded)]
+        before = {key for _, key in known}
+        wanted = [key for key in keys if key in ticked or key not in before]
+        same = [tuple(option) for option in known] == options
+        models = gr.skip() if same else gr.update(choices=options, value=wanted, visible=bool(keys))
+        return [shown, models, options, gr.skip()]
+
+
+def evaluate_form() -> EvaluateForm:
+    """Build the components in the current container."""
+    with gr.Accordion("Evaluate models", open=False, visible=False, elem_id="duo-evaluate") as box:
+        models = gr.CheckboxGroup(
+            [], label="Trained models", info="They are compared with the original on the same prompts and seeds.",
+            elem_classes="duo-list", elem_id="duo-evaluate-models",
+        )  # fmt: skip
+        with gr.Row():
+            first = config_form(EvaluateConfig, SHOWN)
+        with gr.Accordion("More settings", open=False):
+            more = config_form(EvaluateConfig, MORE)
+        go = gr.Button("Evaluate", variant="primary", size="md", elem_id="duo-evaluate-go")
+        said = gr.HTML()
+    return EvaluateForm(box, models, gr.State([]), first, more, go, said)
+
+
+def trained_options(view: View) -> Options:
+    return [(f"{one.name} · {short_hash(one.sha256)}", one.id) for one in view.checkpoints]
+
+
+def start_evaluation(studio: Studio, form: EvaluateForm, project_id: str, ticked: Sequence[str], *values: Any) -> Job:
+    """Queue the evaluation. Raises FormError with words for the page."""
+    view = studio.view(project_id)
+    chosen = [one.id for one in view.checkpoints if one.id in ticked]
+    if view.checkpoints and not chosen:
+        raise FormError("No trained model is ticked. Tick at least one.")
+    if view.project.checkpoint != "toybox" and not view.prompts:
+        raise FormError("The project has no prompts to draw. Add prompt pairs in Prompts first.")
+    both = Form(EvaluateConfig, {**form.first.fields, **form.more.fields})
+    config = both.read(values, checkpoint_ids=chosen)
+    job = jobs.submit(studio.store, studio.settings, "evaluate", project_id, config.model_dump())
+    studio.runner.tick()
+    return job

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,32 +17,31 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from models.adapters import file_sha256
-from models.bundle import ModelBundle
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.loading import load_bundle
 from models.specs import LoadError
 from studio import prompts, workflow
 from studio.configs import DemoConfig
 from studio.demo import create_demo_project
-from studio.images import read_image, read_metadata
-from studio.jobs import Runner, recover, resume, submit
+from studio.jobs import Runner, submit
 from studio.metrics.base import Detection
 from studio.progress import Stopped, silent
 from studio.prompts import EvaluationItem
-from studio.records import Checkpoint, ImagePair, JobKind, Project, PromptPair, Verdict
+from studio.records import Checkpoint, Project, PromptPair, Verdict
 from studio.reports.schema import StudyReport
 from studio.settings import Settings
 from studio.store import Store
 from studio.workflow import JobContext, WorkflowError, run_job
 from studio.workflow.contestants import contestants_of
 from studio.workflow.evaluate import Evaluator, evaluate
+from studio.workflow.latents import latents_path
 from studio.workflow.pairs import generate_pairs
 from studio.workflow.scoring import concept_rates, retention_rates
 from studio.workflow.train import train
 from tests.conftest import make_tiny_bundle
 from tests.tiny_toybox import save_tiny_toybox
+from tests.workflow_data import PAIRS, context_of, make_project, stop_after, wait_for
 
-PAIRS = {"steps": 4, "batch_size": 3, "max_tries": 6}
 EVALUATE = {"steps": 2, "batch_size": 8, "n": 3, "gallery": 1}
 DUO = {"steps": 4, "batch_size": 2, "rank": 2, "alpha": 2.0, "save_every": 2}
 ESD = {"steps": 3, "batch_size": 2, "trajectories": 2, "sampling_steps": 2, "prompts": ["a knight"]}
@@ -62,46 +59,9 @@ def settings(settings: Settings, tiny_folder: Path) -> Settings:
     return replace(settings, toybox=tiny_folder)
 
 
-def make_project(store: Store, count: int = 6, **detector_settings: Any) -> Project:
-    project = store.create_project(
-        Project("", "Sword", "sword", "toybox", "toybox", {"concept": "sword", **detector_settings})
-    )
-    texts = prompts.pair_prompts(count, 0)
-    store.add_prompt_pairs(PromptPair("", project.id, text.unsafe, text.safe, seed=i) for i, text in enumerate(texts))
-    return project
-
-
 @pytest.fixture
 def project(store: Store) -> Project:
     return make_project(store)
-
-
-def context_of(
-    store: Store, settings: Settings, project: Project, kind: JobKind, config: dict[str, Any], report: Any = silent
-) -> JobContext:
-    job = submit(store, settings, kind, project.id, config)
-    return JobContext(store, settings, job, job.config, report)
-
-
-def stop_after(calls: int) -> Any:
-    """A report that asks for a stop at its n-th call."""
-    left = iter(range(calls))
-
-    def report(step: int, total: int, message: str = "", **values: float) -> None:
-        if next(left, None) is None:
-            raise Stopped("enough")
-
-    return report
-
-
-def stop_at(first: int) -> Any:
-    """A report that asks for a stop at the first step from `first` on."""
-
-    def report(step: int, total: int, message: str = "", **values: float) -> None:
-        if first <= step < total:
-            raise Stopped("enough")
-
-    return report
 
 
 def training(method: str, **config: Any) -> dict[str, Any]:
@@ -113,137 +73,6 @@ def with_pairs(store: Store, settings: Settings, project: Project) -> Project:
     """The project with accepted pairs."""
     generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "auto_accept": True, "max_tries": 50}))
     return project
-
-
-# Pairs
-
-
-def facts(pair: ImagePair) -> tuple[Any, ...]:
-    return (pair.prompt_pair_id, pair.state, pair.seed, pair.strength, pair.tries, pair.unsafe_image, pair.safe_image)
-
-
-def test_pairs_keep_what_the_detector_tells_apart(store: Store, settings: Settings, project: Project) -> None:
-    result = generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
-    pairs = store.list_image_pairs(project.id)
-    ready = [pair for pair in pairs if pair.state == "ready"]
-    assert len(pairs) == 6 == result["ready"] + result["failed"]
-    assert result["ready"] == len(ready) > 0
-    for pair in ready:
-        assert pair.unsafe_score >= 0.5 > pair.safe_score
-        assert 1 <= pair.tries <= 6
-    for pair in set(pairs) - set(ready):
-        assert pair.tries == 6
-        assert "In 6 tries" in pair.reason
-    assert store.current_verdicts(project.id) == {}
-
-
-def test_a_pair_is_two_pictures_and_their_latents(
-    store: Store, settings: Settings, project: Project, tiny_bundle: ModelBundle
-) -> None:
-    generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
-    texts = {pair.id: pair for pair in store.list_prompt_pairs(project.id)}
-    for pair in store.list_image_pairs(project.id, "ready"):
-        latents = load_file(settings.latents / f"{pair.id}.safetensors")
-        for side, sha256 in (("unsafe", pair.unsafe_image), ("safe", pair.safe_image)):
-            decoded = tiny_bundle.decode(latents[side][None])[0]
-            assert np.abs(read_image(settings, sha256).astype(int) - decoded.astype(int)).max() <= 1
-        text = read_metadata(settings, pair.safe_image)
-        assert text["prompt"] == texts[pair.prompt_pair_id].safe
-        assert text["negative_prompt"] == texts[pair.prompt_pair_id].unsafe
-        assert text["strength"] == str(pair.strength)
-        again = tiny_bundle.generate([texts[pair.prompt_pair_id].unsafe], [pair.seed], steps=4)
-        assert torch.allclose(again.latents[0], latents["unsafe"], atol=1e-4)
-
-
-def test_unsafe_pictures_without_the_concept_are_listed_with_the_reason(store: Store, settings: Settings) -> None:
-    project = make_project(store, threshold=1.0)
-    generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "max_tries": 2}))
-    pairs = store.list_image_pairs(project.id)
-    assert {pair.reason for pair in pairs} == {"In 2 tries the unsafe prompt showed no sword."}
-    assert {pair.state for pair in pairs} == {"failed"}
-
-
-def test_edits_that_never_help_raise_the_strength_up_to_the_cap(store: Store, settings: Settings) -> None:
-    project = make_project(store, threshold=0.0)
-    config = {**PAIRS, "strength": 0.7, "strength_step": 0.2, "seeds_per_strength": 2, "max_tries": 5}
-    generate_pairs(context_of(store, settings, project, "pairs", config))
-    pairs = store.list_image_pairs(project.id)
-    assert {(pair.tries, pair.strength) for pair in pairs} == {(5, 1.0)}  # .7 .7 .9 .9 1.
-    assert {pair.reason for pair in pairs} == {"In 5 tries no edit was without the sword and clear."}
-
-
-def test_without_the_filter_every_first_try_is_kept(store: Store, settings: Settings, project: Project) -> None:
-    generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "filter_by_detector": False}))
-    assert {(p.state, p.tries, p.strength) for p in store.list_image_pairs(project.id)} == {("ready", 1, 0.7)}
-
-
-def test_the_detector_accepts_what_nobody_has_judged(store: Store, settings: Settings, project: Project) -> None:
-    generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
-    first, *others = store.list_image_pairs(project.id, "ready")
-    store.add_verdict(Verdict("", first.id, "Ada", "reject"))
-    generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "auto_accept": True}))
-    assert [pair.id for pair in store.accepted_pairs(project.id)] == [pair.id for pair in others]
-    assert {v.reviewer for v in store.current_verdicts(project.id).values()} == {"Ada", "detector"}
-
-
-def test_stopped_pairs_go_on_and_end_as_if_never_stopped(store: Store, settings: Settings) -> None:
-    stopped, whole = make_project(store), make_project(store)
-    with pytest.raises(Stopped):
-        generate_pairs(context_of(store, settings, stopped, "pairs", PAIRS, stop_at(1)))
-    before = store.list_image_pairs(stopped.id)
-    assert 0 < len(before) < 6
-    for project in (stopped, whole):
-        generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
-    after = store.list_image_pairs(stopped.id)
-    assert after[: len(before)] == before
-    outcomes = [
-        {(texts[p.prompt_pair_id].seed, *facts(p)[1:]) for p in store.list_image_pairs(project.id)}
-        for project in (stopped, whole)
-        if (texts := {text.id: text for text in store.list_prompt_pairs(project.id)})
-    ]
-    assert outcomes[0] == outcomes[1]
-
-
-def test_a_strength_that_repaints_nothing_is_refused(store: Store, settings: Settings, project: Project) -> None:
-    with pytest.raises(WorkflowError, match=r"strength 0\.2 of 4 steps repaints nothing.* 0\.25 or more"):
-        generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "strength": 0.2}))
-
-
-def test_pairs_without_prompts_say_what_to_do(store: Store, settings: Settings) -> None:
-    project = make_project(store, count=0)
-    with pytest.raises(WorkflowError, match="no prompt pairs; add some"):
-        generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
-
-
-def test_a_killed_worker_loses_no_finished_pair(store: Store, settings: Settings) -> None:
-    project = make_project(store, count=12)
-    job = submit(store, settings, "pairs", project.id, {**PAIRS, "steps": 8})
-    runner = Runner(store, settings)
-    runner.tick()
-    wait_for(lambda: len(store.list_image_pairs(project.id)) >= 3)
-    worker = store.get_job(job.id).pid
-    assert worker is not None
-    os.kill(worker, signal.SIGKILL)
-    wait_for(lambda: recover(store, settings))
-    survived = store.list_image_pairs(project.id)
-    assert store.get_job(job.id).state == "failed"
-    assert 3 <= len(survived) < 12
-    for pair in survived:
-        if pair.state == "ready":
-            assert set(load_file(settings.latents / f"{pair.id}.safetensors")) == {"unsafe", "safe"}
-            read_image(settings, pair.unsafe_image)
-            read_image(settings, pair.safe_image)
-    resume(store, settings, job.id)
-    assert Runner(store, settings, interval=0.1).run_until_done(job.id).state == "done"
-    assert len(store.list_image_pairs(project.id)) == 12
-    assert store.list_image_pairs(project.id)[: len(survived)] == survived
-
-
-def wait_for(condition: Any, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 # Training
@@ -317,7 +146,7 @@ def test_duo_without_accepted_pairs_says_what_to_do(store: Store, settings: Sett
 
 def test_missing_latents_are_named(store: Store, settings: Settings, with_pairs: Project) -> None:
     pair = store.accepted_pairs(with_pairs.id)[0]
-    (settings.latents / f"{pair.id}.safetensors").unlink()
+    latents_path(settings, pair).unlink()
     with pytest.raises(WorkflowError, match=f"latents of pair {pair.id} are missing"):
         train(context_of(store, settings, with_pairs, "train", training("duo", **DUO)))
 

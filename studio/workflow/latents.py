@@ -13,11 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from models.files import write_atomically
+from models.fingerprint import FINGERPRINT
 from studio.records import ImagePair
 from studio.settings import Settings
 from studio.workflow.context import WorkflowError
-
-MADE_BY = "checkpoint_sha256"  # in the file's metadata; files of before have none
 
 
 def latents_path(settings: Settings, pair: ImagePair) -> Path:
@@ -31,7 +30,7 @@ def write_latents(
 ) -> None:
     """Keep both latents [C, h, w] with the fingerprint of the checkpoint that made them."""
     both = {"unsafe": unsafe.contiguous(), "safe": safe.contiguous()}
-    write_atomically(_own_path(settings, pair_id, safe_image), save(both, {MADE_BY: fingerprint}))
+    write_atomically(_own_path(settings, pair_id, safe_image), save(both, {FINGERPRINT: fingerprint}))
 
 
 def set_aside(settings: Settings, pair: ImagePair) -> None:
@@ -50,7 +49,7 @@ def read_latents(settings: Settings, pair: ImagePair, fingerprint: str) -> tuple
     if not path.is_file():
         raise WorkflowError(f"The latents of pair {pair.id} are missing ({path}). Reject the pair or restore the file.")
     with safe_open(path, "pt") as file:
-        made_by = (file.metadata() or {}).get(MADE_BY, fingerprint)
+        made_by = (file.metadata() or {}).get(FINGERPRINT, fingerprint)
         if made_by != fingerprint:
             raise WorkflowError(
                 f"Pair {pair.id} was made with another checkpoint (SHA-256 {made_by[:12]}) than the project has now "

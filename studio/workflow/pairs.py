@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from models.bundle import Generation
+from models.fingerprint import fingerprint_of
 from studio import __version__
 from studio.configs import PairsConfig
 from studio.images import put_image
@@ -25,7 +26,6 @@ from studio.objectives.sdedit import start_index
 from studio.records import ImagePair, Verdict
 from studio.store import DETECTOR
 from studio.workflow.candidates import Candidate, missing_pairs, pairs_to_remake
-from studio.workflow.contestants import fingerprint_of
 from studio.workflow.context import JobContext, WorkflowError
 from studio.workflow.latents import set_aside, write_latents
 

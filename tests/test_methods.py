@@ -213,12 +213,15 @@ def test_trajectories_of_an_earlier_try_are_used_again(tiny_bundle: ModelBundle,
     """Only those of the same settings: others are sampled anew, and so is a damaged file."""
     config = EsdConfig(prompts=["a sword"], trajectories=2, sampling_steps=2)
     first = trajectories_of(tiny_bundle, config, tmp_path)
-    tiny_bundle.unet.conv_out.bias.data += 1  # no longer the model that was sampled
+    tiny_bundle.unet.conv_out.bias.data += 1  # would be sampled otherwise
     again = trajectories_of(tiny_bundle, config.model_copy(update={"save_every": 7}), tmp_path)
     assert torch.equal(again.targets, first.targets)
     assert torch.equal(again.latents, first.latents)
     other = trajectories_of(tiny_bundle, config.model_copy(update={"eta": 1.0}), tmp_path)
     assert not torch.equal(other.targets, first.targets)
+    trajectories_of(tiny_bundle, config, tmp_path)
+    tiny_bundle.fingerprint = ""  # other weights are noticed where the bundle is loaded anew
+    assert not torch.equal(trajectories_of(tiny_bundle, config, tmp_path).targets, first.targets)
     (tmp_path / "trajectories.safetensors").write_bytes(b"nonsense")
     assert not torch.equal(trajectories_of(tiny_bundle, config, tmp_path).targets, first.targets)
 

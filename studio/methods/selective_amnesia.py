@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.adapters import TunedWeights, WeightDelta, tuned_weights
 from models.bundle import ModelBundle
+from models.fingerprint import fingerprint_of
 from studio.configs import SelectiveAmnesiaConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
@@ -181,7 +182,7 @@ def _fisher(
         return diagonal_fisher(denoising_loss(bundle.unet), parameters, batches())
 
     settings = config.model_dump_json(exclude={"save_every", "sample_every"})
-    facts = [bundle.spec.checkpoint, bundle.spec.revision, _replay_prompts(pairs, config), settings]
+    facts = [fingerprint_of(bundle), _replay_prompts(pairs, config), settings]
     return remembered(state_folder, "fisher", facts, make)
 
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from models.bundle import PICTURE_BATCH, ModelBundle, SampleStep
 from models.deltas import to_safetensors
 from models.files import write_atomically
+from models.fingerprint import fingerprint_of
 from studio.methods.base import Report
 
 # Of the frozen network's raw outputs under the prompt and under the empty prompt, both [B, C, h, w].
@@ -130,7 +131,7 @@ def sample_pictures(
             )
         return {"latents": torch.cat(parts)}
 
-    facts = [bundle.spec.checkpoint, bundle.spec.revision, texts, steps, guidance_scale, seed]
+    facts = [fingerprint_of(bundle), texts, steps, guidance_scale, seed]
     return remembered(state_folder, "pictures", facts, make)["latents"]
 
 
@@ -155,4 +156,4 @@ def remembered(folder: Path | None, name: str, facts: Any, make: Callable[[], Te
 def _made_of(bundle: ModelBundle, config: TrajectoryConfig) -> list[Any]:
     """What trajectories and their targets depend on; the target's own settings are among the configuration's."""
     settings = config.model_dump_json(exclude={"sample_every", "save_every"})
-    return [bundle.spec.checkpoint, bundle.spec.revision, type(config).__name__, settings]
+    return [fingerprint_of(bundle), type(config).__name__, settings]

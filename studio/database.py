@@ -72,8 +72,14 @@ class RecordFile:
         self.database.parent.mkdir(parents=True, exist_ok=True)
         self.folder = self.database.parent.absolute()
         self._local = threading.local()
-        with self._writing() as db:
-            migrations.apply(db)
+        try:
+            with self._writing() as db:
+                migrations.apply(db)
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"{self.database} cannot be opened as the studio's data ({error}). Restore it from a copy, see that it "
+                "can be written, or set DUO_STUDIO_DATA to another folder."
+            ) from error
 
     def close(self) -> None:
         """Close this thread's connection; the next call opens a new one."""

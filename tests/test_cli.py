@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from studio.cli import main
-from studio.cli.compare import choose_model
+from studio.cli.compare import choose_model, grid_of
 from studio.cli.options import CommandError
 from studio.configs import METHOD_CONFIGS, DemoConfig, EvaluateConfig, PairsConfig
 from studio.demo import QUICK_N, demo_command
+from studio.images import image_path, put_image
+from studio.inference.messages import Cell, ModelChoice, RenderRequest, RenderResult
 from studio.jobs import Runner, submit
 from studio.methods.training import STATE_FILE
 from studio.presets import PRESETS
 from studio.records import Checkpoint, Project
 from studio.reports.schema import StudyReport
-from studio.settings import Settings
+from studio.settings import REPOSITORY, Settings
 from studio.store import Store
 from tests.conftest import make_tiny_bundle
 from tests.tiny_toybox import save_tiny_toybox
@@ -97,6 +103,56 @@ def test_what_cannot_be_done_is_said_in_one_line(
     error = capsys.readouterr().err
     assert error.startswith(f"Error: {message}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "-1"], "Seed -1 is out of range"),
+        (["--seed", "9" * 30], "is out of range; use a whole number from 0 to"),
+        (["--out", "."], "--out is the folder .; name a file in it"),
+        (["--out", "/dev/null/x.png"], "exists (/dev/null)"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_said_before_anything_is_drawn(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("studio.cli.compare.InferenceClient", None)
+    assert main(["compare", "a knight", "--model", "toybox", "--model", "oracle", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_models_of_two_sizes_have_no_grid(settings: Settings) -> None:
+    request = RenderRequest([ModelChoice("Small", "toybox"), ModelChoice("Large", "toybox")], ["a knight"], [0])
+    cells = []
+    for index, size in enumerate((64, 128)):
+        name = put_image(settings, np.zeros((size, size, 3), np.uint8))
+        cells.append(Cell(index, "a knight", 0, str(image_path(settings, name)), name))
+    with pytest.raises(CommandError, match=r"differ in size \(Small 64 x 64, Large 128 x 128\); compare models of one"):
+        grid_of(request, RenderResult(cells))
+
+
+def test_a_data_file_that_is_none_is_named(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    settings.database.write_bytes(b"no database, whatever its name says" * 100)
+    assert main(["jobs", "list"]) == 2
+    assert f"Error: {settings.database} cannot be opened as the studio's data (file is not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["show", "list"])
+def test_a_reader_that_ends_early_ends_the_verb_quietly(
+    verb: str, store: Store, settings: Settings, project: Project
+) -> None:
+    """As `| head` does; `show` prints by itself, `list` by rich."""
+    job = submit(store, settings, "pairs", project.id, {})
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "studio", "jobs", verb, *([job.id] if verb == "show" else [])]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=REPOSITORY, check=False)
+    os.close(writer)
+    assert ended.stderr == b""
+    assert ended.returncode == 1
 
 
 def test_a_wrong_option_is_the_shells_own_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -46,8 +47,12 @@ def compare(
     settings, store = open_store()
     owner = get_project(store, project) if project else None
     choices = [choose_model(store, owner, text) for text in model]
+    _check_out(out)
     detector, detector_settings = _detector(owner, choices)
-    request = RenderRequest(choices, prompts, seed or [0], steps, guidance_scale, detector, detector_settings)
+    try:
+        request = RenderRequest(choices, prompts, seed or [0], steps, guidance_scale, detector, detector_settings)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     client = InferenceClient(settings)
     try:
         with Console().status("Starting") as status:
@@ -88,9 +93,14 @@ def choose_model(store: Store, project: Project | None, text: str) -> ModelChoic
 
 
 def grid_of(request: RenderRequest, result: RenderResult) -> Grid:
-    """One row a prompt and seed, one column a model."""
+    """One row a prompt and seed, one column a model. Raises CommandError where the models' pictures differ in size."""
     rows = [(prompt, seed) for prompt in request.prompts for seed in request.seeds]
     cells = [[result.cell(column, *row) for column in range(len(request.models))] for row in rows]
+    pictures = [[_read(cell) for cell in row] for row in cells]
+    sizes = {model.label: picture.shape[1::-1] for model, picture in zip(request.models, pictures[0], strict=True)}
+    if len(set(sizes.values())) > 1:
+        each = ", ".join(f"{label} {width} x {height}" for label, (width, height) in sizes.items())
+        raise CommandError(f"The models' pictures differ in size ({each}); compare models of one size.")
     metadata = {
         "models": json.dumps([vars(model) for model in request.models]),
         "prompts": json.dumps(request.prompts),
@@ -101,7 +111,7 @@ def grid_of(request: RenderRequest, result: RenderResult) -> Grid:
         "verdicts": json.dumps([[_verdict(cell) for cell in row] for row in cells]),
     }
     return compose_grid(
-        np.stack([np.stack([_read(cell) for cell in row]) for row in cells]),
+        np.stack([np.stack(row) for row in pictures]),
         [f"{prompt} · seed {seed}" for prompt, seed in rows],
         [model.label for model in request.models],
         metadata,
@@ -115,6 +125,15 @@ def _detector(project: Project | None, choices: list[ModelChoice]) -> tuple[str,
         return project.detector, project.detector_settings
     embedded = all(parse_reference(choice.checkpoint_ref).kind == "toybox" for choice in choices)
     return ("toybox" if embedded else ""), {}
+
+
+def _check_out(out: Path) -> None:
+    """Find out before the drawing that the picture cannot be written. Raises CommandError or OSError."""
+    if out.is_dir():
+        raise CommandError(f"--out is the folder {out}; name a file in it, such as {out / 'compare.png'}.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out.parent):
+        pass
 
 
 def _verdict(cell: Cell) -> str:

@@ -2,7 +2,7 @@
 
     archive.json        what made it: format, studio's version, and the notes that the maker adds
     rows.json           the project's rows, table by table
-    images/…, latents/…, checkpoints/…, evaluations/…, embeddings/…    the files that the rows name, as in the data folder
+    images/…, latents/…, checkpoints/… and so on    the files that the rows name, as in the data folder
 
 An archive may come from anybody. Names of files are taken from the rows and must be plain; pictures and adapters must
 have the hash that their row names; report.html is written anew from report.json, since a page could carry scripts.

@@ -174,7 +174,7 @@ def unknown_column(rows: Rows) -> None:
         (lambda name, data: data.replace(b'"format": 1', b'"format": 99') if name == "archive.json" else data,
          "format 99"),
         (with_rows(wrong_path), "does not lie in the data folder"),
-        (with_rows(wrong_picture), "names a picture that cannot be"),
+        (with_rows(wrong_picture), "name a picture that cannot be"),
         (with_rows(wrong_folder), "data folder|no report|fit"),
         (with_rows(unknown_column), "no column"),
         (with_rows(lambda rows: rows.update(secrets=[{"a": 1}])), "no table secrets"),

@@ -19,6 +19,7 @@ from studio.records import Checkpoint, Project
 from studio.refusal import RefusedError
 from studio.settings import Settings
 from studio.store import Store
+from studio.ui.words import job_title
 from tests.conftest import make_tiny_bundle
 from tests.tiny_toybox import save_tiny_toybox
 
@@ -110,3 +111,7 @@ def test_a_refused_prompt_is_not_drawn_for_compare_either(settings: Settings) ->
     with pytest.raises(RefusedError, match="Prompt 2 of 2: This prompt is not drawn"):
         Renderer(settings).render(request, lambda progress: None)
     assert not list(settings.images.rglob("*.png"))
+
+
+def test_the_page_has_words_for_the_job(project: Project, store: Store, settings: Settings) -> None:
+    assert job_title(submit(store, settings, "attack", project.id, {"attack": "p4d"})) == "Attack · p4d"

@@ -21,6 +21,7 @@ KIND_WORDS = {
     "evaluate": "Evaluate",
     "demo": "Demo: the whole method",
     "import": "Import weights",
+    "attack": "Attack",
 }
 ICONS = {
     "seen": '<svg viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="5" fill="currentColor"/></svg>',
@@ -78,8 +79,8 @@ def pill(concept: str, found: bool, score: float, seen: str = "") -> str:
 
 
 def job_title(job: Job) -> str:
-    """What a job does, with the method or the name it was given."""
-    name = job.config.get("name") or job.config.get("method")
+    """What a job does, with the method, the attack or the name it was given."""
+    name = job.config.get("name") or job.config.get("method") or job.config.get("attack")
     return f"{KIND_WORDS[job.kind]} · {name}" if name else KIND_WORDS[job.kind]
 
 

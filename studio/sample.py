@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from studio.archive import ArchiveError, export_project, import_project, read_info
@@ -29,6 +30,15 @@ def toybox_fingerprint(folder: Path) -> str:
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+@cache
+def sample_id(sample: Path = SAMPLE) -> str:
+    """The id that the sample project has wherever it is opened; "" where the archive cannot be read."""
+    try:
+        return read_info(sample).project_id
+    except ArchiveError:
+        return ""
 
 
 def open_sample(store: Store, settings: Settings, sample: Path = SAMPLE) -> Project:

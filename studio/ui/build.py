@@ -17,11 +17,14 @@ from studio.ui.compare import compare_routes, compare_tab
 from studio.ui.context import QUIET, Linked, Studio, Tab
 from studio.ui.curate import curate_tab
 from studio.ui.curation import curation_routes
+from studio.ui.generate import generate_section
 from studio.ui.path import guided_path
 from studio.ui.pictures import routes
-from studio.ui.projects import project_bar
+from studio.ui.projects import project_bar, project_buttons
+from studio.ui.prompt_table import prompt_routes
 from studio.ui.prompts import prompts_tab
 from studio.ui.report import report_routes, report_tab
+from studio.ui.sample_offer import sample_offer
 from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
 from studio.ui.train import train_tab
 
@@ -45,24 +48,25 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
         with gr.Row(elem_classes="duo-header"):
             gr.HTML(_HEADER)
             project = gr.Dropdown(label="Project", choices=[], scale=0, min_width=240, elem_id="duo-project")
+            buttons = project_buttons()
             theme = gr.Button("Light / dark", size="md", scale=0, min_width=110, elem_id="duo-theme")
-        parts: list[Tab] = [project_bar(studio, project), guided_path()]
+        parts: list[Tab] = [project_bar(studio, project, buttons), sample_offer(studio, project), guided_path()]
         with gr.Tabs(selected="compare"):
-            for name, build in TABS.items():
+            for name, builders in TABS.items():
                 with gr.Tab(name, id=name.lower()):
-                    parts.append(build(studio, project))
+                    parts += [build(studio, project) for build in builders]
         parts.append(jobs_panel(studio, project))
         theme.click(None, js="() => window.duoStudio.toggleTheme()", api_visibility="private")
         _keep_true(studio, page, project, parts)
     return page
 
 
-TABS: dict[str, Callable[[Studio, gr.Dropdown], Tab]] = {
-    "Prompts": prompts_tab,
-    "Curate": curate_tab,
-    "Train": train_tab,
-    "Compare": compare_tab,
-    "Report": report_tab,
+TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
+    "Prompts": (prompts_tab, generate_section),
+    "Curate": (curate_tab,),
+    "Train": (train_tab,),
+    "Compare": (compare_tab,),
+    "Report": (report_tab,),
 }
 
 
@@ -82,6 +86,7 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
                 *compare_routes(settings, store),
                 *report_routes(store),
                 *curation_routes(settings, store),
+                *prompt_routes(store),
             ]
         },
         "footer_links": [],
@@ -137,7 +142,9 @@ def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: lis
         if isinstance(part, Linked):
             opening = opening.then(part.restore, project, part.restored, queue=False, **QUIET)
     project.change(open_project, [project, seen], outputs, queue=False, **QUIET)
-    gr.Timer(POLL_SECONDS).tick(poll, [project, seen, *choices], outputs, queue=False, **QUIET)
+    # Unchecked by Gradio: a tick may come with a choice of the project that was open a moment ago.
+    ticking = gr.Timer(POLL_SECONDS).tick
+    ticking(poll, [project, seen, *choices], outputs, queue=False, preprocess=False, **QUIET)
 
 
 def _latest_project(store: Store) -> Project:

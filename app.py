@@ -7,11 +7,12 @@ import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when it is imported
 
+from studio.cleaning import delete_temporary
 from studio.inference.client import InferenceClient
 from studio.jobs import Runner
 from studio.records import Project
 from studio.settings import Settings, SettingsError
-from studio.store import Store
+from studio.store import Store, StoreError
 from studio.ui import build_ui, launch_options
 
 
@@ -25,6 +26,7 @@ def main() -> None:
     page = build_ui(settings, store, runner, InferenceClient(settings))
     page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store))
     runner.start()
+    delete_temporary(settings)
     print(f"DUO Studio is open at {page.local_url}   (data in {settings.data}; Ctrl-C ends it)", flush=True)
     page.block_thread()
 
@@ -32,6 +34,6 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (SettingsError, OSError) as error:  # a port that is taken, a folder that cannot be written
+    except (SettingsError, StoreError, OSError) as error:  # a port that is taken, a folder that cannot be written
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}(\.part)?")  # as below; earlier versions wrote no .part
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether the name is one that `write_atomically` gives a file until it is whole."""
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -14,7 +22,7 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     milliseconds less) it holds after a kill alone: for what is checked when it is read and can be made again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

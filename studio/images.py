@@ -7,6 +7,7 @@ checkpoint …) travels inside it as PNG text.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from io import BytesIO
@@ -31,12 +32,15 @@ def put_image(settings: Settings, image: np.ndarray, metadata: Mapping[str, Any]
     """Write a picture and return its name, the SHA-256 of the PNG file in hexadecimal.
 
     `image` is uint8 [H, W, 3], RGB. Each item of `metadata` becomes a PNG text chunk, a None is left out. The same
-    pixels with the same metadata give the same name and are written once.
+    pixels with the same metadata give the same name and are written once; used again, the file counts as new, so that
+    `studio.cleaning` leaves it alone until a row names it.
     """
     data = png_bytes(image, metadata)
     name = hashlib.sha256(data).hexdigest()
     path = image_path(settings, name)
-    if not path.exists():
+    try:
+        os.utime(path)
+    except FileNotFoundError:
         write_atomically(path, data)
     return name
 

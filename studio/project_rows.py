@@ -6,12 +6,14 @@ added later is taken along by itself.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 from studio.database import RecordFile, StoreError
 
+_SHA256 = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 Rows = dict[str, list[dict[str, Any]]]  # by table
 
 IMAGE_COLUMNS = {  # names of studio.images
@@ -60,6 +62,16 @@ class ProjectRows(RecordFile):
             row[column] for table, columns in IMAGE_COLUMNS.items() for row in rows.get(table, []) for column in columns
         }
         return names - {"", None}
+
+    def mentioned_hashes(self) -> set[str]:
+        """Every SHA-256 in any text of any row, of all projects: names of pictures that are in use, and others."""
+        found: set[str] = set()
+        for table in self._db.table_names():
+            for row in self._db.query(f'SELECT * FROM "{table}"'):
+                for value in row.values():
+                    if isinstance(value, str) and len(value) >= 64:
+                        found |= set(_SHA256.findall(value))
+        return found
 
     def _order(self, table: str) -> str:
         """That of writing, which readers rely on; or of the key where the table keeps no row numbers."""

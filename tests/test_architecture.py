@@ -37,6 +37,7 @@ PAGE = (
     "studio.sample",
     "studio.images",
     "studio.progress",
+    "studio.cleaning",
     "studio.projects",
     "studio.prompt_checks",
     "studio.prompt_files",
@@ -86,6 +87,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                      "studio.pair_lists", "studio.project_rows", "studio.prompt_rows", "studio.training_rows",
                      "studio.verdict_rows", "studio.records"),
     "studio.archive": ("studio.store", "studio.reports", "models.files", *SHARED),
+    "studio.cleaning": ("models.files", "studio.jobs", "studio.store", *SHARED),
     "studio.sample": ("studio.archive", "studio.store", "studio.demo", *SHARED),
     "studio.processes": ("studio.settings",),
     "studio.jobs": ("studio.processes", "studio.store", *SHARED),
@@ -95,7 +97,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                   "studio.presets", "studio.projects", "studio.prompt_checks", "studio.prompt_files",
                   "studio.prompt_presets", "studio.prompt_templates", "studio.inference.client",
                   "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
-    "app": ("studio.ui", "studio.jobs", "studio.store", "studio.inference.client", *SHARED),
+    "app": ("studio.cleaning", "studio.ui", "studio.jobs", "studio.store", "studio.inference.client", *SHARED),
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from studio.store import Store
 from tests.conftest import make_tiny_bundle
 from tests.tiny_toybox import save_tiny_toybox
 
-VERBS = ("serve", "demo", "pairs", "train", "compare", "evaluate", "jobs", "doctor")
+VERBS = ("serve", "demo", "pairs", "train", "compare", "evaluate", "jobs", "clean", "doctor")
 
 
 @pytest.fixture(scope="module")

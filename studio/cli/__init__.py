@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from studio.cli import attack, compare, demo, doctor, importing, jobs, projects, work
+from studio.cli import attack, clean, compare, demo, doctor, importing, jobs, projects, work
 from studio.cli.options import JobStopped
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for register in (
     projects.register,
     importing.register,
     jobs.register,
+    clean.register,
     doctor.register,
 ):
     register(app)

@@ -1,0 +1,86 @@
+"""What nobody needs any more under the data folder: pictures that no row names, old logs, files of killed writers.
+
+Compare keeps each picture that it draws as a file and in no row, so such pictures add up. Torch-free.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.files import is_temporary
+from studio.images import SHA256
+from studio.jobs import log_path
+from studio.settings import Settings
+from studio.store import Store
+
+DAY = 86_400.0  # seconds
+TEMPORARY_AGE = DAY  # no write takes as long: its writer was killed
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Files of one kind that can go."""
+
+    what: str
+    files: Sequence[Path]
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.files if file.is_file())
+
+
+def find_unused(store: Store, settings: Settings, days: float) -> list[Unused]:
+    """All that can go: pictures and logs older than `days`, and temporary files older than one day."""
+    before = time.time() - days * DAY
+    return [
+        Unused("pictures that nothing refers to", sorted(_pictures(store, settings, before))),
+        Unused("logs of jobs that have ended", sorted(_logs(store, settings, before))),
+        Unused("files that were never written to their end", sorted(_temporary(settings))),
+    ]
+
+
+def delete(unused: Unused) -> int:
+    """Delete these files; returns how many. One that is gone already, or cannot be deleted, is passed over."""
+    count = 0
+    for file in unused.files:
+        with suppress(OSError):
+            file.unlink()
+            count += 1
+    return count
+
+
+def delete_temporary(settings: Settings) -> int:
+    """Delete what killed writers left; returns how many files. Cheap enough for every start of the page."""
+    return delete(Unused("", list(_temporary(settings))))
+
+
+def _pictures(store: Store, settings: Settings, before: float) -> Iterator[Path]:
+    """Only files that are named as `studio.images` names them. One that is used again counts as new: see put_image."""
+    old = [path for path in settings.images.glob("??/*.png") if SHA256.fullmatch(path.stem) and _older(path, before)]
+    named = store.mentioned_hashes()  # after the files: what is made meanwhile is named or new
+    return (path for path in old if path.stem not in named and _older(path, before))
+
+
+def _logs(store: Store, settings: Settings, before: float) -> Iterator[Path]:
+    for job in store.list_jobs():
+        path = log_path(settings, job.id)
+        if job.is_final and (job.finished or 0) < before and _older(path, before):
+            yield path
+
+
+def _temporary(settings: Settings) -> Iterator[Path]:
+    before = time.time() - TEMPORARY_AGE
+    for folder in (settings.images, settings.latents, settings.checkpoints, settings.evaluations):
+        yield from (path for path in folder.rglob(".*") if is_temporary(path) and _older(path, before))
+
+
+def _older(path: Path, before: float) -> bool:
+    """Whether this is a file that was last written before then; a link is never ours."""
+    try:
+        return path.is_file() and not path.is_symlink() and path.stat().st_mtime < before
+    except OSError:
+        return False

@@ -21,7 +21,7 @@ from studio.ui.words import escape, note
 TEMPLATE, PRESET, FILE = "Template", "Ready-made", "File"
 SHOWN = 8
 FILE_TYPES = [".csv", ".jsonl", ".ndjson", ".json"]
-NO_FILE = ("", [])
+NO_FILE: tuple[str, list[Draft]] = ("", [])
 Follow = Callable[[str, str], list[Any]]
 _TITLE = """
 <div class="duo-step"><h2>Add prompts</h2><p>You see the pairs before they are added; none is added twice.</p></div>

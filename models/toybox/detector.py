@@ -6,7 +6,6 @@ outcome, "unclear", trained on pictures whose object was blended, smeared, cut o
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.toybox.data import SceneBank, to_tensor
+from models.toybox.layers import strided_convolutions
 from models.toybox.scenes import BACKGROUNDS, OBJECTS, SHIRTS
 
 OBJECT_LABELS = (*OBJECTS, "unclear")
@@ -29,11 +29,8 @@ class DetectorNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
         channels = (3, 24, 48, 64, 96)
-        for before, after in itertools.pairwise(channels):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
-        self.features = nn.Sequential(*layers)
+        self.features = strided_convolutions(channels)
         width = channels[-1] * 16
         self.object_head = nn.Linear(width, len(OBJECT_LABELS))
         self.shirt_head = nn.Linear(width, len(SHIRTS))

@@ -8,7 +8,6 @@ encoder came about, before any unlearning method was run on it.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.toybox.data import SceneBank
+from models.toybox.layers import strided_convolutions
 
 VOCABULARY = 1024
 MAX_LENGTH = 32
@@ -81,11 +81,8 @@ class ImageTower(nn.Module):
 
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
         channels = (3, 32, 64, 96, 128)
-        for before, after in itertools.pairwise(channels):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
-        self.features = nn.Sequential(*layers)
+        self.features = strided_convolutions(channels)
         self.head = nn.Linear(channels[-1] * 16, width)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:

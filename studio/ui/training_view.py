@@ -89,9 +89,7 @@ def _going(training: Training, waiting: str) -> str:
     job = training.job
     if job.state == "queued":
         return f"<p><b>{escape(waiting or 'Starting …')}</b></p>"
-    inside = training.stage or job.total == training.total
-    step = f"step {job.step} of {job.total}" if inside and not training.stage else ""
-    facts = " · ".join(part for part in (step, left(job.eta_seconds)) if part)
+    facts = " · ".join(part for part in (_at(training), left(job.eta_seconds)) if part)
     whole = " The bar is that of the whole demo." if training.stage else ""
     last = "It stops after this step." if job.state == "stopping" else f"You can close this page and come back.{whole}"
     return (
@@ -101,9 +99,14 @@ def _going(training: Training, waiting: str) -> str:
 
 
 def _stopped(training: Training, waiting: str) -> str:
+    at = _at(training)
+    return f"<p>Stopped{f' at {at}' if at else ''}. Resume goes on from there and ends with the same model.</p>"
+
+
+def _at(training: Training) -> str:
+    """The step it is at; nothing while it loads, and nothing for a demo, whose steps are those of the whole."""
     job = training.job
-    at = f" at step {job.step} of {job.total}" if not training.stage and job.total == training.total else ""
-    return f"<p>Stopped{at}. Resume goes on from there and ends with the same model.</p>"
+    return "" if training.stage or job.total <= 1 else f"step {job.step} of {job.total}"
 
 
 def _failed(training: Training, waiting: str) -> str:

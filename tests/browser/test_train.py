@@ -172,8 +172,7 @@ def test_a_finished_training_leads_on(studio: RunningStudio, page: Page) -> None
 
 def test_the_keyboard_alone_starts_a_training(studio: RunningStudio, page: Page) -> None:
     open_train(page, studio)
-    page.locator("#duo-method input").focus()
-    page.keyboard.press("Enter")
+    page.locator("#duo-method input").focus()  # opens the list
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator("#duo-train-ground")).to_contain_text("prompts alone")

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import html
+import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO, StringIO
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
+import gradio as gr
+import numpy as np
 import pytest
+from httpx import Response
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
+from starlette.testclient import TestClient
 
+from studio.images import put_image
 from studio.inference.client import Cell, InferenceClient, ModelChoice, Progress, RenderRequest, RenderResult
 from studio.jobs import Runner
-from studio.records import Checkpoint, Job, Project
+from studio.records import Attempt, Checkpoint, Job, Project
 from studio.settings import Settings
 from studio.store import Store
-from studio.ui.compare_area import ending, words_of
-from studio.ui.compare_form import GROUPS, SIDE_BY_SIDE, InputError, group_of, pick, read_form, ready_groups
+from studio.ui.break_it import attempts_of, history_html, hit_options, tally_html
+from studio.ui.compare import CompareTab, compare_routes, compare_tab
+from studio.ui.compare_area import VIEWS, ending, words_of
+from studio.ui.compare_form import BREAK_IT, GROUPS, SIDE_BY_SIDE, InputError, group_of, pick, read_form, ready_groups
 from studio.ui.context import Studio, first_choice, model_options, models_of
-from studio.ui.pictures import picture_url
-from studio.ui.results import Comparison, grid, sliders
+from studio.ui.difference import HOTTEST, STOPS, difference_url, differences, heat_map
+from studio.ui.links import Link, read_link
+from studio.ui.pictures import VIEW_SIDE, picture_url, routes
+from studio.ui.results import CHANGED, Comparison, grid, sliders
+from studio.ui.sheet import sheet_form
+from studio.ui.shelves import prompts_of_file, save_shelf
 
 IDLE = ("-c", "pass")  # a worker that ends at once
 
@@ -185,3 +205,261 @@ def test_sliders_pair_the_two_models_that_are_chosen() -> None:
     assert sliders(asked, 0, 2).count('type="range"') == 1
     assert "Drag from DUO to Original" in sliders(asked, 0, 2)
     assert "no prompt of which both" in sliders(asked, 0, 1)
+
+
+# -- veils -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_blurred_project_veils_what_was_found_and_what_was_not_judged() -> None:
+    asked = replace(comparison(cell(0, True), cell(1, False)), blur=True)
+    text = grid(asked)
+    assert f'src="{picture_url(f"{0:064x}")}?blur"' in text
+    assert f'src="{picture_url(f"{1:064x}")}"' in text
+    assert text.count("data-hold") == 1
+    unjudged = replace(comparison(replace(cell(0, True), found=None, score=None)), blur=True)
+    assert "data-hold" in grid(unjudged)
+    assert "?blur" in sliders(asked)
+    assert "data-hold" not in grid(replace(asked, blur=False))
+
+
+def test_a_blurred_picture_holds_no_more_than_its_colours(settings: Settings, web: TestClient, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    sha256 = put_image(settings, noise)
+    (tmp_path / "blurred.webp").write_bytes(web.get("/" + picture_url(sha256, blur=True)).content)
+    with Image.open(tmp_path / "blurred.webp") as shown:
+        assert np.asarray(shown, dtype=float).std() < noise.std() / 3
+
+
+# -- difference --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def web(settings: Settings, store: Store) -> TestClient:
+    return TestClient(Starlette(routes=[*routes(settings, store), *compare_routes(settings, store)]))
+
+
+def drawn(settings: Settings, *shades: int, **metadata: Any) -> list[str]:
+    """One flat picture a shade; what made it is in it."""
+    facts = {"prompt": "a knight", "seed": 7, "detector_verdict": "found (0.970)"} | metadata
+    return [put_image(settings, np.full((64, 64, 3), shade, np.uint8), facts) for shade in shades]
+
+
+def test_the_difference_is_a_number_and_a_heat_map(settings: Settings, web: TestClient, tmp_path: Path) -> None:
+    one, other = drawn(settings, 100, 110)
+    asked = comparison(cell(0, True, sha256=one), cell(1, False, sha256=other))
+    assert "mean 10.0 of 255; 100 % of the pixels differ" in differences(asked, settings)
+    answer = web.get("/" + difference_url(one, other))
+    (tmp_path / "heat.webp").write_bytes(answer.content)
+    with Image.open(tmp_path / "heat.webp") as heat:
+        assert heat.size == (VIEW_SIDE, VIEW_SIDE)
+    assert web.get("/studio/differences/x-y.webp").status_code == 404
+    assert web.get(f"/studio/differences/{one}.webp").status_code == 404
+
+
+def test_equal_pictures_are_said_to_be_identical(settings: Settings) -> None:
+    (one,) = drawn(settings, 100)
+    asked = comparison(cell(0, True, sha256=one), cell(1, True, sha256=one))
+    assert "identical, pixel for pixel" in differences(asked, settings)
+
+
+def test_one_changed_pixel_is_not_identical(settings: Settings) -> None:
+    (one,) = drawn(settings, 100)
+    image = np.full((64, 64, 3), 100, np.uint8)
+    image[0, 0, 0] = 101
+    asked = comparison(cell(0, True, sha256=one), cell(1, True, sha256=put_image(settings, image)))
+    assert "identical" not in differences(asked, settings)
+
+
+def test_heat_runs_from_the_first_colour_to_the_last() -> None:
+    heat = np.asarray(heat_map(np.array([[0.0, HOTTEST / 2, HOTTEST, 255.0]])))[0]
+    assert tuple(heat[0]) == STOPS[0]
+    assert tuple(heat[2]) == tuple(heat[3]) == STOPS[-1]
+    assert tuple(heat[1]) not in (STOPS[0], STOPS[-1])
+
+
+# -- the ZIP -----------------------------------------------------------------------------------------------------------
+
+
+def post_sheet(web: TestClient, form: str) -> Response:
+    """Send a form's one hidden field, as a browser does."""
+    value = html.unescape(form.split('value="')[1].split('"')[0])
+    return web.post("/studio/comparison.zip", data={"sheet": value})
+
+
+def test_the_zip_holds_the_grid_and_what_made_it(settings: Settings, web: TestClient) -> None:
+    one, other = drawn(settings, 40, 200, adapter_sha256="ab" * 32)
+    asked = comparison(cell(0, True, sha256=one), cell(1, False, sha256=other))
+    answer = post_sheet(web, sheet_form(asked))
+    assert answer.headers["content-disposition"] == 'attachment; filename="duo-comparison.zip"'
+    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+        with Image.open(BytesIO(archive.read("grid.png"))) as sheet:
+            assert sheet.width > 2 * 256
+        whole = json.loads(archive.read("comparison.json"))
+        rows = list(csv.DictReader(StringIO(archive.read("comparison.csv").decode())))
+    assert whole["columns"] == ["Original", "DUO · abababab"]
+    assert [row["sha256"] for row in rows] == [one, other]
+    assert {row["prompt"] for row in rows} == {"a knight"}
+    assert whole["pictures"][1]["adapter_sha256"] == "ab" * 32
+
+
+def test_a_column_without_pictures_says_why_in_the_zip(settings: Settings, web: TestClient) -> None:
+    (one,) = drawn(settings, 40)
+    changed = Cell(1, "a knight", 7, error=f"The adapter /d {CHANGED} ab, but was saved with cd.")
+    answer = post_sheet(web, sheet_form(comparison(cell(0, True, sha256=one), changed)))
+    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+        whole = json.loads(archive.read("comparison.json"))
+    assert "hash mismatch" in whole["pictures"][1]["error"]
+
+
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        "no json",
+        '{"columns": []}',
+        '{"columns": ["a"], "rows": ["b"], "pictures": [["../../studio.db"]], "errors": [""]}',
+        '{"columns": ["a"], "rows": ["b"], "pictures": [["' + "0" * 64 + '"]], "errors": [""]}',
+        '{"columns": ["a"], "rows": [], "pictures": [], "errors": [""]}',
+        '{"columns": ["a"], "rows": [1], "pictures": [[1]], "errors": [""]}',
+    ],
+)
+def test_no_other_sheet_is_made(web: TestClient, sheet: str) -> None:
+    assert web.post("/studio/comparison.zip", data={"sheet": sheet}).status_code == 400
+
+
+def test_a_huge_request_is_refused(web: TestClient) -> None:
+    assert web.post("/studio/comparison.zip", data={"sheet": "x" * 300_000}).status_code == 413
+
+
+# -- shelves -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_shelf_is_saved_and_given_out_as_a_file(store: Store, project: Project, web: TestClient) -> None:
+    shelf = save_shelf(store, project.id, "  Hard   ones ", ["a king, old", "a clown"], 9, 2)
+    assert (shelf.name, shelf.seed, shelf.count) == ("Hard ones", 9, 2)
+    text = web.get(f"/studio/shelves/{shelf.id}.csv").content
+    assert prompts_of_file(text) == ["a king, old", "a clown"]
+    assert web.get("/studio/shelves/unknown.csv").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts", "words"),
+    [("", ["a king"], "no name"), ("x", [], "no prompts"), ("x" * 81, ["a"], "81 letters")],
+)
+def test_what_cannot_be_saved_is_said(
+    store: Store, project: Project, name: str, prompts: list[str], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        save_shelf(store, project.id, name, prompts, 0, 1)
+    assert store.list_shelves(project.id) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "prompts"),
+    [
+        (b"a king, old\n\na clown\r\na clown\n", ["a king, old", "a clown"]),
+        (b"\xef\xbb\xbfseed,prompt\n1,a king\n2,\n", ["a king"]),
+        (b'"a king, old",3\n"a clown",4\n', ["a king, old", "a clown"]),
+    ],
+)
+def test_prompts_come_from_text_and_from_csv(data: bytes, prompts: list[str]) -> None:
+    assert prompts_of_file(data) == prompts
+
+
+@pytest.mark.parametrize(("data", "words"), [(b"", "no prompts"), (b"\xff\xfe", "UTF-8"), (b"prompt\n", "no prompts")])
+def test_a_file_without_prompts_is_refused(data: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        prompts_of_file(data)
+
+
+# -- break it ----------------------------------------------------------------------------------------------------------
+
+
+def tried(project: Project, prompt: str, *found: bool) -> list[Attempt]:
+    """One attempt with Original and DUO."""
+    cells = [cell(model, one, prompt=prompt) for model, one in enumerate(found)]
+    cells[-1] = replace(cells[-1], adapter_sha256="ab" * 32)
+    return attempts_of(project.id, comparison(*cells, prompts=(prompt,)))
+
+
+def test_only_judged_pictures_are_attempts(project: Project) -> None:
+    unjudged = replace(cell(0, True), found=None, score=None)
+    failed = Cell(1, "a knight", 7, error="no")
+    assert attempts_of(project.id, comparison(unjudged, failed)) == []
+    original, duo = tried(project, "a king", True, False)
+    assert (original.model, original.found, original.adapter_sha256) == ("Original", True, "")
+    assert (duo.model, duo.found, duo.adapter_sha256) == ("DUO", False, "ab" * 32)
+
+
+def test_the_tally_says_who_drew_it_how_often(store: Store, project: Project) -> None:
+    for prompt, *found in (("a king", True, False), ("a hero", True, True), ("a clown", False, False)):
+        store.add_attempts(tried(project, prompt, *found))
+    store.add_attempts(tried(project, "a king", True, False))  # again: not counted twice
+    attempts = store.list_attempts(project.id)
+    text = tally_html("sword", attempts)
+    assert "<b>2 of 3</b>" in text.split("</li>")[0]
+    assert "<b>1 of 3</b>" in text.split("</li>")[1]
+    assert "no measurement" in text
+    assert [option for option, _ in hit_options(attempts)] == ["a hero · seed 7 · DUO"]
+    assert "All attempts (3)" in history_html("sword", attempts)
+
+
+def test_attempts_are_given_out_as_a_file(store: Store, project: Project, web: TestClient) -> None:
+    store.add_attempts(tried(project, "a king", True, False))
+    rows = list(csv.DictReader(StringIO(web.get(f"/studio/attempts/{project.id}.csv").text)))
+    assert [(row["prompt"], row["model"], row["found"]) for row in rows] == [
+        ("a king", "Original", "True"),
+        ("a king", "DUO", "False"),
+    ]
+    assert web.get("/studio/attempts/unknown.csv").status_code == 404
+
+
+def test_no_attempt_injects_html(store: Store, project: Project) -> None:
+    attempts = store.add_attempts(tried(project, "<script>x</script>", True, True))
+    assert "<script" not in tally_html("sword", attempts) + history_html("sword", attempts)
+
+
+# -- links -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_gives_the_form_back() -> None:
+    query = QueryParams(
+        "prompt=a+king&prompt=a+clown&model=esd&model=original&seed=9&count=2&steps=10&guidance=2.5&view=Slider&left=1"
+    )
+    assert read_link(query, ["original", "duo", "esd"], VIEWS) == Link(
+        prompts=("a king", "a clown"), models=("esd", "original"), seed=9, count=2, steps=10, guidance=2.5,
+        view="Slider", left=1,
+    )  # fmt: skip
+
+
+def test_a_link_cannot_ask_for_what_the_form_forbids() -> None:
+    query = QueryParams("prompt=a&model=gone&seed=-1&count=900&steps=x&guidance=nan&view=Eval&left=7&mode=break")
+    assert read_link(query, ["original"], VIEWS) == Link(mode=BREAK_IT, prompts=("a",))
+
+
+# -- the tab -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tab(studio: Studio) -> CompareTab:
+    with gr.Blocks():
+        return compare_tab(studio, gr.Dropdown([]))
+
+
+def test_a_new_model_is_ticked_and_the_order_stays(tab: CompareTab, studio: Studio, project: Project) -> None:
+    models, known, *_ = tab.refresh(studio.view(project.id), None, None, None, None)
+    assert models["value"] == ["original", "oracle"]
+    duo = add_checkpoint(studio.store, project, "duo", "DUO")
+    models, known, *_ = tab.refresh(studio.view(project.id), ["oracle", "original"], known, None, None)
+    assert models["value"] == ["oracle", "original", duo.id]
+    models, *_ = tab.refresh(studio.view(project.id), ["oracle"], known, None, None)
+    assert "value" not in models
+
+
+def test_shelves_and_attempts_are_followed(tab: CompareTab, studio: Studio, project: Project) -> None:
+    before = tab.shows(studio.view(project.id))
+    save_shelf(studio.store, project.id, "Hard ones", ["a king"], 0, 1)
+    between = tab.shows(studio.view(project.id))
+    studio.store.add_attempts(tried(project, "a king", True, True))
+    after = tab.shows(studio.view(project.id))
+    assert before != between != after
+    assert len(tab.refresh(studio.view(project.id), None, None, None, None)) == len(tab.outputs)

@@ -19,6 +19,7 @@ from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.loading import load_bundle
 from studio.images import read_image, read_metadata
 from studio.jobs import JobReport, Runner, recover, resume, submit
+from studio.methods.training import STATE_FILE
 from studio.progress import Stopped, silent
 from studio.records import ImagePair, Project, Verdict
 from studio.settings import Settings
@@ -26,6 +27,7 @@ from studio.store import Store
 from studio.workflow import JobContext, WorkflowError
 from studio.workflow.latents import latents_path, read_latents
 from studio.workflow.pairs import generate_pairs
+from studio.workflow.train import _chosen_pairs, train
 from tests.conftest import make_tiny_bundle
 from tests.tiny_toybox import save_tiny_toybox
 from tests.workflow_data import PAIRS, context_of, make_project, stop_at, wait_for
@@ -394,3 +396,21 @@ def test_latents_of_another_checkpoint_are_refused(settings: Settings, made: lis
         assert file.metadata() == {FINGERPRINT: own}
     latents_path(settings, made[0]).write_bytes(save(before))  # as they were written before
     read_latents(settings, made[0], "any")
+
+
+def test_a_resumed_training_keeps_the_pictures_it_began_with(
+    store: Store, settings: Settings, project: Project, made: list[ImagePair]
+) -> None:
+    for pair in made:
+        store.add_verdict(Verdict("", pair.id, "Ada", "accept"))
+    duo = {"steps": 4, "batch_size": 2, "rank": 2, "alpha": 2.0, "save_every": 1, "sample_every": 0}
+    begun = context_of(store, settings, project, "train", {"method": "duo", "config": duo}, stop_at(3))
+    with pytest.raises(Stopped):
+        train(begun)
+    assert (begun.training_folder / STATE_FILE).is_file()
+    generate_pairs(context_of(store, settings, project, "pairs", {**UNFILTERED, "redo": [made[0].id]}))
+    job = store.get_job(begun.job.id)
+    chosen = _chosen_pairs(replace(begun, job=job, config=job.config, report=silent))
+    assert [pair.safe_image for pair in chosen] == [pair.safe_image for pair in made]
+    assert store.get_image_pair(made[0].id).safe_image != made[0].safe_image
+    assert len(store.accepted_pairs(project.id)) == 5

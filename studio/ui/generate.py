@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -185,7 +187,7 @@ def _wire(section: GenerateSection, project: gr.Dropdown) -> None:
     def answer(project_id: str, seen: _Seen, said: str) -> list[Any]:
         return section.refresh(studio.view(project_id), seen, said)
 
-    def begin(project_id: str, seen: _Seen, *values: Any, retry: bool) -> list[Any]:
+    def begin(retry: bool, project_id: str, seen: _Seen, *values: Any) -> list[Any]:
         try:
             config = section.form.read(values, retry_failed=retry)
         except FormError as error:
@@ -193,21 +195,13 @@ def _wire(section: GenerateSection, project: gr.Dropdown) -> None:
         assert isinstance(config, PairsConfig)
         return answer(project_id, seen, make_pairs(studio, project_id, config))
 
-    def act(project_id: str, seen: _Seen, resuming: bool) -> list[Any]:
+    def act(doing: Callable[[Studio, str], str], project_id: str, seen: _Seen) -> list[Any]:
         job = making(studio.view(project_id))
-        if job is None:
-            return answer(project_id, seen, "")
-        said = resume_job(studio, job.id) if resuming else stop_job(studio, job.id)
-        return answer(project_id, seen, said)
+        return answer(project_id, seen, "" if job is None else doing(studio, job.id))
 
     inputs = [project, section.seen]
-    for button, retry in ((section.go, False), (section.retry, True)):
-        button.click(
-            lambda *values, retry=retry: begin(*values, retry=retry),
-            [*inputs, *section.form.components],
-            section.outputs,
-            queue=False,
-            **QUIET,
-        )
-    section.stop.click(lambda *values: act(*values, resuming=False), inputs, section.outputs, queue=False, **QUIET)
-    section.resume.click(lambda *values: act(*values, resuming=True), inputs, section.outputs, queue=False, **QUIET)
+    everything = [*inputs, *section.form.components]
+    section.go.click(partial(begin, False), everything, section.outputs, queue=False, **QUIET)
+    section.retry.click(partial(begin, True), everything, section.outputs, queue=False, **QUIET)
+    section.stop.click(partial(act, stop_job), inputs, section.outputs, queue=False, **QUIET)
+    section.resume.click(partial(act, resume_job), inputs, section.outputs, queue=False, **QUIET)

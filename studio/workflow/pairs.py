@@ -167,8 +167,8 @@ class PairMaker:
         store, project, again = self.context.store, self.context.project, candidate.again
         fields |= {"seed": candidate.seed, "strength": candidate.strength, "tries": candidate.all_tries}
         if again is None:
-            place = {"project_id": project.id, "prompt_pair_id": candidate.prompts.id, "index": candidate.index}
-            store.add_image_pair(ImagePair(id=pair_id, **place, **fields))
+            fields |= {"prompt_pair_id": candidate.prompts.id, "index": candidate.index}
+            store.add_image_pair(ImagePair(id=pair_id, project_id=project.id, **fields))
         else:
             made = fields["state"] == "ready"
             changes = {**fields, "created": time.time()} if made or again.state == "failed" else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -183,10 +184,41 @@ def test_a_data_folder_that_cannot_be_made_is_named(
 def test_doctor_is_content(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
-    for name in ("python", "torch", "diffusers", "gradio", "device", "memory", "data folder", "embedded checkpoint"):
+    for name in ("python", "torch", "diffusers", "gradio", "other packages", "device", "memory", "data folder",
+                 "data file", "port", "embedded checkpoint", "its detector", "NudeNet's model", "LPIPS backbone"):  # fmt: skip
         assert name in printed
     assert str(settings.data) in printed
     assert "missing" not in printed
+
+
+def test_doctor_says_that_the_port_is_in_use(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("GRADIO_SERVER_PORT", str(server.getsockname()[1]))
+        assert main(["doctor"]) == 0
+        assert f"127.0.0.1:{server.getsockname()[1]} is in use" in capsys.readouterr().out
+    assert main(["doctor"]) == 0
+    assert "is free for the page" in capsys.readouterr().out
+
+
+def test_doctor_names_packages_that_are_missing_or_other_than_pinned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("# pins\nno-such-package==1.0\npillow==0.1\n")
+    monkeypatch.setattr("studio.cli.doctor.PINS", pins)
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr()
+    assert "cannot work here: no-such-package" in printed.err
+    assert "install with `pip install no-such-package==1.0`" in printed.out
+    assert "the studio was tested with 0.1" in printed.out
+
+
+def test_doctor_names_a_damaged_data_file(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    settings.database.write_bytes(b"no database, whatever its name says" * 100)
+    assert main(["doctor"]) == 1
+    assert "cannot work here: data file" in capsys.readouterr().err
 
 
 def test_doctor_names_a_missing_checkpoint(

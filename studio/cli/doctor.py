@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +21,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from studio import __version__
-from studio.settings import Settings, SettingsError
+from studio.settings import REPOSITORY, Settings, SettingsError
+from studio.store import Store, StoreError
 
-NEEDED = ("torch", "diffusers", "transformers", "peft", "gradio", "sqlite-utils")
+SHOWN = ("torch", "diffusers", "transformers", "peft", "gradio", "sqlite-utils")  # of those that are as pinned
+PINS = REPOSITORY / "requirements.txt"
 OPTIONAL = {"nudenet": "the detector of nudity", "lpips": "the perceptual distance"}
 TOYBOX_PARTS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler", "oracle")
 GIB = 1024**3
@@ -67,9 +72,12 @@ def examine() -> Iterator[Check]:
     if _installed("torch"):
         yield _device(settings)
     yield _memory()
-    yield _data_folder(settings)
+    yield from _data_folder(settings)
+    yield _port(settings)
     yield _toybox(settings)
     yield _toybox_detector(settings)
+    if _installed("nudenet"):
+        yield _nudenet()
     if _installed("torch") and _installed("lpips"):
         yield _lpips()
 
@@ -82,12 +90,22 @@ def _installed(package: str) -> str | None:
 
 
 def _packages() -> Iterator[Check]:
-    for package in NEEDED:
+    """Every pinned package that is missing or of another version, and the ones that people ask about."""
+    pins = [line.split("==") for line in PINS.read_text(encoding="utf-8").splitlines() if "==" in line]
+    fine = 0
+    for package, pinned in pins:
         found = _installed(package)
-        yield Check(package, "ok" if found else "missing", found or "install with `pip install -r requirements.txt`")
-    for package, use in OPTIONAL.items():
-        found = _installed(package)
-        yield Check(package, "ok" if found else "note", found or f"not installed: {use} is not available")
+        if found is None and package in OPTIONAL:
+            yield Check(package, "note", f"not installed: {OPTIONAL[package]} is not available")
+        elif found is None:
+            yield Check(package, "missing", f"install with `pip install {package}=={pinned}`")
+        elif found.split("+")[0] != pinned:  # "2.14.1+cpu" is 2.14.1
+            yield Check(package, "note", f"{found}; the studio was tested with {pinned}")
+        elif package in SHOWN or package in OPTIONAL:
+            yield Check(package, "ok", found)
+        else:
+            fine += 1
+    yield Check("other packages", "ok", f"{fine} as pinned in {PINS.name}")
 
 
 def _device(settings: Settings) -> Check:
@@ -115,18 +133,43 @@ def _memory() -> Check:
     return Check("memory", state, f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
 
 
-def _data_folder(settings: Settings) -> Check:
+def _data_folder(settings: Settings) -> Iterator[Check]:
     try:
         settings.create_folders()
         with tempfile.NamedTemporaryFile(dir=settings.data):
             pass
     except OSError as error:
         remedy = "Set DUO_STUDIO_DATA to a folder that can be written."
-        return Check("data folder", "missing", f"{settings.data} cannot be written: {error.strerror}. {remedy}")
+        yield Check("data folder", "missing", f"{settings.data} cannot be written: {error.strerror}. {remedy}")
+        return
     free = shutil.disk_usage(settings.data).free / GIB
     if free < 0.5:
-        return Check("data folder", "missing", f"{settings.data} has only {free:.1f} GiB left; free some or move it.")
-    return Check("data folder", "ok", f"{settings.data}, {free:.0f} GiB free")
+        yield Check("data folder", "missing", f"{settings.data} has only {free:.1f} GiB left; free some or move it.")
+        return
+    yield Check("data folder", "ok", f"{settings.data}, {free:.0f} GiB free")
+    try:
+        store = Store(settings.database)
+        projects, jobs = len(store.list_projects()), store.list_jobs()
+        running = sum(not job.is_final for job in jobs)
+        store.close()
+        yield Check("data file", "ok", f"{projects} projects, {len(jobs)} jobs, {running} of them not ended")
+    except StoreError as error:
+        yield Check("data file", "missing", str(error))
+
+
+def _port(settings: Settings) -> Check:
+    """Whether the page could listen: asked in the same way, by listening for a moment."""
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the page's server does
+            listener.bind((settings.host, settings.port))
+        return Check("port", "ok", f"{where} is free for the page")
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return Check("port", "note", f"{where} is in use: the page is open, or set GRADIO_SERVER_PORT")
+        return Check("port", "note", f"{where} cannot be listened at ({error}); see GRADIO_SERVER_NAME and _PORT")
 
 
 def _toybox(settings: Settings) -> Check:
@@ -143,6 +186,16 @@ def _toybox_detector(settings: Settings) -> Check:
     if path.is_file():
         return Check("its detector", "ok", path.name)
     return Check("its detector", "missing", f"{path} is not there. Restore it from the repository, or `make toybox`.")
+
+
+def _nudenet() -> Check:
+    """Its package ships its model; it is not loaded here."""
+    found = find_spec("nudenet")
+    model = Path(found.origin).parent / "320n.onnx" if found is not None and found.origin else None
+    if model is not None and model.is_file():
+        return Check("NudeNet's model", "ok", f"{model.name}, {model.stat().st_size / 1e6:.0f} MB")
+    again = "pip install --force-reinstall --no-deps nudenet"
+    return Check("NudeNet's model", "note", f"not in its package: nudity cannot be judged. Run `{again}`")
 
 
 def _lpips() -> Check:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -165,10 +166,8 @@ class RecordFile:
         return row
 
     def _record(self, cls: type[R], row: Mapping[str, Any]) -> R:
-        record = _record(cls, row)
-        if name := PATHS.get(cls):
-            record = replace(record, **{name: str(self.folder / getattr(record, name))})
-        return record
+        name = PATHS.get(cls)
+        return _record(cls, {**row, name: str(self.folder / row[name])} if name else row)
 
 
 def _record(cls: type[R], row: Mapping[str, Any]) -> R:
@@ -177,11 +176,17 @@ def _record(cls: type[R], row: Mapping[str, Any]) -> R:
     for field in fields(cls):
         value = row[field.name]
         if str(field.type).startswith("dict"):
-            value = json.loads(value)
+            value = dict(_parsed(value))
         elif str(field.type).startswith("bool") and value is not None:
             value = bool(value)
         values[field.name] = value
     return cls(**values)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> dict[str, Any]:
+    """A dictionary kept as JSON. An open page reads all jobs every other second, and their texts seldom change."""
+    return json.loads(text)
 
 
 def _connect(database: Path) -> Database:

@@ -233,6 +233,14 @@ def test_list_jobs_filters(store: Store, project: Project) -> None:
     assert store.list_jobs(states=()) == []
 
 
+def test_what_is_done_to_a_records_dictionary_stays_in_that_record(store: Store, project: Project) -> None:
+    job = make_job(store, project)
+    store.get_job(job.id).config["steps"] = 99
+    assert store.get_job(job.id).config == store.list_jobs()[0].config == {"steps": 20}
+    store.update_job(job.id, config={"steps": 21})
+    assert store.get_job(job.id).config == {"steps": 21}
+
+
 def test_job_metrics_of_a_repeated_step_are_replaced_and_nan_survives(store: Store, project: Project) -> None:
     job = make_job(store, project)
     store.add_job_metrics(job.id, 2, {"loss": math.nan})

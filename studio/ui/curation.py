@@ -36,6 +36,7 @@ from studio.ui.words import ago, pill
 
 LARGEST_BODY = 1 << 20
 LARGEST_PAGE = 200
+IN_HAND = 3  # of the pairs that a page is given, those that the others leave to it
 SHARED_WORK = ("undecided", "detector")  # lists that open pages divide among them
 T = TypeVar("T", bound=BaseModel)
 
@@ -150,7 +151,7 @@ class Desk:
             first = self.store.page_of_pairs(project.id, asked.query, limit=size)
             found += [one for one in first if one.pair.id not in known]
         kept = ([one for one in found if one.pair.id not in taken] or found)[: asked.limit]
-        self.turns.take(project.id, asked.desk, {asked.after, *(one.pair.id for one in kept)})
+        self.turns.take(project.id, asked.desk, {asked.after, *(one.pair.id for one in kept[:IN_HAND])})
         return {"pairs": [pair_facts(project, one) for one in kept], **self._counts(project.id)}
 
     def pair(self, request: Request) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def said(page: Page, words: str) -> None:
 
 def saved(bench: Bench, page: Page, project: Project, count: int) -> None:
     """Wait until so many rows are there."""
-    for _ in range(200):
+    for _ in range(1200):
         if len(bench.verdicts(project)) >= count:
             break
         page.wait_for_timeout(50)

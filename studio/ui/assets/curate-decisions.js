@@ -86,6 +86,13 @@
       this.say('All failed pairs will be made again.');
     }
 
+    /* What a letter that an earlier page left behind makes of its pair. */
+    told({ body, about }) {
+      if (about.redo) return { again: true };
+      const decision = { ...body, by: body.reviewer, when: 'just now', detector: false };
+      return { decision: body.verdict ? decision : null };
+    }
+
     heard(letter, answer) {
       if (letter.about.project !== this.project) return;
       this.count(answer);

@@ -53,8 +53,8 @@
     learn(pairs) {
       for (const pair of pairs) {
         const own = this.known.get(pair.id) || {};
-        const untold = studio.outbox.about(pair.id).length > 0 && own.id;
-        const shown = untold ? { decision: own.decision, again: own.again } : {};
+        const untold = studio.outbox.about(pair.id).at(-1);
+        const shown = !untold ? {} : own.id ? { decision: own.decision, again: own.again } : this.told(untold);
         this.known.set(pair.id, Object.assign(own, pair, shown));
       }
       return pairs.map((pair) => pair.id);
@@ -261,14 +261,14 @@
 
   /* One at a time: opening another project puts a new frame in the place of the old one. */
   let open = null;
+  studio.outbox = new studio.Outbox({
+    heard: (letter, answer) => open && open.heard(letter, answer),
+    refused: (letter, why) => open && open.refused(letter, why),
+    changed: (number, trouble) => open && open.unsaved(number, trouble),
+  }); // before the tab is opened: an earlier page may have left decisions to tell
   studio.curate = (element) => {
     const root = element.querySelector('.duo-curate');
     if (!root || (open && open.root === root)) return;
-    studio.outbox ||= new studio.Outbox({
-      heard: (letter, answer) => open && open.heard(letter, answer),
-      refused: (letter, why) => open && open.refused(letter, why),
-      changed: (number, trouble) => open && open.unsaved(number, trouble),
-    });
     if (open) open.close();
     open = new Curation(root);
   };

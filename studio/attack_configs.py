@@ -6,7 +6,7 @@ A query is one picture of the victim that the detector judges. Passes count late
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, ClassVar, Literal
 
 from studio.configs import Config, SamplingConfig, _field
@@ -24,15 +24,10 @@ class Cost:
     backward: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.queries + other.queries,
-            self.text_passes + other.text_passes,
-            self.forward + other.forward,
-            self.backward + other.backward,
-        )
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def times(self, count: int) -> Cost:
-        return Cost(self.queries * count, self.text_passes * count, self.forward * count, self.backward * count)
+        return Cost(*(count * value for value in astuple(self)))
 
 
 class AttackConfig(Config):

@@ -276,6 +276,18 @@ def test_jobs_are_listed_shown_and_stopped(
     assert '"strength": 0.7' in capsys.readouterr().out
 
 
+def test_square_brackets_are_shown_as_they_are(
+    store: Store, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = store.create_project(Project("", "[b]Sword", "sword", "toybox", "toybox"))
+    job = submit(store, settings, "pairs", project.id, {})
+    store.update_job(job.id, state="failed", error="not [1, 2] but [/tmp]")
+    assert main(["jobs", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert "[b]Sword" in printed
+    assert "not [1, 2] but [/tmp]" in printed
+
+
 def test_resume_follows_a_job_to_its_failure(
     store: Store, settings: Settings, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

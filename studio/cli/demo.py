@@ -123,9 +123,9 @@ def show_report(store: Store, job: Job, console: Console, out: Path | None = Non
         copy_report(folder, out)
         folder = out
     console.print(comparison_table(StudyReport.read(folder / "report.json")))
-    console.print(f"Report: {folder / 'report.html'}")
+    console.print(f"Report: {folder / 'report.html'}", markup=False)
     project = store.get_project(job.project_id)
-    console.print(f"Project {project.name!r} ({project.id}) is on the page too: python -m studio serve")
+    console.print(f"Project {project.name!r} ({project.id}) is on the page too: python -m studio serve", markup=False)
 
 
 def copy_report(evaluation: Path, out: Path) -> None:

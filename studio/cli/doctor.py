@@ -19,6 +19,7 @@ from typing import Literal
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from studio import __version__
 from studio.settings import REPOSITORY, Settings, SettingsError
@@ -51,7 +52,7 @@ def doctor() -> None:
     table = Table("", "what", Column("", overflow="fold"), box=None, show_header=False, padding=(0, 2, 0, 0))
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
     for check in checks:
-        table.add_row(marks[check.state], check.name, check.detail)
+        table.add_row(marks[check.state], check.name, Text(check.detail))  # a path may hold rich's markup
     Console().print(table)
     missing = [check.name for check in checks if check.state == "missing"]
     if missing:

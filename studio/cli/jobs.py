@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from studio.cli.demo import check_out, follow_demo, show_report
 from studio.cli.options import CommandError, get_project, open_store
@@ -43,7 +44,8 @@ def list_jobs(
     for job in store.list_jobs(get_project(store, project).id if project else None):
         done = f"{job.step}/{job.total}" if job.total else ""
         message = (job.error or job.message).split("\n")[0]
-        table.add_row(job.id, job.kind, job.state, done, names[job.project_id], message)
+        # As plain text: a name or an error may hold square brackets, which are rich's markup.
+        table.add_row(*map(Text, (job.id, job.kind, job.state, done, names[job.project_id], message)))
     Console().print(table if table.row_count else "No jobs yet.")
 
 

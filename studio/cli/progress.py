@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from studio.cli.options import CommandError, JobStopped
@@ -28,17 +29,24 @@ class TimeColumn(ProgressColumn):
         return Text("" if eta is None else f"{duration(eta)} left", "cyan")
 
 
+class MessageColumn(ProgressColumn):
+    """What is being done, as it stands, cut where the line ends."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["message"], "dim", no_wrap=True, overflow="ellipsis")
+
+
 class WorkProgress:
     """Follows jobs one after the other; on a terminal as bars, elsewhere as a line when each starts and ends."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._bars = Progress(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeColumn(),
-            TextColumn("[dim]{task.fields[message]}"),
+            TextColumn("{task.description}", justify="left", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20, table_column=Column(no_wrap=True)),
+            TextColumn("{task.percentage:>3.0f} %", table_column=Column(no_wrap=True)),
+            TimeColumn(table_column=Column(no_wrap=True)),
+            MessageColumn(),
             console=console,
             disable=not console.is_terminal,
         )

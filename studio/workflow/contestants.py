@@ -69,5 +69,3 @@ def contestants_of(context: JobContext, config: EvaluateConfig) -> list[Contesta
     if config.oracle and context.is_toybox:
         models["oracle"] = Contestant("oracle", "Oracle", TOYBOX_ORACLE)
     return list(models.values())
-
-

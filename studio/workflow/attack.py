@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save
 from models.adapters import applied, checked_sha256, load_delta
 from models.bundle import ModelBundle
 from models.files import write_atomically
+from models.fingerprint import fingerprint_of
 from studio.attack_configs import AttackConfig, AttackJobConfig, RandomTokensConfig, SeedSearchConfig
 from studio.attacks import get_attack
 from studio.attacks.base import Arena, Attack, AttackInput, AttackTask, Meter
@@ -37,7 +38,7 @@ from studio.workflow.attack_material import (
     target_of,
     victims_of,
 )
-from studio.workflow.contestants import Contestant, fingerprint_of
+from studio.workflow.contestants import Contestant
 from studio.workflow.context import JobContext, WorkflowError
 
 # Of 1000 steps a model: trying the plain prompts, what all prompts share, the attack, its control.

@@ -21,6 +21,7 @@ import torch
 
 from models.adapters import applied
 from models.bundle import ModelBundle
+from models.fingerprint import fingerprint_of
 from models.loading import load_bundle
 from models.toybox.captions import (
     NEUTRAL_ROLES,
@@ -49,7 +50,6 @@ from studio.prompts import (
 from studio.settings import REPOSITORY, Settings
 from studio.store import Store
 from studio.workflow import JobContext, generate_pairs
-from studio.workflow.contestants import fingerprint_of
 from studio.workflow.scoring import concept_rates, retention_rates
 from studio.workflow.train import training_pairs
 

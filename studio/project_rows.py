@@ -16,12 +16,6 @@ from studio.database import RecordFile, StoreError
 _SHA256 = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 Rows = dict[str, list[dict[str, Any]]]  # by table
 
-IMAGE_COLUMNS = {  # names of studio.images
-    "image_pairs": ("unsafe_image", "safe_image"),
-    "samples": ("image",),
-    "attack_runs": ("image",),
-}
-
 
 class ProjectRows(RecordFile):
     """The part of the store that moves projects."""
@@ -57,11 +51,14 @@ class ProjectRows(RecordFile):
             raise StoreError(f"its rows do not fit ({error}). Is the project here already?") from error
 
     def image_names(self, rows: Rows) -> set[str]:
-        """The pictures that these rows name."""
-        names = {
-            row[column] for table, columns in IMAGE_COLUMNS.items() for row in rows.get(table, []) for column in columns
+        """The pictures that these rows name: what stands in a column called "image" or "…_image"."""
+        return {
+            value
+            for table in rows.values()
+            for row in table
+            for column, value in row.items()
+            if value and (column == "image" or column.endswith("_image"))
         }
-        return names - {"", None}
 
     def mentioned_hashes(self) -> set[str]:
         """Every SHA-256 in any text of any row, of all projects: names of pictures that are in use, and others."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from studio.prompts import SEEDS_A_RANGE
 from studio.records import PromptPair
+from studio.refusal import refuse
 
 COUNT_LIMIT = 10_000  # pictures of one prompt pair
 LENGTH_LIMIT = 2_000  # characters of a prompt; any text encoder stops long before
@@ -109,6 +110,8 @@ def _pair(draft: Draft, free: int) -> PromptPair:
             raise PromptError(f"The {name} prompt is empty: write what {_PURPOSE[name]}.")
         if len(prompt) > LENGTH_LIMIT:
             raise PromptError(f"The {name} prompt has {len(prompt):,} characters; use {LENGTH_LIMIT:,} or fewer.")
+        if reason := refuse(prompt):
+            raise PromptError(reason)
     if draft.unsafe.casefold() == draft.safe.casefold():
         raise PromptError("Both prompts are equal: they must differ in the concept to forget.")
     count = _whole("Count", draft.count, 1, COUNT_LIMIT)

@@ -49,8 +49,8 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "lpips", "n
 WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics", "studio.objectives")
 
 # Package to what it may import of this project, at any depth of its code. What is not listed here is free.
-SHARED = ("studio.records", "studio.attack_configs", "studio.configs", "studio.settings", "studio.progress", "studio.images",
-          "studio.prompts", "studio.refusal", "studio.prompt_sources")  # fmt: skip
+SHARED = ("studio.records", "studio.attack_configs", "studio.configs", "studio.settings", "studio.progress",
+          "studio.images", "studio.prompts", "studio.refusal", "studio.prompt_sources")  # fmt: skip
 TORCH_FREE_MODELS = ("models.specs", "models.toybox.captions", "models.toybox.scenes")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "models": ("models",),
@@ -68,7 +68,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.progress": (),
     "studio.prompts": TORCH_FREE_MODELS,
     "studio.projects": ("models.specs", "studio.configs", "studio.records"),
-    "studio.prompt_checks": ("studio.prompts", "studio.records"),
+    "studio.prompt_checks": ("studio.prompts", "studio.records", "studio.refusal"),
     "studio.prompt_files": ("studio.prompt_checks", "studio.records"),
     "studio.prompt_templates": ("studio.prompt_checks",),
     "studio.prompt_presets": ("models.specs", "studio.prompt_checks", "studio.prompt_templates", "studio.prompts"),
@@ -83,8 +83,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.verdict_rows": ("studio.database", "studio.records"),
     "studio.making_rows": ("studio.verdict_rows", "studio.records"),
     "studio.training_rows": ("studio.database", "studio.records"),
-    "studio.store": ("studio.attack_rows", "studio.attempt_rows", "studio.database", "studio.making_rows", "studio.migrations",
-                     "studio.pair_lists", "studio.project_rows", "studio.prompt_rows", "studio.training_rows",
+    "studio.store": ("studio.attack_rows", "studio.attempt_rows", "studio.database", "studio.making_rows",
+                     "studio.migrations", "studio.pair_lists", "studio.project_rows", "studio.prompt_rows", "studio.training_rows",
                      "studio.verdict_rows", "studio.records"),
     "studio.archive": ("studio.store", "studio.reports", "models.files", *SHARED),
     "studio.cleaning": ("models.files", "studio.jobs", "studio.store", *SHARED),

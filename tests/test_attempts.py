@@ -49,8 +49,8 @@ def test_a_removed_shelf_is_gone_and_removed_once(store: Store, project: Project
 
 def test_the_same_attempt_counts_once(store: Store, project: Project) -> None:
     first = attempt(project)
-    others = [attempt(project, **change) for change in
-              ({"seed": 8}, {"prompt": "a clown"}, {"adapter_sha256": ""}, {"checkpoint": "toybox:oracle"})]  # fmt: skip
+    changes = ({"seed": 8}, {"prompt": "a clown"}, {"adapter_sha256": ""}, {"checkpoint": "toybox:oracle"})
+    others = [attempt(project, **change) for change in changes]
     kept = store.add_attempts([first, *others, replace(first, model="renamed", found=False)])
     assert [one.id != "" for one in kept] == [True] * 5
     assert store.add_attempts([first]) == []

@@ -325,3 +325,9 @@ def test_a_project_that_cannot_be_made_says_why(changes: dict, error: type[Excep
     asked = {"name": "New", "concept": "sword", "checkpoint": "toybox", "detector": "toybox", **changes}
     with pytest.raises(error, match=words):
         new_project(**asked, others=others)
+
+
+def test_a_pair_that_is_never_drawn_is_not_saved_either() -> None:
+    (checked,) = check([Draft("a naked teenager", "a dressed adult person")])
+    assert checked.pair is None
+    assert "refused in every project" in checked.problem

@@ -132,8 +132,9 @@ def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: lis
             return [gr.skip()] * len(outputs)
         return fill(project_id, [], (None,) * len(choices))
 
-    def poll(project_id: str, before: list[Any], *values: Any) -> list[Any]:
-        if not before or before[0] != project_id:  # not opened yet, or another one is just being opened
+    def poll(project_id: str | None, before: list[Any], *values: Any) -> list[Any]:
+        """What changed; all of it where the server was started anew and knows nothing of this page."""
+        if project_id is None or (before and before[0] != project_id):  # not opened yet, or another is being opened
             return [gr.skip()] * len(outputs)
         return fill(project_id, before, values)
 

@@ -82,7 +82,8 @@ def frame(project: Project) -> str:
         f'<div class="duo-curate" data-project="{escape(project.id)}" data-concept="{escape(project.concept)}" '
         f'data-blur="{int(project.blur)}" data-enough="{ENOUGH_PAIRS}" data-paper="{PAPER_PAIRS}">'
         f'{_top()}<div class="cur-none" data-is="none" hidden></div>'
-        f'<div class="cur-desk" data-is="desk" hidden><div class="cur-work">{_stage()}{_actions()}</div>{_facts()}</div>'
+        f'<div class="cur-desk" data-is="desk" hidden><div class="cur-work">{_stage()}{_actions()}</div>'
+        f"{_facts()}</div>"
         f"{_strip()}{_failed()}{_keys()}</div>"
     )
 

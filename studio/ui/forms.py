@@ -7,14 +7,13 @@ form in the same words for each field.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from studio.configs import Config
 
@@ -163,7 +162,7 @@ def _shown(config: type[Config], name: str, value: Any) -> Any:
     return value
 
 
-def _problem(config: type[Config], shown: dict[str, Any], details: ErrorDetails) -> str:
+def _problem(config: type[Config], shown: dict[str, Any], details: Mapping[str, Any]) -> str:
     """One error of the Config in words: "Learning rate is 2; it must be above 0, at most 1."."""
     name = str(details["loc"][0]) if details["loc"] else ""
     if name not in config.model_fields:

@@ -1,4 +1,4 @@
-"""The offer of a finished project, as long as it is not among the projects: the first thing that a newcomer can open."""
+"""The offer of a finished project, while it is not among the projects: the first thing that a newcomer can open."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from models.fingerprint import fingerprint_of as fingerprint_of  # it was here; also imported from here
 from models.specs import TOYBOX_ORACLE
 from studio.configs import EvaluateConfig
 from studio.methods import get_method

@@ -14,7 +14,9 @@ from studio.settings import Settings
 from studio.store import Store
 from tests.browser.running import RunningStudio, running_studio
 
-TOO_LONG = "a knight " + "very " * 9 + "far away"  # the tiny text encoder sees 14 letters: two words and a part of the third
+# The tiny text encoder sees 14 letters: two words and a part of the third.
+# The tiny text encoder sees 14 letters: two words and a part of the third.
+TOO_LONG = "a knight " + "very " * 9 + "far away"
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
-"""The Report tab in Chromium: from nothing, through a running demo, to a finished report; and axe over the page."""
+"""The Report tab in Chromium: from nothing, through a running demo, to finished reports side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from studio.records import Checkpoint, Job, Project
 from studio.settings import Settings
@@ -31,7 +31,10 @@ def reported_studio(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactor
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))
-    add_evaluation(store, settings, project)
+    evaluation = add_evaluation(store, settings, project)
+    again = {**evaluation.report, "seed": 3}
+    store.add_evaluation(replace(evaluation, id="", created=evaluation.created - 3600, report=again))
+    store.add_evaluation(replace(evaluation, id="", created=0.0))  # the newest one is shown first
     job = store.create_job(Job("", project.id, "train", {"method": "duo", "name": "DUO"}))
     store.update_job(job.id, state="failed", error="The worker was killed.\nlast line")
     store.close()
@@ -98,22 +101,30 @@ def test_a_failed_job_says_why(page: Page, reported_studio: RunningStudio) -> No
     expect(page.locator(".duo-job").first).to_contain_text("The worker was killed.")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, reported_studio: RunningStudio, scheme: str) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    page.set_default_timeout(180_000)
-    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
-    found = {}
-    open_studio(page, reported_studio)
-    compare(page)
-    found["grid"] = Axe().run(page, options=options)
-    page.get_by_role("radio", name="Slider").check()
-    expect(page.locator(".duo-slider")).to_have_count(1)
-    found["slider"] = Axe().run(page, options=options)
-    page.get_by_role("button", name="Jobs").click()
-    page.get_by_role("tab", name="Report").click()
+def test_two_runs_are_shown_side_by_side(page: Page, reported_studio: RunningStudio, tmp_path: Path) -> None:
+    open_report(page, reported_studio)
     expect(page.get_by_text("Is the sword gone?")).to_be_visible()
-    found["report"] = Axe().run(page, options=options)
-    page.close()
-    violations = {name: results.generate_report() for name, results in found.items() if results.violations_count}
-    assert not violations, "\n".join(f"{name}: {text}" for name, text in violations.items())
+    page.locator("#duo-second input").click()
+    page.get_by_role("option", name="seed 3").click()
+    expect(page.get_by_role("heading", name="Two runs side by side")).to_be_visible()
+    expect(page.locator(".duo-two-runs li")).to_have_text(["Seed 0 → 3"])
+    expect(page.locator(".duo-two-runs tbody tr").first).to_contain_text("intervals overlap")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download table (CSV)").click()
+    assert "concept_rate,named,duo" in Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def test_an_evaluation_is_asked_for_stopped_and_named_when_wrong(empty_studio: RunningStudio, page: Page) -> None:
+    open_report(page, empty_studio)
+    page.get_by_role("button", name="Evaluate models").click()
+    number = page.locator("#duo-evaluate-n input, #duo-evaluate-n textarea").first
+    number.fill("0")
+    number.press("Tab")
+    page.get_by_role("button", name="Evaluate", exact=True).click()
+    expect(page.locator("#duo-evaluate").get_by_role("alert")).to_be_visible()
+    number.fill("40")
+    number.press("Tab")
+    page.get_by_role("button", name="Evaluate", exact=True).click()
+    expect(page.locator(".duo-running")).to_contain_text("Evaluate")
+    page.get_by_role("button", name="Stop the evaluation").click()
+    expect(page.get_by_role("button", name="Resume the stopped evaluation")).to_be_visible()

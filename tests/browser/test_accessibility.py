@@ -1,0 +1,99 @@
+"""axe over every tab, by the rules of WCAG 2.1 A and AA: light and dark, at a desk and on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from studio.images import put_image
+from studio.records import ImagePair, Job, Project, PromptPair, PromptShelf
+from studio.settings import Settings
+from studio.store import Store
+from tests.browser.running import RunningStudio, running_studio
+from tests.browser.test_compare import compare
+from tests.ui_data import add_evaluation
+
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+TABS = ("Prompts", "Curate", "Train", "Compare", "Report")
+
+
+@pytest.fixture(scope="module")
+def furnished_studio(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
+    """A page with something in every tab: prompts, pairs, a failed training, a shelf, an evaluation."""
+    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=toybox_folder)
+    settings.create_folders()
+    store = Store(settings.database)
+    project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))
+    (prompt,) = store.add_prompt_pairs([PromptPair("", project.id, "a knight", "a gardener", count=3)])
+    shades = [put_image(settings, np.full((64, 64, 3), shade, np.uint8)) for shade in (60, 180)]
+    for index in range(3):
+        store.add_image_pair(
+            ImagePair("", project.id, prompt.id, index, index, "ready", *shades, strength=0.7, tries=1)
+        )
+    job = store.create_job(Job("", project.id, "train", {"method": "duo", "name": "DUO"}))
+    store.update_job(job.id, state="failed", error="The worker was killed.\nlast line")
+    store.add_shelf(PromptShelf("", project.id, "Hard ones", "a king"))
+    add_evaluation(store, settings, project)
+    store.close()
+    with running_studio(settings) as studio:
+        yield studio
+
+
+@pytest.fixture(params=[(scheme, width) for scheme in ("light", "dark") for width in (1280, 390)], ids=str)
+def visitor(request: pytest.FixtureRequest, browser: Browser, furnished_studio: RunningStudio) -> Iterator[Page]:
+    scheme, width = request.param
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce")
+    page.set_default_timeout(180_000)
+    page.goto(furnished_studio.url)
+    expect(page.get_by_label("Original")).to_be_checked()
+    yield page
+    page.close()
+
+
+def problems(page: Page) -> str:
+    """What axe finds on the page as it is now, in words; "" where that is nothing."""
+    results = Axe().run(page, options=RULES)
+    return results.generate_report() if results.violations_count else ""
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+    expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+    page.wait_for_timeout(700)  # colours fade in
+
+
+def test_axe_finds_nothing_in_the_tabs(visitor: Page) -> None:
+    found = {}
+    for tab in TABS:
+        open_tab(visitor, tab)
+        found[tab] = problems(visitor)
+    assert not any(found.values()), "\n".join(f"{tab}: {text}" for tab, text in found.items() if text)
+
+
+def test_axe_finds_nothing_in_what_is_opened_and_drawn(visitor: Page) -> None:
+    found = {}
+    visitor.get_by_role("button", name="Saved prompts").click()
+    visitor.get_by_role("button", name="Jobs", exact=True).click()
+    compare(visitor)
+    visitor.wait_for_timeout(400)
+    found["grid"] = problems(visitor)
+    for view, shown in (("Slider", ".duo-slider"), ("Difference", ".duo-heat-scale")):
+        visitor.get_by_role("radio", name=view).check()
+        expect(visitor.locator(shown)).to_be_visible()
+        found[view] = problems(visitor)
+    visitor.get_by_role("radio", name="Break it").check()
+    visitor.get_by_label("Your prompt").fill("a king")
+    visitor.get_by_label("Your prompt").press("Enter")
+    expect(visitor.locator(".duo-tally-board")).to_be_visible()
+    expect(visitor.locator("#duo-go")).to_be_visible()
+    found["break it"] = problems(visitor)
+    open_tab(visitor, "Report")
+    visitor.get_by_role("button", name="Evaluate models").click()
+    expect(visitor.get_by_role("button", name="Evaluate", exact=True)).to_be_visible()
+    found["report"] = problems(visitor)
+    assert not any(found.values()), "\n".join(f"{name}: {text}" for name, text in found.items() if text)

@@ -18,7 +18,6 @@ from pathlib import Path
 DELIMITERS = (",", ";", "\t")
 LOOK = 65_536  # bytes that say what a file is
 INDEX_COLUMNS = ("", "unnamed: 0")  # what pandas makes of an index
-LONGEST = 1_000_000  # characters of one field
 PROMPT = ("prompt", "prompts", "text", "caption", "adversarial_prompt", "adv_prompt", "perturbed_text")
 
 
@@ -176,7 +175,6 @@ class _rows:  # noqa: N801 (used as a function: an iterator that knows its line)
     """CSV rows of a stream, empty ones left out; errors name the line."""
 
     def __init__(self, stream: io.TextIOBase | Iterator[str], delimiter: str, path: Path | None = None) -> None:
-        csv.field_size_limit(LONGEST)
         self._reader = csv.reader(stream, delimiter=delimiter)
         self._path = path
 

@@ -96,12 +96,13 @@ class Store(AttackRows, AttemptRows, MakingRows, PairLists, ProjectRows, PromptR
         before it starts the worker, which therefore finds its row running.
         """
         alone = "AND NOT EXISTS (SELECT 1 FROM jobs WHERE state IN ('running', 'stopping'))" if exclusive else ""
-        now = time.time()
-        return self._change(
-            "UPDATE jobs SET state = 'running', pid = ?, pid_started = ?, started = ?, heartbeat = ?, finished = NULL, "
-            f"eta_seconds = NULL, error = '' WHERE id = ? AND state = 'queued' {alone}",
-            (pid, pid_started, now, now, job_id),
-        )
+        with self._writing():  # waits for whoever ends a job at this moment, and only then looks at the clock
+            now = time.time()
+            return self._change(
+                "UPDATE jobs SET state = 'running', pid = ?, pid_started = ?, started = ?, heartbeat = ?, "
+                f"finished = NULL, eta_seconds = NULL, error = '' WHERE id = ? AND state = 'queued' {alone}",
+                (pid, pid_started, now, now, job_id),
+            )
 
     def request_stop(self, job_id: str) -> Job:
         """Raise the stop flag: a queued job is stopped at once, a running one is stopping; others stay as they are."""

@@ -55,7 +55,7 @@ class DetectorInfo(_Part):
 class Shot(_Part):
     """One model's picture of a gallery row."""
 
-    picture: str = Field(pattern=r"^pictures/\w+\.png$")  # file, relative to report.json
+    picture: str = Field(pattern=r"^pictures/[\w-]+\.png$")  # file, relative to report.json
     found: bool
     score: float
     object: str = ""

@@ -6,7 +6,7 @@ SEED ?= 0
 QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help studio demo test check format bench toybox screenshots clean
+.PHONY: help studio demo test check format bench toybox sample screenshots clean
 
 help:  ## this list
 	@echo "DUO Studio: make an image model forget one thing, and see what it still draws."
@@ -47,6 +47,10 @@ bench-%: $(VENV)/.installed-dev
 
 toybox: $(VENV)/.installed  ## train the embedded checkpoint anew (hours on two cores, minutes on a GPU)
 	@$(BIN)/python -m models.toybox.train
+
+sample: $(VENV)/.installed  ## make the shipped sample project anew, after the embedded checkpoint changed
+	@rm -rf .sample-data && DUO_STUDIO_DATA=$(CURDIR)/.sample-data $(BIN)/python -m studio demo --seed 0 --out .sample-data/demo
+	@DUO_STUDIO_DATA=$(CURDIR)/.sample-data $(BIN)/python -m studio.sample && rm -rf .sample-data
 
 screenshots: $(VENV)/.installed-dev  ## take the README's screenshots of the running page
 	@$(BIN)/python -m tests.browser.screenshots

@@ -13,7 +13,7 @@ from tests.browser.running import RunningStudio, chromium_path, running_browser,
 from tests.conftest import make_tiny_bundle
 from tests.tiny_toybox import save_tiny_toybox
 
-WAIT = 180_000  # milliseconds; the worker loads PyTorch first
+WAIT = 60_000  # milliseconds; the worker loads PyTorch first
 expect.set_options(timeout=WAIT)
 NOISE = ("favicon", "manifest.json")
 

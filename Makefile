@@ -26,14 +26,15 @@ studio: $(VENV)/.installed  ## open the page at http://127.0.0.1:7860 (GRADIO_SE
 demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 8 minutes on two idle cores (SEED=1; QUICK=1: 5)
 	@$(BIN)/python -m studio demo --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick)
 
-test: $(VENV)/.installed-dev  ## every test, the slow ones and the browser's too
-	@$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev  ## every test: the quick ones side by side, then the slow ones and the browser's
+	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
+	@$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.installed-dev  ## ruff, mypy, and every test (the docs' tests among them)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test
 
 format: $(VENV)/.installed-dev  ## put the code into ruff's form
 	@$(BIN)/ruff check --fix .

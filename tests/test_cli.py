@@ -288,6 +288,7 @@ def test_square_brackets_are_shown_as_they_are(
     assert "not [1, 2] but [/tmp]" in printed
 
 
+@pytest.mark.slow
 def test_resume_follows_a_job_to_its_failure(
     store: Store, settings: Settings, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

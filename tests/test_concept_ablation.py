@@ -87,6 +87,7 @@ def test_the_prior_term_alone_reaches_the_anchors_side(tiny_bundle: ModelBundle)
             assert any(float(gradient.abs().max()) > 1e-7 for gradient in gradients) == moves
 
 
+@pytest.mark.slow
 def test_the_concept_comes_to_be_drawn_as_its_anchor(tiny_bundle: ModelBundle) -> None:
     settings = config(steps=60, learning_rate=3e-3, layers="all", batch_size=3)
     delta = get_method("concept-ablation").fit(tiny_bundle, NONE, settings, silent)

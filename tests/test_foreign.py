@@ -87,6 +87,7 @@ def test_a_unet_in_the_original_layout(tiny_bundle: ModelBundle, tmp_path: Path)
     assert list(delta.tensors) == ["conv_in.bias"]
 
 
+@pytest.mark.slow
 def test_a_pickled_state_dict_is_read_in_a_child_process(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
     new = edited(tiny_bundle, ".attn2.")
     for name, saved in (("esd.pt", new), ("esd.bin", {"state_dict": new})):
@@ -100,6 +101,7 @@ class Harmful:
         return eval, ("__import__('pathlib').Path('ran').touch()",)
 
 
+@pytest.mark.slow
 def test_a_pickle_that_would_run_something_is_refused(
     tiny_bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

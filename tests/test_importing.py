@@ -79,6 +79,7 @@ def test_what_does_not_fit_leaves_no_checkpoint(
     assert store.list_checkpoints(project.id) == []
 
 
+@pytest.mark.slow
 def test_import_verb(
     store: Store,
     settings: Settings,

@@ -141,6 +141,7 @@ def test_timesteps_lie_from_t_min_to_below_t_max(tiny_bundle: ModelBundle) -> No
     assert set(drawn.tolist()) == {5, 6, 7}
 
 
+@pytest.mark.slow
 def test_duo_moves_the_model_from_unsafe_to_safe(tiny_bundle: ModelBundle) -> None:
     """On pictures that differ plainly: all safe latents are bright, all unsafe ones dark."""
     noise = 0.3 * torch.randn(6, 8, 8, 8, generator=seeded())

@@ -145,6 +145,7 @@ def test_pairs_without_prompts_say_what_to_do(store: Store, settings: Settings) 
         generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_no_finished_pair(store: Store, settings: Settings) -> None:
     project = make_project(store, count=12)
     job = submit(store, settings, "pairs", project.id, {**PAIRS, "steps": 8})
@@ -349,6 +350,7 @@ def test_a_death_before_the_row_leaves_the_old_pair_whole(
     assert len(list(settings.latents.glob(f"{made[0].id}*"))) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_redo_leaves_each_pair_whole(
     store: Store, settings: Settings, project: Project, made: list[ImagePair], tiny_bundle: ModelBundle
 ) -> None:

@@ -60,6 +60,7 @@ def weights(store: Store, project: Project) -> list[dict[str, torch.Tensor]]:
     return [load_file(checkpoint.path) for checkpoint in store.list_checkpoints(project.id)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "config"), [("duo", DUO), ("esd", ESD)])
 def test_watched_or_not_the_weights_are_the_same_to_the_bit(
     store: Store, settings: Settings, project: Project, method: str, config: dict[str, Any]
@@ -75,6 +76,7 @@ def test_watched_or_not_the_weights_are_the_same_to_the_bit(
     assert store.sampled_steps(second.id) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_row_is_the_same_prompts_and_seeds_drawn_by_the_model_of_that_step(
     store: Store, settings: Settings, project: Project
 ) -> None:
@@ -119,6 +121,7 @@ def test_elsewhere_the_projects_own_prompts_are_drawn(store: Store, settings: Se
     assert [prompt.text for prompt in sample_prompts(context)] == ["a gun", "two guns", "a book", "a pen"]
 
 
+@pytest.mark.slow
 def test_a_stopped_and_resumed_training_has_every_row_once(store: Store, settings: Settings, project: Project) -> None:
     def stop_at_3(step: int, total: int, message: str = "", **values: float) -> None:
         if step == 3:

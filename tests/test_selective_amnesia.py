@@ -112,6 +112,7 @@ def test_the_loss_equals_the_formulas_written_out(
     assert float(loss.detach()) == pytest.approx(errors[0] + 2 * errors[1] + 5 * elastic, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_it_learns_the_safe_pictures_and_the_elastic_term_holds_back(tiny_bundle: ModelBundle) -> None:
     pairs = make_pairs()
     settings = SMALL.model_copy(update={"steps": 40, "learning_rate": 1e-3, "batch_size": 4, "replay_weight": 0.0})

@@ -96,6 +96,7 @@ def test_anchors_lie_away_from_the_concept_and_are_as_long() -> None:
     assert torch.equal(draw_anchors(concept, 4, seeded(1)), draw_anchors(concept, 4, seeded(1)))
 
 
+@pytest.mark.slow
 def test_spm_learns_its_target_and_holds_the_anchors(tiny_bundle: ModelBundle) -> None:
     told: list[dict[str, float]] = []
     config = SpmConfig(concepts=[CONCEPT], steps=40, learning_rate=1e-2, trajectories=2, sampling_steps=3, batch_size=4)

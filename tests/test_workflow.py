@@ -350,6 +350,7 @@ def test_a_signal_stops_a_job_at_its_next_report(store: Store, settings: Setting
     assert run_job(submit(store, settings, "pairs", project.id, PAIRS).id, settings, interrupted).state == "stopped"
 
 
+@pytest.mark.slow
 def test_sigint_stops_a_worker(store: Store, settings: Settings) -> None:
     project = make_project(store, count=40)
     job = submit(store, settings, "pairs", project.id, {**PAIRS, "steps": 20})
@@ -373,6 +374,7 @@ def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "TOYBOX_SAMPLING", {"steps": 4, "guidance_scale": 4.0})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_training")
 def test_the_demo_as_one_job_goes_on_where_it_was_stopped(store: Store, settings: Settings) -> None:
     config = DemoConfig(n=1, pairs=8, seed=3)

@@ -328,6 +328,7 @@ def test_it_fits_a_phone_and_stays_in_place(bench: Bench, page: Page) -> None:
         .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 44).map((one) => one.outerHTML)"""
     assert page.evaluate(small) == []
     places = "() => [...document.querySelectorAll('.cur-frame, .cur-actions, .cur-facts')].map((one) => one.offsetTop)"
+    page.locator(".cur-facts").scroll_into_view_if_needed()  # the actions stick to the screen while they are below it
     before = page.evaluate(places)
     page.get_by_role("button", name="Accept").click()
     see(page, pairs[1])

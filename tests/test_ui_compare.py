@@ -24,14 +24,22 @@ from starlette.datastructures import QueryParams
 from starlette.testclient import TestClient
 
 from studio.images import put_image
-from studio.inference.client import Cell, InferenceClient, ModelChoice, Progress, RenderRequest, RenderResult
+from studio.inference.client import (
+    Cell,
+    InferenceClient,
+    InferenceError,
+    ModelChoice,
+    Progress,
+    RenderRequest,
+    RenderResult,
+)
 from studio.jobs import Runner
 from studio.records import Attempt, Checkpoint, Job, Project
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.break_it import attempts_of, history_html, hit_options, tally_html
 from studio.ui.compare import CompareTab, compare_routes, compare_tab
-from studio.ui.compare_area import VIEWS, ending, words_of
+from studio.ui.compare_area import EMPTY, VIEWS, ending, unread, words_of
 from studio.ui.compare_form import BREAK_IT, GROUPS, SIDE_BY_SIDE, InputError, group_of, pick, read_form, ready_groups
 from studio.ui.context import Studio, first_choice, model_options, models_of
 from studio.ui.difference import HOTTEST, STOPS, difference_url, differences, heat_map
@@ -133,6 +141,8 @@ def test_a_form_becomes_a_request(studio: Studio, project: Project) -> None:
         ("a knight", [], 7, 1, "No model"),
         ("a knight", ["gone"], 7, 1, "No model"),
         ("a knight", ["original"], None, 1, "seed is empty"),
+        ("a knight", ["original"], -5, 1, "seed is -5; use a whole number from 0 to 4294967295"),
+        ("a knight", ["original"], 2**32, 1, "seed is 4294967296"),
         ("\n".join(map(str, range(60))), ["original"], 7, 8, "480 pictures; at most 200"),
     ],
 )
@@ -463,3 +473,37 @@ def test_shelves_and_attempts_are_followed(tab: CompareTab, studio: Studio, proj
     after = tab.shows(studio.view(project.id))
     assert before != between != after
     assert len(tab.refresh(studio.view(project.id), None, None, None, None)) == len(tab.outputs)
+
+
+def test_another_projects_pictures_go_and_a_tick_leaves_them(tab: CompareTab, studio: Studio, project: Project) -> None:
+    view = studio.view(project.id)
+    assert tab.refresh(view, None, None, None, None)[-4:] == ["", EMPTY, "", None]
+    known = tab.refresh(view, None, None, None, None)[1]
+    assert tab.refresh(view, ["original"], known, None, None)[-4:] == [gr.skip()] * 4
+
+
+class Reader:
+    """In the place of the inference client: what of each prompt the text encoder does not see."""
+
+    def __init__(self, *rests: str) -> None:
+        self.rests = list(rests)
+
+    def cut_off(self, checkpoint: str, prompts: list[str]) -> list[str]:
+        if not self.rests:
+            raise InferenceError("The worker is gone.")
+        return self.rests
+
+
+@pytest.mark.parametrize(
+    ("rests", "words"),
+    [
+        (["the end"], "This prompt is too long for the text encoder, which did not read “the end”"),
+        (["", "x" * 100 + " knight"], "1 of the 2 prompts are too long"),
+        (["", "x" * 100 + " knight"], "x knight”. The verdicts say nothing of it."),
+        (["", ""], ""),
+        ([], ""),
+    ],
+)
+def test_words_that_nobody_read_are_told(studio: Studio, rests: list[str], words: str) -> None:
+    told = unread(replace(studio, client=Reader(*rests)), comparison(prompts=("a", "b")))  # type: ignore[arg-type]
+    assert words in told if words else told == ""

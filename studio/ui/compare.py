@@ -28,6 +28,7 @@ from studio.ui.compare_area import (
     results_area,
     side_updates,
     sides_of,
+    unread,
     words_of,
 )
 from studio.ui.compare_form import BREAK_IT, MODES, SIDE_BY_SIDE, Form, InputError, read_form
@@ -61,7 +62,7 @@ class CompareTab:
     def outputs(self) -> list[Any]:
         form = self.form
         own = [form.models, self.known, form.group, form.ready, form.text]
-        return [*own, *self.shelves.outputs, *self.breaks.outputs]
+        return [*own, *self.shelves.outputs, *self.breaks.outputs, *self.results.drawn]
 
     @property
     def choices(self) -> list[Any]:
@@ -81,17 +82,20 @@ class CompareTab:
         if ticked is None or known is None:
             models = gr.update(choices=options, value=first_choice(project, view.checkpoints))
             text: Any = _first_prompt(view)
+            drawn: list[Any] = ["", EMPTY, "", None]  # another project's pictures go
         else:
             before = {key for _, key in known}
             wanted = [key for key in ticked if key in keys] + [key for key in keys if key not in before]
             same = [tuple(option) for option in known] == options
             models = gr.skip() if same else gr.update(choices=options, value=wanted)
             text = gr.skip()
+            drawn = [gr.skip()] * len(self.results.drawn)
         ready = gr.update(visible=is_sample(project))
         return [
             models, options, ready, ready, text,
             *self.shelves.refresh(store.list_shelves(project.id), shelf),
             *self.breaks.refresh(project.concept, store.list_attempts(project.id), hits),
+            *drawn,
         ]  # fmt: skip
 
     @property
@@ -193,7 +197,7 @@ def _wire_drawing(project: gr.Dropdown, tab: CompareTab) -> None:
                     status = note(words_of(event), "busy")
                     yield {results.status: status, results.pictures: drawn, results.shown: comparison}
                 else:
-                    words = ending(event, time.monotonic() - asked)
+                    words = ending(event, time.monotonic() - asked) + unread(studio, comparison)
         except InferenceError as error:
             look, words = GRID, note(str(error), "error")
         kept: dict[Any, Any] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.inference.client import Progress, RenderResult
+from studio.inference.client import InferenceError, Progress, RenderResult
 from studio.ui.context import Studio
 from studio.ui.difference import differences
 from studio.ui.results import Comparison, grid, sliders
@@ -15,6 +15,7 @@ from studio.ui.sheet import sheet_form
 from studio.ui.words import duration, empty_state, escape, note
 
 GRID, SLIDER, DIFFERENCE = "Grid", "Slider", "Difference"
+UNREAD_SHOWN = 80  # characters of what was not read
 VIEWS = (GRID, SLIDER, DIFFERENCE)
 EMPTY = empty_state(
     "Nothing drawn yet",
@@ -41,6 +42,11 @@ class Results:
     def looks(self) -> list[Any]:
         """How pictures are looked at."""
         return [self.view, self.left, self.right]
+
+    @property
+    def drawn(self) -> list[Any]:
+        """What a comparison leaves on the page."""
+        return [self.status, self.pictures, self.tools, self.shown]
 
 
 def results_area() -> Results:
@@ -76,6 +82,21 @@ def words_of(progress: Progress) -> str:
     count = f" ({progress.done} of {progress.total} pictures)" if progress.total > 1 else ""
     wait = ". The first picture takes up to 20 seconds, the next ones few" if "loading" in progress.message else ""
     return f"{progress.message[:1].upper()}{progress.message[1:]}{wait} …{count}"
+
+
+def unread(studio: Studio, comparison: Comparison) -> str:
+    """Which words no model has read: a verdict without the concept says nothing of them. "" where all were read."""
+    request = comparison.request
+    try:
+        rests = studio.client.cut_off(request.models[0].checkpoint_ref, request.prompts)
+    except InferenceError:  # it has just drawn; what is wrong now is told with the next comparison
+        return ""
+    cut = [rest for rest in rests if rest]
+    if not cut:
+        return ""
+    which = "This prompt is" if len(rests) == 1 else f"{len(cut)} of the {len(rests)} prompts are"
+    shown = f"… {cut[0][-UNREAD_SHOWN:]}" if len(cut[0]) > UNREAD_SHOWN else cut[0]
+    return note(f"{which} too long for the text encoder, which did not read “{shown}”. The verdicts say nothing of it.")
 
 
 def ending(result: RenderResult, seconds: float) -> str:

@@ -98,9 +98,7 @@ def noise_fields() -> tuple[gr.Number, gr.Button, gr.Slider, gr.Slider, gr.Slide
     """Seed, dice, pictures a prompt, steps, guidance."""
     gr.HTML(f'<div class="duo-step is-next"><h2>From which noise</h2><p>{SEED_INFO}</p></div>')
     with gr.Row(elem_classes="duo-seed"):
-        seed = gr.Number(
-            value=7, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", elem_id="duo-seed", min_width=120, scale=3
-        )
+        seed = gr.Number(value=7, precision=0, label="Seed", elem_id="duo-seed", min_width=120, scale=3)
         dice = gr.Button("Random", size="md", min_width=90, scale=1, elem_id="duo-dice")
     count = gr.Slider(1, 8, value=1, step=1, label="Pictures a prompt", info="From this seed and the next ones.")
     with gr.Accordion("Sampling", open=False):
@@ -126,6 +124,8 @@ def read_form(
         raise InputError("No model is chosen. Tick at least one column.")
     if seed is None:
         raise InputError("The seed is empty. Type a whole number from 0 up, or press Random.")
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"The seed is {seed:.0f}; use a whole number from 0 to {MAX_SEED}, or press Random.")
     request = RenderRequest(
         models=models,
         prompts=prompts,

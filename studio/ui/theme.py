@@ -166,7 +166,7 @@ def style_sheet() -> str:
     """Every style sheet of assets/ with the colours above as --duo-… variables in front."""
     light = "".join(f"--duo-{name}:{pair[0]};" for name, pair in COLOURS.items())
     dark = "".join(f"--duo-{name}:{pair[1]};" for name, pair in COLOURS.items())
-    return f":root{{{light}}}\n.dark{{{dark}}}\n" + "\n".join(_assets("*.css"))
+    return f":root{{color-scheme:light;{light}}}\n.dark{{color-scheme:dark;{dark}}}\n" + "\n".join(_assets("*.css"))
 
 
 def scripts() -> str:

@@ -163,7 +163,7 @@ class Runner:
         with self._lock:
             kill_overdue(self.store, self.grace)
             recover(self.store, self.settings, self._exit_code)
-            self._children = {job_id: child for job_id, child in self._children.items() if child.poll() is None}
+            self._forget_ended_children()
             for job in self.store.list_jobs(states=("queued",))[:1]:
                 if self.store.claim_job(job.id, os.getpid(), start_time(os.getpid())):
                     self._launch(job)
@@ -211,6 +211,12 @@ class Runner:
             problem = f"{error}; free memory or disk"
         finally:  # does nothing where the row names the child
             self.store.bury_job(job.id, os.getpid(), f"The worker did not start: {problem}. Then resume the job.")
+
+    def _forget_ended_children(self) -> None:
+        """But not one that ended after `recover` has looked: the next tick must tell how."""
+        live = {job.id for job in self.store.list_jobs(states=LIVE)}
+        children = self._children.items()
+        self._children = {job_id: child for job_id, child in children if job_id in live or child.poll() is None}
 
     def _exit_code(self, job_id: str) -> int | None:
         return self._children[job_id].poll() if job_id in self._children else None

@@ -154,6 +154,7 @@ def test_attempts_are_counted_once_and_kept_over_a_reload(page: Page, trained: T
         expect(page.locator(".duo-prompt q")).to_have_text([text])
         expect(page.locator(".duo-tally-board li b")).to_contain_text([f"of {count}"] * 2)
         expect(page.locator("#duo-go")).to_be_visible()
+        page.wait_for_timeout(500)  # the page takes the next one only when the last answer has ended
     before = page.locator(".duo-tally-board li").all_text_contents()
     page.reload()
     page.get_by_role("radio", name="Break it").check()

@@ -8,33 +8,27 @@
     POST /studio/curation/<project>/undo        takes one back
     POST /studio/curation/<project>/redo        pairs to be made again: another seed, more strength
 
-A refused request answers {"error": why}: 403 from another site, 404 not there, 409 refused by the store, 415 and 422
-not as asked. Pairs never carry the names of their pictures.
+What is refused and how: `studio.ui.json_routes`. Pairs never carry the names of their pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from starlette.concurrency import run_in_threadpool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from studio import jobs
-from studio.jobs import JobError
 from studio.presets import TOYBOX_PAIRS, TOYBOX_SAMPLING
 from studio.records import CuratedPair, ImagePair, PairFilter, PairQuery, PairSort, Project, Verdict
 from studio.settings import Settings
-from studio.store import DETECTOR, NotFoundError, PairChangedError, Store, StoreError
+from studio.store import DETECTOR, NotFoundError, PairChangedError, Store
+from studio.ui.json_routes import json_get, json_post
 from studio.ui.pair_pictures import is_hidden, pair_picture_url, picture_routes, threshold
 from studio.ui.turns import Turns
 from studio.ui.words import ago, pill
 
-LARGEST_BODY = 1 << 20
 LARGEST_PAGE = 200
 IN_HAND = 3  # of the pairs that a page is given, those that the others leave to it
 SHARED_WORK = ("undecided", "detector")  # lists that open pages divide among them
@@ -106,13 +100,13 @@ def curation_routes(settings: Settings, store: Store) -> list[Route]:
     desk = Desk(settings, store)
     base = "/studio/curation/{project}"
     return [
-        _get(f"{base}/counts", desk.counts),
-        _get(f"{base}/pairs", desk.page),
-        _get(f"{base}/next", desk.coming),
-        _get(f"{base}/pair/{{pair}}", desk.pair),
-        _post(f"{base}/decide", desk.decide),
-        _post(f"{base}/undo", desk.undo),
-        _post(f"{base}/redo", desk.redo),
+        json_get(f"{base}/counts", desk.counts),
+        json_get(f"{base}/pairs", desk.page),
+        json_get(f"{base}/next", desk.coming),
+        json_get(f"{base}/pair/{{pair}}", desk.pair),
+        json_post(f"{base}/decide", desk.decide),
+        json_post(f"{base}/undo", desk.undo),
+        json_post(f"{base}/redo", desk.redo),
         *picture_routes(settings, store),
     ]
 
@@ -243,52 +237,3 @@ def _side(project: Project, pair: ImagePair, side: str, score: float) -> dict[st
         "pill": pill(project.concept, score >= threshold(project), score),
         "hidden": is_hidden(project, pair, side),
     }
-
-
-def _get(path: str, answer: Callable[[Request], dict[str, Any]]) -> Route:
-    def endpoint(request: Request) -> Response:
-        return _answered(lambda: answer(request))
-
-    return Route(path, endpoint, methods=["GET"])
-
-
-def _post(path: str, answer: Callable[[Request, bytes], dict[str, Any]]) -> Route:
-    async def endpoint(request: Request) -> Response:
-        if why := from_elsewhere(request):
-            return _refused(403, why)
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-            return _refused(415, "Send JSON, with the content type application/json.")
-        body = await request.body()
-        if len(body) > LARGEST_BODY:
-            return _refused(413, f"The request has {len(body)} bytes; {LARGEST_BODY} are the most.")
-        return await run_in_threadpool(_answered, lambda: answer(request, body))
-
-    return Route(path, endpoint, methods=["POST"])
-
-
-def from_elsewhere(request: Request) -> str:
-    """Why a change that another site's page asks for is refused; "" for the studio's own page and for programs.
-
-    A browser says where a request comes from: in Sec-Fetch-Site, or to an address without TLS only in Origin.
-    """
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site is not None:
-        return "" if site == "same-origin" else f"This request comes from another site ({site}). Use the studio's page."
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        return f"This request comes from {origin}. Use the studio's own page."
-    return ""
-
-
-def _answered(answer: Callable[[], dict[str, Any]]) -> Response:
-    try:
-        return JSONResponse(answer(), headers={"Cache-Control": "no-store"})
-    except ValidationError as error:
-        return _refused(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
-    except NotFoundError as error:
-        return _refused(404, str(error))
-    except (StoreError, JobError) as error:
-        return _refused(409, str(error), changed=isinstance(error, PairChangedError))
-
-
-def _refused(status: int, why: str, **more: Any) -> Response:
-    return JSONResponse({"error": why, **more}, status_code=status, headers={"Cache-Control": "no-store"})

@@ -15,17 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from studio.prompt_checks import Checked, Draft, check
 from studio.prompt_files import write_csv, write_jsonl
 from studio.records import PromptPair
 from studio.store import NotFoundError, Store, StoreError
-from studio.ui.curation import from_elsewhere
+from studio.ui.json_routes import json_post
 
 LARGEST_BODY = 16 << 20
 MOST_ROWS = 10_000
@@ -86,10 +85,14 @@ def prompt_routes(store: Store) -> list[Route]:
         }
         return Response(write(store.list_prompt_pairs(project.id)), media_type=media_type, headers=headers)
 
+    def asked(request: Request, body: bytes) -> tuple[str, SentRows]:
+        sent = SentRows.model_validate_json(body)
+        return store.get_project(request.path_params["project"]).id, sent
+
     base = "/studio/prompts/{project}"
     return [
-        Route(f"{base}/check", _post(store, answer_check), methods=["POST"]),
-        Route(f"{base}/save", _post(store, answer_save), methods=["POST"]),
+        json_post(f"{base}/check", lambda request, body: answer_check(*asked(request, body)), LARGEST_BODY),
+        json_post(f"{base}/save", lambda request, body: answer_save(*asked(request, body)), LARGEST_BODY),
         Route("/studio/prompts/{name}", download, methods=["GET"]),
     ]
 
@@ -166,36 +169,3 @@ def _be(number: int) -> str:
 
 def _of(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _post(store: Store, answer: Callable[[str, SentRows], dict[str, Any]]) -> Callable[[Request], Any]:
-    async def endpoint(request: Request) -> Response:
-        if why := from_elsewhere(request):
-            return _refused(403, why)
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-            return _refused(415, "Send JSON, with the content type application/json.")
-        body = await request.body()
-        if len(body) > LARGEST_BODY:
-            return _refused(413, f"The request has {len(body):,} bytes; {LARGEST_BODY:,} are the most.")
-        return await run_in_threadpool(_answered, store, answer, request.path_params["project"], body)
-
-    return endpoint
-
-
-def _answered(
-    store: Store, answer: Callable[[str, SentRows], dict[str, Any]], project_id: str, body: bytes
-) -> Response:
-    try:
-        sent = SentRows.model_validate_json(body)
-        store.get_project(project_id)
-        return JSONResponse(answer(project_id, sent), headers={"Cache-Control": "no-store"})
-    except ValidationError as error:
-        return _refused(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
-    except NotFoundError as error:
-        return _refused(404, str(error))
-    except StoreError as error:
-        return _refused(409, str(error))
-
-
-def _refused(status: int, why: str) -> Response:
-    return JSONResponse({"error": why}, status_code=status, headers={"Cache-Control": "no-store"})

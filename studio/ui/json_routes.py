@@ -1,0 +1,75 @@
+"""Routes that scripts of the page talk JSON to: one guard against other sites, one set of refusals.
+
+A refused request answers {"error": why}: 403 from another site, 404 not there, 409 refused by the store or the jobs
+("changed" tells whether by what happened since), 413 too large, 415 and 422 not as asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from studio.jobs import JobError
+from studio.store import NotFoundError, PairChangedError, StoreError
+
+LARGEST_BODY = 1 << 20
+
+
+def json_get(path: str, answer: Callable[[Request], dict[str, Any]]) -> Route:
+    """A question; what `answer` raises becomes a refusal."""
+
+    def endpoint(request: Request) -> Response:
+        return _answered(lambda: answer(request))
+
+    return Route(path, endpoint, methods=["GET"])
+
+
+def json_post(path: str, answer: Callable[[Request, bytes], dict[str, Any]], largest: int = LARGEST_BODY) -> Route:
+    """A change; `answer` gets the body, of at most `largest` bytes, in a thread of its own."""
+
+    async def endpoint(request: Request) -> Response:
+        if why := from_elsewhere(request):
+            return _refused(403, why)
+        if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+            return _refused(415, "Send JSON, with the content type application/json.")
+        body = await request.body()
+        if len(body) > largest:
+            return _refused(413, f"The request has {len(body):,} bytes; {largest:,} are the most.")
+        return await run_in_threadpool(_answered, lambda: answer(request, body))
+
+    return Route(path, endpoint, methods=["POST"])
+
+
+def from_elsewhere(request: Request) -> str:
+    """Why a change that another site's page asks for is refused; "" for the studio's own page and for programs.
+
+    A browser says where a request comes from: in Sec-Fetch-Site, or to an address without TLS only in Origin.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        return "" if site == "same-origin" else f"This request comes from another site ({site}). Use the studio's page."
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        return f"This request comes from {origin}. Use the studio's own page."
+    return ""
+
+
+def _answered(answer: Callable[[], dict[str, Any]]) -> Response:
+    try:
+        return JSONResponse(answer(), headers={"Cache-Control": "no-store"})
+    except ValidationError as error:
+        return _refused(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+    except NotFoundError as error:
+        return _refused(404, str(error))
+    except (StoreError, JobError) as error:
+        return _refused(409, str(error), changed=isinstance(error, PairChangedError))
+
+
+def _refused(status: int, why: str, **more: Any) -> Response:
+    return JSONResponse({"error": why, **more}, status_code=status, headers={"Cache-Control": "no-store"})

@@ -164,5 +164,10 @@ class Store(AttackRows, AttemptRows, MakingRows, PairLists, ProjectRows, PromptR
         rows = self._db.query("SELECT id FROM evaluations WHERE project_id = ? ORDER BY rowid", (project_id,))
         return [row["id"] for row in rows]
 
+    def last_evaluated_project_id(self) -> str:
+        """The project of the newest evaluation, "" where there is none; without reading a report."""
+        rows = self._db.query("SELECT project_id FROM evaluations ORDER BY rowid DESC LIMIT 1")
+        return next((row["project_id"] for row in rows), "")
+
     def list_evaluations(self, project_id: str | None = None) -> list[Evaluation]:
         return self._select(Evaluation, "coalesce(project_id = ?, 1)", project_id)

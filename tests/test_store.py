@@ -53,6 +53,7 @@ def test_every_record_comes_back_as_it_went_in(store: Store, project: Project, p
     assert store.get_job(job.id) == job
     assert store.get_checkpoint(checkpoint.id) == checkpoint == store.list_checkpoints(project.id)[0]
     assert store.get_evaluation(evaluation.id) == evaluation == store.list_evaluations()[0]
+    assert store.last_evaluated_project_id() == project.id
     assert store.list_verdicts(project.id) == [verdict]
     assert verdict.revealed is True
     assert project.created > 0
@@ -361,3 +362,7 @@ def test_several_processes_may_create_and_fill_one_file(tmp_path: Path) -> None:
     store = Store(database)
     assert len(store.list_projects()) == 100
     store.close()
+
+
+def test_without_evaluations_no_project_is_the_last_evaluated_one(store: Store, project: Project) -> None:
+    assert store.last_evaluated_project_id() == ""

@@ -150,5 +150,5 @@ def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: lis
 
 def _latest_project(store: Store) -> Project:
     """The project with the newest report, or else the first one."""
-    evaluations = store.list_evaluations()
-    return store.get_project(evaluations[-1].project_id) if evaluations else store.list_projects()[0]
+    project_id = store.last_evaluated_project_id()
+    return store.get_project(project_id) if project_id else store.list_projects()[0]

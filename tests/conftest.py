@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -14,8 +15,15 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from models.bundle import ModelBundle
 from models.loading import load_bundle
 from models.specs import ModelSpec
+from studio.inference.client import InferenceClient
+from studio.jobs import Runner
+from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store
+from tests.tiny_toybox import save_tiny_toybox
+
+if TYPE_CHECKING:
+    from studio.ui.context import Studio
 
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
@@ -122,3 +130,27 @@ def toybox_bundle() -> ModelBundle:
     if not (Settings.toybox / "model_index.json").is_file():
         pytest.skip("models/toybox/weights holds no model_index.json: the embedded checkpoint is not trained yet")
     return load_bundle("toybox", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the embedded checkpoint's, with random weights: quick, and its pictures are noise."""
+    folder = tmp_path_factory.mktemp("toybox")
+    save_tiny_toybox(make_tiny_bundle(), folder)
+    return folder
+
+
+@pytest.fixture
+def project(store: Store) -> Project:
+    """A project on the embedded checkpoint, still empty."""
+    return store.create_project(Project(id="", name="Sword", concept="sword", checkpoint="toybox", detector="toybox"))
+
+
+@pytest.fixture
+def studio(settings: Settings, store: Store) -> Iterator[Studio]:
+    """The page's parts; its jobs end at once without having done anything."""
+    from studio.ui.context import Studio  # loads gradio, which most tests do without
+
+    client = InferenceClient(settings)
+    yield Studio(settings, store, Runner(store, settings, worker=("-c", "pass")), client)
+    client.close()

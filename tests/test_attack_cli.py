@@ -21,14 +21,6 @@ from studio.settings import Settings
 from studio.store import Store
 from studio.ui.words import job_title
 from tests.conftest import make_tiny_bundle
-from tests.tiny_toybox import save_tiny_toybox
-
-
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toybox")
-    save_tiny_toybox(make_tiny_bundle(), folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

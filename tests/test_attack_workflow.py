@@ -33,7 +33,6 @@ from studio.workflow import JobContext, WorkflowError, run_job
 from studio.workflow.attack import Attacker, attack, control_config
 from studio.workflow.attack_judging import NEARBY, load_embedding, nearby
 from tests.conftest import make_tiny_bundle
-from tests.tiny_toybox import save_tiny_toybox
 
 SMALL = {"n": 2, "fresh": 2, "steps": 2, "batch_size": 8}
 VALUES: dict[str, dict[str, Any]] = {
@@ -45,13 +44,6 @@ VALUES: dict[str, dict[str, Any]] = {
     "sneaky_prompt": {"queries": 2},
     "text_free_inversion": {"refinements": 1},
 }
-
-
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toybox")
-    save_tiny_toybox(make_tiny_bundle(), folder)
-    return folder
 
 
 @pytest.fixture

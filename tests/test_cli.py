@@ -30,17 +30,8 @@ from studio.records import Checkpoint, Project
 from studio.reports.schema import StudyReport
 from studio.settings import REPOSITORY, Settings
 from studio.store import Store
-from tests.conftest import make_tiny_bundle
-from tests.tiny_toybox import save_tiny_toybox
 
 VERBS = ("serve", "demo", "pairs", "train", "compare", "evaluate", "jobs", "clean", "doctor")
-
-
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toybox")
-    save_tiny_toybox(make_tiny_bundle(), folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -29,15 +29,7 @@ from studio.workflow.latents import latents_path, read_latents
 from studio.workflow.pairs import generate_pairs
 from studio.workflow.train import _chosen_pairs, train
 from tests.conftest import make_tiny_bundle
-from tests.tiny_toybox import save_tiny_toybox
 from tests.workflow_data import PAIRS, context_of, make_project, stop_at, wait_for
-
-
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toybox")
-    save_tiny_toybox(make_tiny_bundle(), folder)
-    return folder
 
 
 @pytest.fixture

@@ -25,18 +25,10 @@ from studio.workflow.clock import TrainingClock
 from studio.workflow.samples import FIRST_SEED, sample_prompts
 from studio.workflow.train import train
 from tests.conftest import make_tiny_bundle
-from tests.tiny_toybox import save_tiny_toybox
 from tests.ui_data import add_accepted_pairs
 
 DUO = {"steps": 4, "batch_size": 2, "rank": 2, "alpha": 2.0, "save_every": 2, "learning_rate": 1e-2, "t_max": 1000}
 ESD = {"steps": 4, "batch_size": 2, "trajectories": 2, "sampling_steps": 2, "save_every": 2}
-
-
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toybox")
-    save_tiny_toybox(make_tiny_bundle(), folder)
-    return folder
 
 
 @pytest.fixture

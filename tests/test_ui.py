@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +13,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from studio.images import put_image
-from studio.inference.client import Cell, InferenceClient, ModelChoice, RenderRequest
-from studio.jobs import Runner
-from studio.records import Checkpoint, ImagePair, Job, PairCounts, Project, PromptPair, Verdict
+from studio.records import ImagePair, Job, PairCounts, Project, PromptPair, Verdict
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui import build_ui, launch_options
@@ -25,42 +21,8 @@ from studio.ui.activity import failure, jobs_list, running_job
 from studio.ui.context import Studio
 from studio.ui.path import path_html, steps
 from studio.ui.pictures import VIEW_SIDE, picture_url, routes
-from studio.ui.results import Comparison
 from studio.ui.theme import COLOURS, style_sheet
 from studio.ui.words import ago, duration, left, pill
-
-IDLE = ("-c", "pass")  # a worker that ends at once
-
-
-@pytest.fixture
-def studio(settings: Settings, store: Store) -> Iterator[Studio]:
-    client = InferenceClient(settings)
-    yield Studio(settings, store, Runner(store, settings, worker=IDLE), client)
-    client.close()
-
-
-@pytest.fixture
-def project(store: Store) -> Project:
-    return store.create_project(Project(id="", name="Sword", concept="sword", checkpoint="toybox", detector="toybox"))
-
-
-def add_checkpoint(store: Store, project: Project, method: str, name: str) -> Checkpoint:
-    job = store.create_job(Job(id="", project_id=project.id, kind="train", config={}))
-    sha256 = hashlib.sha256(name.encode()).hexdigest()
-    return store.add_checkpoint(
-        Checkpoint("", project.id, job.id, method, name, path=f"/data/{name}.safetensors", sha256=sha256, kind="lora")
-    )
-
-
-def comparison(*cells: Cell, models: list[ModelChoice] | None = None, prompts: tuple[str, ...] = ("a knight",)):
-    models = models or [ModelChoice("Original", "toybox"), ModelChoice("DUO", "toybox", "/d", "ab" * 32)]
-    return Comparison("sword", RenderRequest(models, list(prompts), [7]), cells)
-
-
-def cell(model: int, found: bool, prompt: str = "a knight", **changes: Any) -> Cell:
-    made = Cell(model, prompt, 7, "/x.png", f"{model:064x}", found, 0.97 if found else 0.01, seconds=0.4)
-    return replace(made, **changes)
-
 
 # -- words -------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import html
 import json
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO, StringIO
 from itertools import combinations
@@ -26,15 +24,12 @@ from starlette.testclient import TestClient
 from studio.images import put_image
 from studio.inference.client import (
     Cell,
-    InferenceClient,
     InferenceError,
     ModelChoice,
     Progress,
-    RenderRequest,
     RenderResult,
 )
-from studio.jobs import Runner
-from studio.records import Attempt, Checkpoint, Job, Project
+from studio.records import Attempt, Project
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.break_it import attempts_of, history_html, hit_options, tally_html
@@ -45,42 +40,10 @@ from studio.ui.context import Studio, first_choice, model_options, models_of
 from studio.ui.difference import HOTTEST, STOPS, difference_url, differences, heat_map
 from studio.ui.links import Link, read_link
 from studio.ui.pictures import VIEW_SIDE, picture_url, routes
-from studio.ui.results import CHANGED, Comparison, grid, sliders
+from studio.ui.results import CHANGED, grid, sliders
 from studio.ui.sheet import sheet_form
 from studio.ui.shelves import prompts_of_file, save_shelf
-
-IDLE = ("-c", "pass")  # a worker that ends at once
-
-
-@pytest.fixture
-def studio(settings: Settings, store: Store) -> Iterator[Studio]:
-    client = InferenceClient(settings)
-    yield Studio(settings, store, Runner(store, settings, worker=IDLE), client)
-    client.close()
-
-
-@pytest.fixture
-def project(store: Store) -> Project:
-    return store.create_project(Project(id="", name="Sword", concept="sword", checkpoint="toybox", detector="toybox"))
-
-
-def add_checkpoint(store: Store, project: Project, method: str, name: str) -> Checkpoint:
-    job = store.create_job(Job(id="", project_id=project.id, kind="train", config={}))
-    sha256 = hashlib.sha256(name.encode()).hexdigest()
-    return store.add_checkpoint(
-        Checkpoint("", project.id, job.id, method, name, path=f"/data/{name}.safetensors", sha256=sha256, kind="lora")
-    )
-
-
-def comparison(*cells: Cell, models: list[ModelChoice] | None = None, prompts: tuple[str, ...] = ("a knight",)):
-    models = models or [ModelChoice("Original", "toybox"), ModelChoice("DUO", "toybox", "/d", "ab" * 32)]
-    return Comparison("sword", RenderRequest(models, list(prompts), [7]), cells)
-
-
-def cell(model: int, found: bool, prompt: str = "a knight", **changes: Any) -> Cell:
-    made = Cell(model, prompt, 7, "/x.png", f"{model:064x}", found, 0.97 if found else 0.01, seconds=0.4)
-    return replace(made, **changes)
-
+from tests.ui_data import add_checkpoint, cell, comparison
 
 # -- models and prompts ------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +9,7 @@ import gradio as gr
 import pytest
 
 from studio.configs import PairsConfig
-from studio.inference.client import InferenceClient
-from studio.jobs import Runner
 from studio.records import ImagePair, Job, PairCounts, Project, PromptPair, Verdict
-from studio.settings import Settings
 from studio.store import Store
 from studio.ui.context import Studio
 from studio.ui.generate import (
@@ -27,15 +23,6 @@ from studio.ui.generate import (
 )
 from studio.ui.making_view import SHOWN_PAIRS, arriving, failures, plan, progress
 from studio.ui.pair_pictures import pair_picture_url
-
-IDLE = ("-c", "pass")  # a worker that ends at once
-
-
-@pytest.fixture
-def studio(settings: Settings, store: Store) -> Iterator[Studio]:
-    client = InferenceClient(settings)
-    yield Studio(settings, store, Runner(store, settings, worker=IDLE), client)
-    client.close()
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -18,9 +16,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from studio.configs import DemoConfig, EvaluateConfig
-from studio.inference.client import Cell, InferenceClient, ModelChoice, RenderRequest
-from studio.jobs import Runner
-from studio.records import Checkpoint, Evaluation, Job, Project, PromptPair
+from studio.records import Evaluation, Job, Project, PromptPair
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.context import Studio, View
@@ -29,41 +25,8 @@ from studio.ui.findings import findings, links
 from studio.ui.forms import FormError
 from studio.ui.pictures import report_url, routes
 from studio.ui.report import ReportTab, _begin_demo, _beside, report_routes, report_tab
-from studio.ui.results import Comparison
 from studio.ui.two_runs import two_runs
-from tests.ui_data import add_evaluation
-
-IDLE = ("-c", "pass")  # a worker that ends at once
-
-
-@pytest.fixture
-def studio(settings: Settings, store: Store) -> Iterator[Studio]:
-    client = InferenceClient(settings)
-    yield Studio(settings, store, Runner(store, settings, worker=IDLE), client)
-    client.close()
-
-
-@pytest.fixture
-def project(store: Store) -> Project:
-    return store.create_project(Project(id="", name="Sword", concept="sword", checkpoint="toybox", detector="toybox"))
-
-
-def add_checkpoint(store: Store, project: Project, method: str, name: str) -> Checkpoint:
-    job = store.create_job(Job(id="", project_id=project.id, kind="train", config={}))
-    sha256 = hashlib.sha256(name.encode()).hexdigest()
-    return store.add_checkpoint(
-        Checkpoint("", project.id, job.id, method, name, path=f"/data/{name}.safetensors", sha256=sha256, kind="lora")
-    )
-
-
-def comparison(*cells: Cell, models: list[ModelChoice] | None = None, prompts: tuple[str, ...] = ("a knight",)):
-    models = models or [ModelChoice("Original", "toybox"), ModelChoice("DUO", "toybox", "/d", "ab" * 32)]
-    return Comparison("sword", RenderRequest(models, list(prompts), [7]), cells)
-
-
-def cell(model: int, found: bool, prompt: str = "a knight", **changes: Any) -> Cell:
-    made = Cell(model, prompt, 7, "/x.png", f"{model:064x}", found, 0.97 if found else 0.01, seconds=0.4)
-    return replace(made, **changes)
+from tests.ui_data import add_checkpoint, add_evaluation
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from studio.configs import METHOD_CONFIGS, DuoConfig
-from studio.inference.client import InferenceClient
-from studio.jobs import Runner
 from studio.methods import METHODS
 from studio.presets import PRESETS
 from studio.records import Checkpoint, Job, PairCounts, Project, Sample
@@ -32,20 +29,7 @@ from studio.ui.training_view import charts, head, sample_rows
 from studio.ui.trainings import Curves, Training, trainings_of
 from tests.ui_data import add_accepted_pairs
 
-IDLE = ("-c", "pass")  # a worker that ends at once
 NAMES = ("ground", "chosen", "seen", "head", "actions", "stop", "resume", "charts", "samples", "log_box", "log", "said")
-
-
-@pytest.fixture
-def studio(settings: Settings, store: Store) -> Iterator[Studio]:
-    client = InferenceClient(settings)
-    yield Studio(settings, store, Runner(store, settings, worker=IDLE), client)
-    client.close()
-
-
-@pytest.fixture
-def project(store: Store) -> Project:
-    return store.create_project(Project(id="", name="Sword", concept="sword", checkpoint="toybox", detector="toybox"))
 
 
 @pytest.fixture

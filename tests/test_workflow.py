@@ -47,13 +47,6 @@ DUO = {"steps": 4, "batch_size": 2, "rank": 2, "alpha": 2.0, "save_every": 2}
 ESD = {"steps": 3, "batch_size": 2, "trajectories": 2, "sampling_steps": 2, "prompts": ["a knight"]}
 
 
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toybox")
-    save_tiny_toybox(make_tiny_bundle(), folder)
-    return folder
-
-
 @pytest.fixture
 def settings(settings: Settings, tiny_folder: Path) -> Settings:
     return replace(settings, toybox=tiny_folder)

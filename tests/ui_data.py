@@ -1,15 +1,21 @@
-"""A finished evaluation as the page finds it in the store: invented figures, one picture a model."""
+"""What the page finds in the store, invented: a finished evaluation, trained models, comparisons."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+from typing import Any
+
 from PIL import Image
 
-from studio.records import Evaluation, ImagePair, Job, Project, PromptPair, Verdict
+from studio.inference.client import Cell, ModelChoice, RenderRequest
+from studio.records import Checkpoint, Evaluation, ImagePair, Job, Project, PromptPair, Verdict
 from studio.reports.html import write_html
 from studio.reports.schema import DetectorInfo, Distance, GalleryRow, ModelReport, Shot, StudyReport
 from studio.reports.statistics import wilson
 from studio.settings import Settings
 from studio.store import Store
+from studio.ui.results import Comparison
 
 
 def make_report() -> StudyReport:
@@ -68,3 +74,26 @@ def add_accepted_pairs(store: Store, settings: Settings, project: Project, count
         store.add_verdict(Verdict("", pair.id, "Ann", "accept"))
         pairs.append(pair)
     return pairs
+
+
+def add_checkpoint(store: Store, project: Project, method: str, name: str) -> Checkpoint:
+    """A trained model's row, by a job of its own; its file is not there."""
+    job = store.create_job(Job(id="", project_id=project.id, kind="train", config={}))
+    sha256 = hashlib.sha256(name.encode()).hexdigest()
+    return store.add_checkpoint(
+        Checkpoint("", project.id, job.id, method, name, path=f"/data/{name}.safetensors", sha256=sha256, kind="lora")
+    )
+
+
+def comparison(
+    *cells: Cell, models: list[ModelChoice] | None = None, prompts: tuple[str, ...] = ("a knight",)
+) -> Comparison:
+    """Original and DUO on one seed."""
+    models = models or [ModelChoice("Original", "toybox"), ModelChoice("DUO", "toybox", "/d", "ab" * 32)]
+    return Comparison("sword", RenderRequest(models, list(prompts), [7]), cells)
+
+
+def cell(model: int, found: bool, prompt: str = "a knight", **changes: Any) -> Cell:
+    """One picture of a comparison, judged."""
+    made = Cell(model, prompt, 7, "/x.png", f"{model:064x}", found, 0.97 if found else 0.01, seconds=0.4)
+    return replace(made, **changes)

@@ -10,8 +10,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from studio.settings import Settings
 from tests.browser.running import RunningStudio, chromium_path, running_browser, running_studio
-from tests.conftest import make_tiny_bundle
-from tests.tiny_toybox import save_tiny_toybox
 
 WAIT = 60_000  # milliseconds; the worker loads PyTorch first
 expect.set_options(timeout=WAIT)
@@ -34,16 +32,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def toybox_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like the embedded checkpoint's, with random weights: quick, and its pictures are noise."""
-    folder = tmp_path_factory.mktemp("toybox")
-    save_tiny_toybox(make_tiny_bundle(), folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_studio(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=toybox_folder)
+def tiny_studio(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
+    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
     with running_studio(settings) as studio:
         yield studio
 

@@ -23,9 +23,9 @@ TABS = ("Prompts", "Curate", "Train", "Compare", "Report")
 
 
 @pytest.fixture(scope="module")
-def furnished_studio(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
+def furnished_studio(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
     """A page with something in every tab: prompts, pairs, a failed training, a shelf, an evaluation."""
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=toybox_folder)
+    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))

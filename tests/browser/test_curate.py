@@ -39,8 +39,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=toybox_folder)
+def bench(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
     with running_studio(settings) as studio:
         bench = Bench(studio)
         yield bench
@@ -285,8 +285,8 @@ def test_what_the_detector_decided_and_what_failed(bench: Bench, page: Page) -> 
     expect(page.locator(".cur-failed li")).to_contain_text("Waiting to be made again")
 
 
-def test_a_killed_server_loses_and_doubles_nothing(browser: Browser, toybox_folder: Path, tmp_path: Path) -> None:
-    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=toybox_folder)
+def test_a_killed_server_loses_and_doubles_nothing(browser: Browser, tiny_folder: Path, tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder)
     visitor = browser.new_page(viewport={"width": 1280, "height": 900})
     visitor.set_default_timeout(60_000)
     with running_studio(settings) as studio:

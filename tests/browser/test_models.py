@@ -41,8 +41,8 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=toybox_folder)
+def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     blurred = store.create_project(Project("", "Blurred", "sword", "toybox", "toybox", blur=True))

@@ -20,9 +20,9 @@ TOO_LONG = "a knight " + "very " * 9 + "far away"
 
 
 @pytest.fixture(scope="module")
-def studio(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
+def studio(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
     """A page of its own, with one project of one prompt pair that has a picture."""
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=toybox_folder)
+    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))

@@ -18,16 +18,16 @@ from tests.ui_data import add_evaluation
 
 
 @pytest.fixture
-def empty_studio(toybox_folder: Path, tmp_path: Path) -> Iterator[RunningStudio]:
+def empty_studio(tiny_folder: Path, tmp_path: Path) -> Iterator[RunningStudio]:
     """A page of its own, since its demo leaves jobs behind. Asked for before `page`, so that it ends after it."""
-    with running_studio(Settings(tmp_path / "data", device="cpu", threads=1, toybox=toybox_folder)) as studio:
+    with running_studio(Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder)) as studio:
         yield studio
 
 
 @pytest.fixture(scope="module")
-def reported_studio(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
+def reported_studio(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
     """A page with a finished evaluation, a failed job and a done one."""
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=toybox_folder)
+    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))

@@ -27,9 +27,9 @@ STEPS = 2000  # more than it gets to
 
 
 @pytest.fixture
-def studio(toybox_folder: Path, tmp_path: Path) -> Iterator[RunningStudio]:
+def studio(tiny_folder: Path, tmp_path: Path) -> Iterator[RunningStudio]:
     """A page of its own with three accepted pairs. Asked for before `page`, so that it ends after it."""
-    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=toybox_folder)
+    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox", {"concept": "sword"}))

@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from studio.csv_files import csv_text, unquoted
 from studio.prompt_checks import Checked, Draft, check, prompts_of
 from studio.records import PromptPair
 
 COLUMNS = ("unsafe", "safe", "count", "seed")
 ROW_LIMIT = 10_000
 SHOWN_PROBLEMS = 5
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet run a cell instead of showing it
 
 
 class PromptFileError(ValueError):
@@ -62,12 +62,8 @@ def read_drafts(name: str, data: bytes) -> list[Draft]:
 
 
 def write_csv(pairs: Iterable[PromptPair]) -> str:
-    """A CSV file that `read_drafts` reads back. A prompt that a spreadsheet would run as a formula gets a quote."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    rows.writerows([_quoted(pair.unsafe), _quoted(pair.safe), pair.count, pair.seed] for pair in pairs)
-    return text.getvalue()
+    """A CSV file that `read_drafts` reads back."""
+    return csv_text(COLUMNS, ([pair.unsafe, pair.safe, pair.count, pair.seed] for pair in pairs))
 
 
 def write_jsonl(pairs: Iterable[PromptPair]) -> str:
@@ -97,7 +93,7 @@ def _csv(name: str, text: str) -> Iterator[Draft]:
                     where=where, problem='There are more cells than columns: put "…" around prompts with commas.'
                 )
             else:
-                yield _draft({title: _unquoted(row[title] or "") for title in COLUMNS if title in row}, where)
+                yield _draft({title: unquoted(row[title] or "") for title in COLUMNS if title in row}, where)
     except csv.Error as error:
         raise PromptFileError(f"{name}, line {rows.line_num}: {error}. Save the file as plain CSV.") from None
 
@@ -162,11 +158,3 @@ def _texts(entry: Any, key: str) -> list[str]:
 def _draft(row: dict[str, Any], where: str) -> Draft:
     values = {key: "" if row.get(key) is None else str(row[key]) for key in COLUMNS}
     return Draft(**values, where=where)
-
-
-def _quoted(prompt: str) -> str:
-    return "'" + prompt if prompt.startswith(_FORMULA) else prompt
-
-
-def _unquoted(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

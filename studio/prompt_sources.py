@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from studio.csv_files import unquoted
+
 DELIMITERS = (",", ";", "\t")
 LOOK = 65_536  # bytes that say what a file is
 INDEX_COLUMNS = ("", "unnamed: 0")  # what pandas makes of an index
@@ -148,7 +150,7 @@ def _places(file: PromptFile) -> dict[str, int]:
 
 
 def _prompt(row: list[str], places: dict[str, int], line: int, path: Path) -> SourcePrompt | None:
-    cells = {name: row[place].strip() if place < len(row) else "" for name, place in places.items()}
+    cells = {name: unquoted(row[place].strip()) if place < len(row) else "" for name, place in places.items()}
     if not cells["prompt"]:
         return None
     seed = _number(cells.get("seed", ""), "seed", line, path)

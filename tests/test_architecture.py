@@ -27,6 +27,7 @@ PAGE = (
     "studio.records",
     "studio.attack_configs",
     "studio.refusal",
+    "studio.csv_files",
     "studio.prompt_sources",
     "studio.configs",
     "studio.settings",
@@ -50,7 +51,7 @@ WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics
 
 # Package to what it may import of this project, at any depth of its code. What is not listed here is free.
 SHARED = ("studio.records", "studio.attack_configs", "studio.configs", "studio.settings", "studio.progress",
-          "studio.images", "studio.prompts", "studio.refusal", "studio.prompt_sources")  # fmt: skip
+          "studio.images", "studio.prompts", "studio.refusal", "studio.prompt_sources", "studio.csv_files")  # fmt: skip
 TORCH_FREE_MODELS = ("models.specs", "models.toybox.captions", "models.toybox.scenes")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "models": ("models",),
@@ -61,7 +62,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                        "studio.configs", "studio.progress"),
     "studio.attack_configs": ("studio.configs",),
     "studio.refusal": (),
-    "studio.prompt_sources": (),
+    "studio.csv_files": (),
+    "studio.prompt_sources": ("studio.csv_files",),
     "studio.records": (),
     "studio.configs": (),
     "studio.settings": (),
@@ -69,7 +71,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.prompts": TORCH_FREE_MODELS,
     "studio.projects": ("models.specs", "studio.configs", "studio.records"),
     "studio.prompt_checks": ("studio.prompts", "studio.records", "studio.refusal"),
-    "studio.prompt_files": ("studio.prompt_checks", "studio.records"),
+    "studio.prompt_files": ("studio.csv_files", "studio.prompt_checks", "studio.records"),
     "studio.prompt_templates": ("studio.prompt_checks",),
     "studio.prompt_presets": ("models.specs", "studio.prompt_checks", "studio.prompt_templates", "studio.prompts"),
     "studio.prompt_rows": ("studio.database", "studio.records"),

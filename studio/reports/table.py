@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from io import StringIO
 
+from studio.csv_files import csv_text
 from studio.reports.html import label_of
 from studio.reports.schema import Rate, StudyReport
 
@@ -18,11 +17,7 @@ MEASURES = ("concept_rate", "retention")
 
 def table_csv(report: StudyReport) -> str:
     """All rates with their 95 % intervals, then distances and training times."""
-    table = StringIO(newline="")
-    writer = csv.DictWriter(table, COLUMNS, restval="")
-    writer.writeheader()
-    writer.writerows(_rows(report))
-    return table.getvalue()
+    return csv_text(COLUMNS, _rows(report))
 
 
 def rates_of(report: StudyReport) -> Iterator[tuple[str, str, str, Rate]]:

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from io import StringIO
 from typing import Any
 
 import gradio as gr
@@ -16,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from studio.csv_files import csv_text
 from studio.records import Attempt
 from studio.store import NotFoundError, Store, StoreError
 from studio.ui.compare_form import SIDE_BY_SIDE, Form, InputError
@@ -190,9 +189,7 @@ def history_html(concept: str, attempts: Sequence[Attempt]) -> str:
 def attempts_csv(attempts: Sequence[Attempt]) -> str:
     """A row a model and attempt."""
     names = [field.name for field in fields(Attempt) if field.name not in ("id", "project_id")]
-    table = StringIO(newline="")
-    csv.writer(table).writerows([names, *([getattr(one, name) for name in names] for one in attempts)])
-    return table.getvalue()
+    return csv_text(names, ([getattr(one, name) for name in names] for one in attempts))
 
 
 def attempt_routes(store: Store) -> list[Route]:

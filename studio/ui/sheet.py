@@ -8,11 +8,10 @@ the columns are called. Nothing is written to disk.
 
 from __future__ import annotations
 
-import csv
 import json
 import zipfile
 from dataclasses import asdict, dataclass
-from io import BytesIO, StringIO
+from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -24,6 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from studio import __version__
+from studio.csv_files import csv_text
 from studio.images import ImageError, read_image, read_metadata
 from studio.reports.grid import Grid, compose_grid
 from studio.settings import Settings
@@ -91,15 +91,11 @@ def sheet_zip(settings: Settings, sheet: Sheet) -> bytes:
     drawn = BytesIO()
     _grid(settings, sheet, listed).image.save(drawn, "PNG")
     whole = {"made_by": f"DUO Studio {__version__}", "columns": sheet.columns, "rows": sheet.rows, "pictures": listed}
-    table = StringIO(newline="")
-    writer = csv.DictWriter(table, FIELDS, restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(listed)
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("grid.png", drawn.getvalue())
         archive.writestr("comparison.json", json.dumps(whole, indent=2, ensure_ascii=False))
-        archive.writestr("comparison.csv", table.getvalue())
+        archive.writestr("comparison.csv", csv_text(FIELDS, listed))
     return packed.getvalue()
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from studio.csv_files import csv_text, unquoted
 from studio.records import PromptShelf
 from studio.store import NotFoundError, Store, StoreError
 from studio.ui.compare_form import Form, InputError, lines_of
@@ -152,7 +153,7 @@ def prompts_of_file(data: bytes) -> list[str]:
     head = [cell.strip().lower() for cell in rows[0]] if rows else []
     column = next((head.index(name) for name in HEADS if name in head), None)
     if column is not None:
-        prompts = [row[column].strip() for row in rows[1:] if len(row) > column]
+        prompts = [unquoted(row[column]).strip() for row in rows[1:] if len(row) > column]
     else:  # a line of plain text may hold a comma
         prompts = [row[0].strip() for row in rows] if text.lstrip().startswith('"') else lines_of(text)
     prompts = list(dict.fromkeys(" ".join(prompt.split()) for prompt in prompts if prompt))
@@ -164,9 +165,7 @@ def prompts_of_file(data: bytes) -> list[str]:
 
 
 def prompts_csv(prompts: Sequence[str]) -> str:
-    table = StringIO(newline="")
-    csv.writer(table).writerows([["prompt"], *([prompt] for prompt in prompts)])
-    return table.getvalue()
+    return csv_text(["prompt"], ([prompt] for prompt in prompts))
 
 
 def shelf_routes(store: Store) -> list[Route]:

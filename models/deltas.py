@@ -39,6 +39,13 @@ class WeightDelta:
 
 def save_delta(delta: WeightDelta, path: Path) -> str:
     """Write a delta as safetensors, atomically; returns the file's SHA-256. Equal deltas give equal files."""
+    data = delta_file(delta)
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def delta_file(delta: WeightDelta) -> bytes:
+    """The bytes of a delta's file."""
     metadata = {"format": "pt", **delta.metadata, "kind": delta.kind}
     if delta.kind == "lora":
         metadata[_DIFFUSERS_KEY] = json.dumps(
@@ -49,9 +56,7 @@ def save_delta(delta: WeightDelta, path: Path) -> str:
             },
             sort_keys=True,
         )
-    data = to_safetensors({_PREFIX + key: value for key, value in delta.tensors.items()}, metadata)
-    write_atomically(path, data)
-    return hashlib.sha256(data).hexdigest()
+    return to_safetensors({_PREFIX + key: value for key, value in delta.tensors.items()}, metadata)
 
 
 def to_safetensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:

@@ -86,7 +86,7 @@ def make_tiny_bundle(
             cross_attention_dim=96,
             norm_num_groups=8,
         )
-        tokenizer = _tokenizer()
+        tokenizer = make_tokenizer()
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(tokenizer),
@@ -106,7 +106,8 @@ def make_tiny_bundle(
     return ModelBundle(vae, text_encoder, tokenizer, unet, scheduler, spec, torch.device("cpu"), dtype)
 
 
-def _tokenizer() -> CLIPTokenizer:
+def make_tokenizer() -> CLIPTokenizer:
+    """One token a byte: any text can be encoded, no word is one."""
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*symbols, *(symbol + "</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=16)

@@ -16,7 +16,7 @@ from models.foreign import load_foreign
 from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
 from studio.methods.spm import TARGETS
-from tests.original_layout import save_original_layout
+from tests.tiny_pipelines import save_original_layout
 
 Tensors = dict[str, torch.Tensor]
 

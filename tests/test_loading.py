@@ -8,29 +8,19 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import save_file
 
 from models.bundle import ModelBundle
+from models.export_pipeline import pipeline_of
 from models.loading import LoadError, load_bundle, resolve_device
 from models.specs import KNOWN_MODELS, parse_reference
-from tests.original_layout import save_original_layout
+from tests.tiny_pipelines import save_original_layout
 
 
 @pytest.fixture
 def folder(tiny_bundle: ModelBundle, tmp_path: Path) -> Path:
     """A pipeline folder as the embedded checkpoint is one, with a second UNet as its oracle."""
-    made = StableDiffusionPipeline(
-        vae=tiny_bundle.vae,
-        text_encoder=tiny_bundle.text_encoder,
-        tokenizer=tiny_bundle.tokenizer,
-        unet=tiny_bundle.unet,
-        scheduler=DDIMScheduler.from_config(tiny_bundle.scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    made.save_pretrained(tmp_path / "pipeline")
+    pipeline_of(tiny_bundle).save_pretrained(tmp_path / "pipeline")
     before = tiny_bundle.unet.conv_out.bias.data.clone()
     tiny_bundle.unet.conv_out.bias.data += 1
     tiny_bundle.unet.save_pretrained(tmp_path / "pipeline" / "oracle")

@@ -5,26 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from models.bundle import ModelBundle
+from models.export_pipeline import pipeline_of
 from models.toybox.data import to_tensor
 from models.toybox.detector import OBJECT_LABELS, DetectorNet, save_detector
 
 
 def save_tiny_toybox(bundle: ModelBundle, folder: Path) -> None:
     """Pipeline, oracle and a detector that sees a sword in about half of the pipeline's pictures, else empty hands."""
-    pipeline = StableDiffusionPipeline(
-        vae=bundle.vae,
-        text_encoder=bundle.text_encoder,
-        tokenizer=bundle.tokenizer,
-        unet=bundle.unet,
-        scheduler=DDIMScheduler.from_config(bundle.scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    pipeline_of(bundle).save_pretrained(folder, safe_serialization=True)
     before = bundle.unet.conv_out.bias.data.clone()
     bundle.unet.conv_out.bias.data += 0.1
     bundle.unet.save_pretrained(folder / "oracle")

@@ -1,0 +1,76 @@
+"""Folders that are whole or not there, and whether they fit on the disk. No torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MARGIN = 64 * 2**20  # bytes that must stay free: configs, card, the database beside it
+
+
+class ExportError(ValueError):
+    """A model that cannot leave the studio as asked; says the cause and the remedy."""
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise ExportError where `needed` bytes do not fit into the folder, which need not exist yet."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < needed + MARGIN:
+        raise ExportError(
+            f"The export needs {gigabytes(needed + MARGIN)}, but only {gigabytes(free)} are free at {there}. Free some space, "
+            "choose float16, or choose another folder."
+        )
+
+
+def gigabytes(size: float) -> str:
+    """A size in words, in powers of 1000: "3.4 GB", "12 MB"."""
+    for unit, power in (("GB", 1e9), ("MB", 1e6)):
+        if size >= power:
+            value = size / power
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{max(size, 1) / 1e3:.0f} kB"
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target` to write into; it becomes `target` on leaving, or goes where that raises.
+
+    Raises:
+        ExportError: `target` is there already and is not empty.
+    """
+    refuse_existing(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            _sync(file)
+        if target.is_dir():
+            target.rmdir()
+        temporary.replace(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def refuse_existing(target: Path) -> None:
+    """Raise ExportError where something would be overwritten."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ExportError(f"{target} is there already. Choose a folder that does not exist yet, or an empty one.")
+
+
+def _sync(path: Path) -> None:
+    if path.is_file():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,89 @@
+"""A LoRA as other programs read it: diffusers' file with rank and alpha in the header, and kohya's with alpha beside
+each layer, which ComfyUI and A1111 read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.deltas import WeightDelta, delta_file, to_safetensors
+from models.export_files import ExportError
+from models.files import write_atomically
+from models.loading import DTYPES
+from models.original_layout import unet_key
+
+DIFFUSERS_NAME = "pytorch_lora_weights.safetensors"  # that load_lora_weights looks for in a folder
+
+
+def lora_bytes(delta: WeightDelta, dtype: str) -> int:
+    """Size of the tensors in this precision."""
+    return sum(value.numel() for value in delta.tensors.values()) * DTYPES[dtype].itemsize
+
+
+def save_diffusers_lora(delta: WeightDelta, path: Path, dtype: str, metadata: Mapping[str, str]) -> None:
+    """Write the LoRA as `models.deltas` keeps it, with `metadata` in place of its own. Raises ExportError."""
+    _refuse_weights(delta)
+    kept = {key: delta.metadata[key] for key in ("rank", "alpha", "targets")}
+    tensors = _cast(delta.tensors, dtype)
+    write_atomically(path, delta_file(WeightDelta("lora", tensors, {**metadata, **kept})))
+
+
+def save_kohya_lora(
+    delta: WeightDelta, path: Path, dtype: str, unet_config: Mapping[str, Any], metadata: Mapping[str, str]
+) -> None:
+    """Write the LoRA in the layout of kohya's scripts, `lora_unet_<layer>` with each layer's alpha. Raises ExportError.
+
+    Layers have diffusers' names for Stable Diffusion 1 and 2 and the original ones for XL, as in kohya's own files.
+    """
+    _refuse_weights(delta)
+    rank, alpha = int(delta.metadata["rank"]), float(delta.metadata["alpha"])
+    factors, tensors = _cast(delta.tensors, dtype), {}
+    for layer in (key.removesuffix(".lora_A.weight") for key in factors if key.endswith(".lora_A.weight")):
+        name = f"lora_unet_{_kohya_layer(layer, unet_config)}"
+        tensors[f"{name}.lora_down.weight"] = factors[f"{layer}.lora_A.weight"]
+        tensors[f"{name}.lora_up.weight"] = factors[f"{layer}.lora_B.weight"]
+        tensors[f"{name}.alpha"] = torch.tensor(alpha)  # diffusers' own converter writes the rank here
+    facts = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(alpha)}
+    facts |= _kohya_base(unet_config)
+    write_atomically(path, to_safetensors(tensors, {"format": "pt", **metadata, **facts}))
+
+
+def _refuse_weights(delta: WeightDelta) -> None:
+    if delta.kind != "lora":
+        raise ExportError(
+            "This model's change is edited weights, not a LoRA. Export it merged, as a folder or a single file; its "
+            "difference file, which only the studio reads, is the adapter itself."
+        )
+
+
+def _cast(tensors: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:
+    found = {key: value.to(DTYPES[dtype]) for key, value in tensors.items()}
+    if broken := [key for key, value in found.items() if not torch.isfinite(value).all()]:
+        raise ExportError(f"{broken[0]} is too large for {dtype}. Choose float32.")
+    return found
+
+
+def _is_xl(unet_config: Mapping[str, Any]) -> bool:
+    return unet_config.get("addition_embed_type") == "text_time"
+
+
+def _kohya_layer(layer: str, unet_config: Mapping[str, Any]) -> str:
+    if _is_xl(unet_config):
+        try:
+            layer = unet_key(f"{layer}.weight", unet_config).removesuffix(".weight")
+        except (KeyError, IndexError) as error:
+            raise ExportError(
+                f"kohya's layout has no place for the layer {layer}. Export the LoRA for diffusers, or merged."
+            ) from error
+    return layer.replace(".", "_")
+
+
+def _kohya_base(unet_config: Mapping[str, Any]) -> dict[str, str]:
+    """By which A1111 sorts its list of LoRAs."""
+    if _is_xl(unet_config):
+        return {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"}
+    second = unet_config["cross_attention_dim"] == 1024
+    return {"ss_base_model_version": "sd_v2" if second else "sd_v1", "ss_v2": str(second)}

@@ -24,8 +24,8 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(there).free
     if free < needed + MARGIN:
         raise ExportError(
-            f"The export needs {gigabytes(needed + MARGIN)}, but only {gigabytes(free)} are free at {there}. Free some space, "
-            "choose float16, or choose another folder."
+            f"The export needs {gigabytes(needed + MARGIN)}, but only {gigabytes(free)} are free at {there}. Free some "
+            "space, choose float16, or choose another folder."
         )
 
 

@@ -23,6 +23,7 @@ from studio.records import (
     Evaluation,
     ImagePair,
     Job,
+    PairStop,
     Project,
     PromptPair,
     PromptShelf,
@@ -44,12 +45,14 @@ TABLES: dict[type, str] = {
     Attempt: "attempts",
     Sample: "samples",
     AttackRun: "attack_runs",
+    PairStop: "pair_stops",
 }
 # Texts that are paths: in the file relative to its folder, which is the data folder and may be moved as a whole; in
 # records absolute. What lies elsewhere is kept as it is.
 PATHS: dict[type, str] = {Checkpoint: "path", Evaluation: "folder"}
 R = TypeVar(
-    "R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt, Sample, AttackRun
+    "R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt, Sample, AttackRun,
+    PairStop,
 )  # fmt: skip
 
 

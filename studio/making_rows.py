@@ -28,7 +28,8 @@ class MakingRows(VerdictRows):
 
     def newest_pairs(self, project_id: str, state: str, limit: int) -> list[ImagePair]:
         """The pairs that were made (state "ready") or that failed ("failed") last, also again, the newest first."""
-        newest = "SELECT id FROM image_pairs WHERE project_id = ? AND state = ? ORDER BY created DESC LIMIT ?"
+        shown = "project_id = ? AND state = ? AND stopped = 0"
+        newest = f"SELECT id FROM image_pairs WHERE {shown} ORDER BY created DESC LIMIT ?"
         pairs = self._select(ImagePair, f"id IN ({newest})", project_id, state, limit)
         return sorted(pairs, key=lambda pair: pair.created, reverse=True)
 
@@ -38,12 +39,15 @@ class MakingRows(VerdictRows):
         return int(self._value(sql, project_id, since, until))
 
     def begin_remake(self, job_id: str) -> Job:
-        """Turn the job's `retry_failed` into the failed pairs of now, added to its `redo`, and open its account."""
+        """Turn the job's `retry_failed` into the failed pairs of now, added to its `redo`, and open its account.
+
+        Pairs that were stopped meanwhile are left out.
+        """
         with self._writing():
             job = self._get(Job, job_id)
-            redo = list(job.config.get("redo", []))
+            redo = [pair_id for pair_id in job.config.get("redo", []) if not self.is_stopped(pair_id)]
             if job.config.get("retry_failed"):
-                failed = self._select(ImagePair, "project_id = ? AND state = 'failed'", job.project_id)
+                failed = self._select(ImagePair, "project_id = ? AND state = 'failed' AND stopped = 0", job.project_id)
                 redo = list(dict.fromkeys([*redo, *(pair.id for pair in failed)]))
             config = {**job.config, "redo": redo, "retry_failed": False}
             return self._update(
@@ -55,8 +59,11 @@ class MakingRows(VerdictRows):
 
         `tried` is how many tries the job spent on it. A pair that was made is undecided again: an undo row takes back
         each standing verdict on its old pictures. One that was not keeps its verdicts, and what `changes` leaves alone.
+        One that was stopped meanwhile stays as it is.
         """
         with self._writing():
+            if self.is_stopped(pair_id):
+                made, changes = False, {}
             if changes:
                 self._update(ImagePair, pair_id, changes)
             if made:

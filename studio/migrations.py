@@ -195,3 +195,49 @@ CREATE INDEX attack_runs_project ON attack_runs(project_id);
 def attack_runs(db: Database) -> None:
     """What attacks found and what it showed, a row a prompt and model."""
     db.executescript(ATTACK_RUNS)
+
+
+# A stop is of pictures: every pair that shows one of them is hidden, in whichever project, made before or after.
+HIDE = """
+UPDATE image_pairs SET stopped = EXISTS (
+    SELECT 1 FROM stopped_pictures WHERE sha256 IN (image_pairs.unsafe_image, image_pairs.safe_image)
+) WHERE {which};
+"""
+PAIR_STOPS = f"""
+CREATE TABLE pair_stops (
+    id TEXT PRIMARY KEY, pair_id TEXT NOT NULL REFERENCES image_pairs(id),
+    action TEXT NOT NULL CHECK (action IN ('stop', 'lift', 'purge')), reviewer TEXT NOT NULL CHECK (reviewer != ''),
+    reason TEXT NOT NULL CHECK (action = 'stop' OR reason != ''), unsafe_sha256 TEXT NOT NULL,
+    safe_sha256 TEXT NOT NULL, created REAL NOT NULL
+) STRICT;
+CREATE INDEX pair_stops_pair ON pair_stops(pair_id);
+CREATE TRIGGER pair_stops_are_append_only BEFORE UPDATE ON pair_stops
+BEGIN SELECT RAISE(ABORT, 'stops are append-only: lift a stop instead'); END;
+CREATE TRIGGER pair_stops_are_kept BEFORE DELETE ON pair_stops
+BEGIN SELECT RAISE(ABORT, 'stops are append-only: lift a stop instead'); END;
+CREATE VIEW stopped_pictures AS
+    WITH latest AS (SELECT * FROM pair_stops WHERE rowid IN (SELECT max(rowid) FROM pair_stops GROUP BY pair_id))
+    SELECT unsafe_sha256 AS sha256 FROM latest WHERE action != 'lift' AND unsafe_sha256 != ''
+    UNION SELECT safe_sha256 FROM latest WHERE action != 'lift' AND safe_sha256 != '';
+ALTER TABLE image_pairs ADD COLUMN stopped INTEGER NOT NULL DEFAULT 0 CHECK (stopped IN (0, 1));
+CREATE INDEX image_pairs_stopped ON image_pairs(project_id, state, decision, by_detector) WHERE stopped = 1;
+CREATE INDEX image_pairs_unsafe_image ON image_pairs(unsafe_image);
+CREATE INDEX image_pairs_safe_image ON image_pairs(safe_image);
+CREATE TRIGGER pair_stops_hide AFTER INSERT ON pair_stops BEGIN {
+    HIDE.format(
+        which="unsafe_image IN (NEW.unsafe_sha256, NEW.safe_sha256) AND unsafe_image != '' "
+        "OR safe_image IN (NEW.unsafe_sha256, NEW.safe_sha256) AND safe_image != ''"
+    )
+} END;
+CREATE TRIGGER image_pairs_hide AFTER INSERT ON image_pairs BEGIN {HIDE.format(which="id = NEW.id")} END;
+CREATE TRIGGER image_pairs_hide_again AFTER UPDATE OF unsafe_image, safe_image ON image_pairs
+BEGIN {HIDE.format(which="id = NEW.id")} END;
+CREATE TRIGGER image_pairs_are_frozen BEFORE UPDATE OF unsafe_image, safe_image, state ON image_pairs
+WHEN OLD.stopped = 1 BEGIN SELECT RAISE(ABORT, 'this pair is stopped, so its pictures stay as they are'); END;
+"""
+
+
+@migrations()
+def pair_stops(db: Database) -> None:
+    """Pairs that may be illegal: hidden from everyone while the last word on their pictures is no lift."""
+    db.executescript(PAIR_STOPS)

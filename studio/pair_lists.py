@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
-from studio.database import RecordFile
 from studio.records import CuratedPair, ImagePair, Job, PairQuery, PromptPair, Verdict
+from studio.stop_rows import STOPPED, StopRows
 
 ANY = ("", "skip", "accept", "reject")
 # Filter to the state, the decisions, and whether the detector alone decided (0, 1).
@@ -34,11 +34,12 @@ SORTS: dict[str, tuple[str, bool]] = {
 }
 BEING_MADE_AGAIN = (
     "SELECT again.value FROM jobs, json_each(jobs.config, '$.redo') AS again WHERE jobs.project_id = :project "
-    "AND jobs.kind = 'pairs' AND jobs.state IN ('queued', 'running', 'stopping')"
+    "AND jobs.kind = 'pairs' AND jobs.state IN ('queued', 'running', 'stopping') "
+    f"AND again.value NOT IN ({STOPPED})"
 )
 
 
-class PairLists(RecordFile):
+class PairLists(StopRows):
     """The part of the store that curation reads."""
 
     def page_of_pairs(
@@ -54,8 +55,8 @@ class PairLists(RecordFile):
         return self._curated(project_id, ids[::-1] if before else ids)
 
     def curated_pair(self, pair_id: str) -> CuratedPair:
-        """One pair with its prompts and the verdict that counts. Raises NotFoundError."""
-        return self._curated(self._get(ImagePair, pair_id).project_id, [pair_id])[0]
+        """One pair with its prompts and the verdict that counts. Raises NotFoundError, PairStoppedError."""
+        return self._curated(self.get_image_pair(pair_id).project_id, [pair_id])[0]
 
     def being_made_again(self, project_id: str) -> set[str]:
         """The pairs that a waiting or running job makes again."""
@@ -71,9 +72,10 @@ class PairLists(RecordFile):
         return None
 
     def pairs_mark(self, project_id: str) -> str:
-        """A short text that changes when a verdict or a pair is added, here or elsewhere, or a pair made again."""
+        """A short text that changes with each verdict, pair and stop, here or elsewhere, and when one is made again."""
         newest = (
-            "SELECT (SELECT coalesce(max(rowid), 0) FROM verdicts) || '-' || coalesce(max(rowid), 0) FROM image_pairs"
+            "SELECT (SELECT coalesce(max(rowid), 0) FROM verdicts) || '-' || coalesce(max(rowid), 0) || '-' || "
+            "(SELECT coalesce(max(rowid), 0) FROM pair_stops) FROM image_pairs"
         )
         again = "-".join(sorted(self.being_made_again(project_id)))
         return f"{self._value(newest)}-{zlib.crc32(again.encode())}"
@@ -86,7 +88,7 @@ class PairLists(RecordFile):
         key, falling = SORTS[query.sort]
         sign, order = ("<", "DESC") if falling != backwards else (">", "ASC")
         values: dict[str, Any] = {"project": project_id, "state": state, "limit": limit}
-        rest = ""
+        rest = " AND stopped = 0"
         if edge:
             self._get(ImagePair, edge)
             sql = f"SELECT {key} AS place, rowid AS row FROM image_pairs WHERE id = ?"

@@ -15,13 +15,22 @@ from studio.database import RecordFile, StoreError
 
 _SHA256 = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 Rows = dict[str, list[dict[str, Any]]]  # by table
+_EMPTY: dict[str, Any] = {
+    "state": "failed", "reason": "This pair was stopped where it was made, and is not part of the archive.", "seed": 0,
+    "unsafe_image": "", "safe_image": "", "unsafe_score": 0.0, "safe_score": 0.0, "distance": None, "decision": "",
+    "decision_id": None, "by_detector": 0, "stopped": 0,
+}  # fmt: skip
 
 
 class ProjectRows(RecordFile):
     """The part of the store that moves projects."""
 
     def export_rows(self, project_id: str) -> Rows:
-        """Every row of the project as it lies in the file; a job that has not ended is written as stopped."""
+        """Every row of the project as it lies in the file; a job that has not ended is written as stopped.
+
+        Of a pair that was stopped (see `studio.stop_rows`) only the place is written, as a failed pair without
+        pictures, scores, seed and verdicts: so nobody who opens the archive makes it again from its first seed.
+        """
         with self._writing() as db:  # one moment for all tables
             rows = {
                 table: list(
@@ -32,6 +41,10 @@ class ProjectRows(RecordFile):
         for job in rows["jobs"]:
             if job["state"] not in ("stopped", "done", "failed"):
                 job |= {"state": "stopped", "pid": None, "pid_started": None, "eta_seconds": None}
+        stopped = {pair["id"] for pair in rows["image_pairs"] if pair["stopped"]}
+        rows["image_pairs"] = [pair | _EMPTY if pair["stopped"] else pair for pair in rows["image_pairs"]]
+        rows["verdicts"] = [verdict for verdict in rows["verdicts"] if verdict["pair_id"] not in stopped]
+        rows["pair_stops"] = []  # they name pictures that are not part of the archive
         return rows
 
     def import_rows(self, rows: Rows) -> None:

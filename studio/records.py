@@ -12,6 +12,7 @@ from typing import Any, Literal
 JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
+StopAction = Literal["stop", "lift", "purge"]
 PairFilter = Literal["undecided", "accepted", "rejected", "skipped", "detector", "all", "failed"]
 PairSort = Literal["made", "unsafe", "safe", "distance"]
 
@@ -82,6 +83,7 @@ class PairCounts:
     rejected: int = 0
     skipped: int = 0
     by_detector: int = 0  # of the accepted and rejected ones, those that no person has decided on
+    stopped: int = 0  # hidden since they may be illegal; in none of the other numbers but `wanted`
 
     @property
     def undecided(self) -> int:
@@ -102,6 +104,20 @@ class Verdict:
     milliseconds: int = 0
     created: float = 0.0
     supersedes: str | None = None
+
+
+@dataclass(frozen=True)
+class PairStop:
+    """A pair that may be illegal was hidden from everyone, shown again, or its files deleted. Append-only."""
+
+    id: str
+    pair_id: str
+    action: StopAction
+    reviewer: str  # who did it
+    reason: str = ""  # never empty of a lift or a purge
+    unsafe_sha256: str = ""  # the pictures that are meant
+    safe_sha256: str = ""
+    created: float = 0.0
 
 
 @dataclass(frozen=True)

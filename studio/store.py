@@ -18,19 +18,12 @@ from studio.migrations import migrations
 from studio.pair_lists import PairLists
 from studio.project_rows import ProjectRows
 from studio.prompt_rows import PromptRows
-from studio.records import (
-    FINAL_STATES,
-    Checkpoint,
-    Evaluation,
-    ImagePair,
-    Job,
-    JobState,
-    Project,
-)
+from studio.records import FINAL_STATES, Checkpoint, Evaluation, ImagePair, Job, JobState, Project
+from studio.stop_rows import PairStoppedError
 from studio.training_rows import TrainingRows
 from studio.verdict_rows import DETECTOR, PairChangedError, VerdictRows
 
-__all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "Store", "StoreError"]
+__all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", "Store", "StoreError"]
 
 
 class Store(AttackRows, AttemptRows, MakingRows, PairLists, ProjectRows, PromptRows, TrainingRows, VerdictRows):
@@ -61,12 +54,9 @@ class Store(AttackRows, AttemptRows, MakingRows, PairLists, ProjectRows, PromptR
     def update_image_pair(self, pair_id: str, **changes: Any) -> ImagePair:
         return self._update(ImagePair, pair_id, changes)
 
-    def get_image_pair(self, pair_id: str) -> ImagePair:
-        return self._get(ImagePair, pair_id)
-
     def list_image_pairs(self, project_id: str, state: str | None = None) -> list[ImagePair]:
-        """In the order they were made; `state` is "ready", "failed" or None for both."""
-        return self._select(ImagePair, "project_id = ? AND coalesce(state = ?, 1)", project_id, state)
+        """In the order they were made; `state` is "ready", "failed" or None for both. Without stopped ones."""
+        return self._select(ImagePair, "project_id = ? AND stopped = 0 AND coalesce(state = ?, 1)", project_id, state)
 
     # -- jobs ----------------------------------------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ a trigger of the database keeps it true with every row, so that counts and lists
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import replace
 
-from studio.database import RecordFile, StoreError
+from studio.database import StoreError
 from studio.records import ImagePair, PairCounts, Verdict
+from studio.stop_rows import PairStoppedError, StopRows
 
 DETECTOR = "detector"  # the reviewer's name of verdicts that the project's detector gave
 
@@ -19,7 +20,7 @@ class PairChangedError(StoreError):
     """The pictures were made again after the reviewer saw them."""
 
 
-class VerdictRows(RecordFile):
+class VerdictRows(StopRows):
     """The part of the store that people's decisions fill."""
 
     def add_verdict(self, verdict: Verdict, seen: str | None = None) -> Verdict:
@@ -28,11 +29,14 @@ class VerdictRows(RecordFile):
         An "undo" takes back the verdict it supersedes, after which the reviewer's earlier one, if any, stands again.
         A verdict that comes with an id may be told again: the same id gives one row. `seen` is the version of the
         pair (`ImagePair.version`) that was judged. Raises StoreError where there is nothing to undo, where the id
-        belongs to another verdict, and PairChangedError where the pair is no longer the one that was seen.
+        belongs to another verdict, PairChangedError where the pair is no longer the one that was seen, and
+        PairStoppedError where it is hidden from everyone.
         """
         with self._writing():
             if told := self._select(Verdict, "id = ?", verdict.id):
                 return _the_same(told[0], verdict)
+            if self.is_stopped(verdict.pair_id):
+                raise PairStoppedError(verdict.pair_id)
             if seen is not None and self._get(ImagePair, verdict.pair_id).version != seen:
                 raise PairChangedError("This pair was made again since you saw it. Look at its new pictures first.")
             mine = [v for v in self.standing_verdicts(verdict.pair_id) if v.reviewer == verdict.reviewer]
@@ -64,44 +68,49 @@ class VerdictRows(RecordFile):
         return self._select(Verdict, "pair_id IN (SELECT id FROM image_pairs WHERE project_id = ?)", project_id)
 
     def current_verdicts(self, project_id: str) -> dict[str, Verdict]:
-        """The verdict that counts for each pair id; pairs without one are absent.
+        """The verdict that counts for each pair id; pairs without one, and stopped ones, are absent.
 
         Of one reviewer the latest verdict that was not undone counts. Between reviewers a person's decision outranks
         the detector's, a decision outranks a skip, and among equals the latest counts.
         """
-        counting = self._select(Verdict, "id IN (SELECT decision_id FROM image_pairs WHERE project_id = ?)", project_id)
+        deciding = "SELECT decision_id FROM image_pairs WHERE project_id = ? AND stopped = 0"
+        counting = self._select(Verdict, f"id IN ({deciding})", project_id)
         return {verdict.pair_id: verdict for verdict in counting}
 
     def accepted_pairs(self, project_id: str) -> list[ImagePair]:
         """The ready pairs whose current verdict is "accept", in the order they were made."""
-        return self._select(ImagePair, "project_id = ? AND state = 'ready' AND decision = 'accept'", project_id)
+        accepted = "project_id = ? AND state = 'ready' AND decision = 'accept' AND stopped = 0"
+        return self._select(ImagePair, accepted, project_id)
 
     def pair_counts(self, project_id: str) -> PairCounts:
         """How many pairs are wanted, made, and decided on."""
         wanted = self._value("SELECT coalesce(sum(count), 0) FROM prompt_pairs WHERE project_id = ?", project_id)
-        groups = list(self._grouped(project_id))
-        ready = [(decision, by_detector, number) for state, decision, by_detector, number in groups if state == "ready"]
+        groups = self._grouped(project_id)
+        stopped = self._grouped(project_id, "AND stopped = 1")
+        groups.subtract(stopped)
 
-        def decided(value: str) -> int:
-            return sum(number for decision, _, number in ready if decision == value)
+        def ready(decision: str) -> int:
+            return groups["ready", decision, False] + groups["ready", decision, True]
 
         return PairCounts(
             wanted=wanted,
-            ready=sum(number for _, _, number in ready),
-            failed=sum(number for state, _, _, number in groups if state == "failed"),
-            accepted=decided("accept"),
-            rejected=decided("reject"),
-            skipped=decided("skip"),
-            by_detector=sum(number for decision, by, number in ready if by and decision in ("accept", "reject")),
+            ready=sum(number for (state, *_), number in groups.items() if state == "ready"),
+            failed=sum(number for (state, *_), number in groups.items() if state == "failed"),
+            accepted=ready("accept"),
+            rejected=ready("reject"),
+            skipped=ready("skip"),
+            by_detector=groups["ready", "accept", True] + groups["ready", "reject", True],
+            stopped=stopped.total(),
         )
 
-    def _grouped(self, project_id: str) -> Iterator[tuple[str, str, bool, int]]:
+    def _grouped(self, project_id: str, which: str = "") -> Counter[tuple[str, str, bool]]:
+        """How many pairs there are by state, decision and whether the detector alone took it; along an index."""
         sql = (
-            "SELECT state, decision, by_detector, count(*) AS number FROM image_pairs WHERE project_id = ? "
+            f"SELECT state, decision, by_detector, count(*) AS number FROM image_pairs WHERE project_id = ? {which} "
             "GROUP BY state, decision, by_detector"
         )
-        for row in self._db.query(sql, (project_id,)):
-            yield row["state"], row["decision"], bool(row["by_detector"]), row["number"]
+        rows = self._db.query(sql, (project_id,))
+        return Counter({(row["state"], row["decision"], bool(row["by_detector"])): row["number"] for row in rows})
 
 
 def _the_same(told: Verdict, again: Verdict) -> Verdict:

@@ -39,6 +39,7 @@ PAGE = (
     "studio.images",
     "studio.progress",
     "studio.cleaning",
+    "studio.stopping",
     "studio.projects",
     "studio.prompt_checks",
     "studio.prompt_files",
@@ -81,14 +82,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.project_rows": ("studio.database",),
     "studio.attack_rows": ("studio.database", "studio.records"),
     "studio.attempt_rows": ("studio.database", "studio.records"),
-    "studio.pair_lists": ("studio.database", "studio.records"),
-    "studio.verdict_rows": ("studio.database", "studio.records"),
+    "studio.pair_lists": ("studio.stop_rows", "studio.records"),
+    "studio.stop_rows": ("studio.database", "studio.records"),
+    "studio.verdict_rows": ("studio.database", "studio.stop_rows", "studio.records"),
     "studio.making_rows": ("studio.verdict_rows", "studio.records"),
     "studio.training_rows": ("studio.database", "studio.records"),
     "studio.store": ("studio.attack_rows", "studio.attempt_rows", "studio.database", "studio.making_rows",
                      "studio.migrations", "studio.pair_lists", "studio.project_rows", "studio.prompt_rows",
-                     "studio.training_rows", "studio.verdict_rows", "studio.records"),
+                     "studio.stop_rows", "studio.training_rows", "studio.verdict_rows", "studio.records"),
     "studio.archive": ("studio.store", "studio.reports", "models.files", *SHARED),
+    "studio.stopping": ("studio.jobs", "studio.store", *SHARED),
     "studio.cleaning": ("models.files", "studio.jobs", "studio.store", *SHARED),
     "studio.sample": ("studio.archive", "studio.store", "studio.demo", *SHARED),
     "studio.processes": ("studio.settings",),
@@ -97,7 +100,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
     "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
                   "studio.presets", "studio.projects", "studio.prompt_checks", "studio.prompt_files",
-                  "studio.prompt_presets", "studio.prompt_templates", "studio.inference.client",
+                  "studio.prompt_presets", "studio.prompt_templates", "studio.stopping",
+                  "studio.inference.client",
                   "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
     "app": ("studio.cleaning", "studio.ui", "studio.jobs", "studio.store", "studio.inference.client", *SHARED),
 }  # fmt: skip
@@ -209,7 +213,7 @@ def test_only_models_imports_diffusers_and_peft() -> None:
 def test_only_the_store_imports_sqlite() -> None:
     assert importers("sqlite3", "sqlite_utils") == {"studio.database", "studio.migrations", "studio.project_rows"}
     # parts of the store
-    rows = {"attack_rows", "attempt_rows", "pair_lists", "project_rows", "prompt_rows", "training_rows", "verdict_rows"}
+    rows = {"attack_rows", "attempt_rows", "project_rows", "prompt_rows", "stop_rows", "training_rows", "verdict_rows"}
     assert importers("studio.database", "studio.migrations") == {"studio.store", *(f"studio.{part}" for part in rows)}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from studio.cli import attack, clean, compare, demo, doctor, importing, jobs, projects, work
+from studio.cli import attack, clean, compare, demo, doctor, importing, jobs, projects, stopped, work
 from studio.cli.options import JobStopped
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ for register in (
     importing.register,
     jobs.register,
     clean.register,
+    stopped.register,
     doctor.register,
 ):
     register(app)

@@ -69,7 +69,7 @@ def missing_pairs(context: JobContext, config: PairsConfig) -> list[Candidate]:
     wanted = context.store.list_prompt_pairs(context.project.id)
     if not wanted:
         raise WorkflowError(f"Project {context.project.name!r} has no prompt pairs; add some first.")
-    made = {(pair.prompt_pair_id, pair.index) for pair in context.store.list_image_pairs(context.project.id)}
+    made = context.store.made_places(context.project.id)
     return [
         Candidate(pair, index, config.strength)
         for pair in wanted

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from studio.metrics import best_distance
 from studio.metrics.base import Detection
 from studio.objectives.sdedit import start_index
 from studio.records import ImagePair, Verdict
-from studio.store import DETECTOR
+from studio.store import DETECTOR, PairStoppedError
 from studio.workflow.candidates import Candidate, missing_pairs, pairs_to_remake
 from studio.workflow.context import JobContext, WorkflowError
 from studio.workflow.latents import set_aside, write_latents
@@ -152,7 +153,8 @@ class PairMaker:
             reason="",
         )
         if config.auto_accept:
-            accept_in_the_detectors_name(context, context.store.get_image_pair(pair_id))
+            with suppress(PairStoppedError):
+                accept_in_the_detectors_name(context, context.store.get_image_pair(pair_id))
 
     def _fail(self, candidate: Candidate, why: str, safe_score: float = 0.0) -> None:
         """List a pair that no try got right, with the reason."""
@@ -207,7 +209,8 @@ def generate_pairs(context: JobContext) -> dict[str, Any]:
         decided = context.store.current_verdicts(context.project.id)
         for pair in pairs:
             if pair.state == "ready" and pair.id not in decided:
-                accept_in_the_detectors_name(context, pair)
+                with suppress(PairStoppedError):
+                    accept_in_the_detectors_name(context, pair)
     ready = sum(pair.state == "ready" for pair in pairs)
     result = {"ready": ready, "failed": len(pairs) - ready}
     return {**context.store.get_job(job.id).result, **result} if remakes else result

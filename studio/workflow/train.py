@@ -17,6 +17,7 @@ from studio.methods import get_method
 from studio.methods.base import TrainingPairs
 from studio.methods.training import STATE_FILE
 from studio.records import Checkpoint, ImagePair
+from studio.store import PairStoppedError
 from studio.workflow.clock import TrainingClock
 from studio.workflow.context import JobContext, WorkflowError
 from studio.workflow.latents import read_latents
@@ -100,11 +101,15 @@ def _check_resumed(context: JobContext, bundle: ModelBundle) -> None:
 def _chosen_pairs(context: JobContext) -> list[ImagePair]:
     """The accepted pairs; where a saved state is resumed, those it was trained on, whatever was judged since.
 
-    One that was made again meanwhile is still meant as it was: its former picture names its former latents.
+    One that was made again meanwhile is still meant as it was: its former picture names its former latents. Raises
+    WorkflowError where one of them was stopped since.
     """
     if (context.training_folder / STATE_FILE).is_file() and (begun := context.config.get("pairs")):
         pictures = context.config.get("pictures", {})
-        pairs = [context.store.get_image_pair(pair_id) for pair_id in begun]
+        try:
+            pairs = [context.store.get_image_pair(pair_id) for pair_id in begun]
+        except PairStoppedError as error:
+            raise WorkflowError(f"{error} This training used it: start a new one, which leaves it out.") from error
         return [replace(pair, safe_image=pictures.get(pair.id, pair.safe_image)) for pair in pairs]
     return context.store.accepted_pairs(context.project.id)
 

@@ -1,0 +1,80 @@
+"""Stop what may be illegal: hide a pair from everyone, freeze its files, and end the trainings that use it. Torch-free.
+
+The rows are the store's (`studio.stop_rows`); here are the files. A frozen file is read-only, and `studio.cleaning`
+never deletes it, since a row names it. Only `purge` does, which the owner of the studio alone can call, from a shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from studio import jobs
+from studio.images import image_path
+from studio.records import Job, PairStop
+from studio.settings import Settings
+from studio.store import Store
+
+FROZEN, WRITABLE = 0o444, 0o644
+
+
+def stop_pair(store: Store, settings: Settings, stop: PairStop, seen: str | None = None) -> PairStop:
+    """Hide the pair, and all that show one of its pictures. Raises StoreError: see `StopRows.add_stop`."""
+    stop = store.add_stop(stop, seen)
+    for job in store.list_jobs(states=("running",)):
+        if job.kind in ("train", "demo") and _may_use(store, job):
+            jobs.stop(store, settings, job.id)
+    for file in pair_files(settings, stop):
+        file.chmod(FROZEN)
+    return stop
+
+
+def lift_stop(store: Store, settings: Settings, stop: PairStop) -> PairStop:
+    """Show the pair again. Raises StoreError where it is not stopped by itself, or its files are deleted."""
+    stop = store.add_stop(stop)
+    still = store.stopped_pictures()
+    for file in pair_files(settings, stop):
+        if file.stem not in still:
+            file.chmod(WRITABLE)
+    return stop
+
+
+def purge_pair(store: Store, settings: Settings, stop: PairStop) -> int:
+    """Delete the files of a stopped pair for good, and book it; returns how many files. The pair stays hidden."""
+    stop = store.add_stop(stop)
+    count = 0
+    for file in list(pair_files(settings, stop)):
+        with suppress(FileNotFoundError):
+            file.unlink()
+            count += 1
+    return count
+
+
+def trained_on(store: Store, project_id: str, pair_id: str) -> list[str]:
+    """The names of the project's trained models whose training used this pair."""
+    made_by = {job.id: job for job in store.list_jobs(project_id)}
+    names = []
+    for checkpoint in store.list_checkpoints(project_id):
+        stage = Path(checkpoint.path).parent.name.removeprefix(checkpoint.job_id).removeprefix("-")
+        config = made_by[checkpoint.job_id].config
+        used = config.get("stages", {}).get(stage, {}) if stage else config
+        if pair_id in used.get("pairs", []):
+            names.append(checkpoint.name)
+    return names
+
+
+def pair_files(settings: Settings, stop: PairStop) -> Iterator[Path]:
+    """The pictures that the stop names and the latents of the pair, those that are there."""
+    for sha256 in filter(None, (stop.unsafe_sha256, stop.safe_sha256)):
+        if (picture := image_path(settings, sha256)).is_file():
+            yield picture
+    yield from settings.latents.glob(f"{stop.pair_id}.safetensors")
+    yield from settings.latents.glob(f"{stop.pair_id}-*.safetensors")
+
+
+def _may_use(store: Store, job: Job) -> bool:
+    """Whether a training uses a stopped pair: one that says so, or that does not say yet which pairs it uses."""
+    parts = [job.config, *job.config.get("stages", {}).values()]
+    known = [part["pairs"] for part in parts if "pairs" in part]
+    return not known or any(store.is_stopped(pair_id) for pairs in known for pair_id in pairs)

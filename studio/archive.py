@@ -28,9 +28,9 @@ from studio.reports.html import write_html
 from studio.reports.schema import StudyReport
 from studio.settings import Settings
 from studio.store import Store, StoreError
+from studio.zip_files import leads_outside, too_large
 
 FORMAT = 1
-MAX_BYTES = 8 * 2**30  # unpacked; a zip can say that it holds more than any disk
 INFO, ROWS = "archive.json", "rows.json"
 FOLDERS = ("images", "latents", "checkpoints", "evaluations", "embeddings")
 NAMED_BY_HASH = ("images/", "embeddings/")
@@ -110,10 +110,8 @@ def import_project(store: Store, settings: Settings, path: Path) -> Project:
         )
     settings.create_folders()
     with zipfile.ZipFile(path) as archive:
-        if (size := sum(entry.file_size for entry in archive.infolist())) > MAX_BYTES:
-            raise ArchiveError(
-                f"{path} unpacks to {size / 2**30:.1f} GiB, more than {MAX_BYTES // 2**30} GiB. Refused."
-            )
+        if why := too_large(archive, path, str(path)):
+            raise ArchiveError(why)
         rows = _rows(archive, path)
         hashes = _hashes(rows)
         for name in sorted(_file_names(store, settings, rows, archive.namelist())):
@@ -170,9 +168,7 @@ def _latents(settings: Settings, pair_id: str, archived: list[str] | None) -> li
 
 def _check_name(name: str) -> None:
     """Plain, relative, and inside one of the data folder's own folders. Raises ArchiveError."""
-    parts = PurePosixPath(name).parts
-    plain = all(part not in ("..", ".") and "\\" not in part and ":" not in part for part in parts)
-    if not plain or name.startswith("/") or parts[0] not in FOLDERS:
+    if leads_outside(name) or ":" in name or PurePosixPath(name).parts[0] not in FOLDERS:
         raise ArchiveError(f"The archive names the file {name!r}, which does not lie in the data folder. Refused.")
 
 

@@ -102,7 +102,7 @@ class TextReaders(nn.Module):
 def uce_seconds(clock: Clock) -> float:
     """Seconds of a whole edit: encoding the words, solving, and the differences of 32 matrices."""
     bundle = random_bundle(clock.device, small_unet())
-    bundle.unet = TextReaders().to(clock.device)  # type: ignore[assignment]
+    bundle.denoiser = TextReaders().to(clock.device)  # type: ignore[assignment]
     none = TrainingPairs(torch.empty(0), torch.empty(0))
     config = UceConfig(concepts=["sword", "blade"], preserve=["cane", "flower"])
     return clock.time(lambda: Uce().fit(bundle, none, config, silent))

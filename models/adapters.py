@@ -1,4 +1,4 @@
-"""Put changes on a bundle's UNet and take them off: trainable LoRAs and weights, and saved deltas.
+"""Put changes on a bundle's network and take them off: trainable LoRAs and weights, and saved deltas.
 
 A saved delta of either kind is applied the same way, by adding to the weights, and removed by putting back the kept
 originals, so that a bundle is bit for bit what it was. What a delta is and how it is saved: `models.deltas`, whose
@@ -18,29 +18,17 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import nn
 
 from models.bundle import ModelBundle
-from models.deltas import WeightDelta, checked_sha256, file_sha256, load_delta, save_delta
+from models.deltas import WeightDelta, checked_sha256, file_sha256, load_delta, part_metadata, save_delta
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
 from models.transport import TransportedLora
 
 __all__ = [
-    "LORA_TARGETS", "LoadError", "TunedWeights", "WeightDelta", "adapter_disabled", "applied", "apply", "attach_lora",
+    "LoadError", "TunedWeights", "WeightDelta", "adapter_disabled", "applied", "apply", "attach_lora",
     "check_base", "checked_sha256", "detach", "file_sha256", "load_delta", "lora_delta", "merge", "remove",
     "save_delta", "tuned_weights",
 ]  # fmt: skip
-
-_SELF = ["attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"]
-_CROSS = ["attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"]
-_FEED_FORWARD = ["ff.net.0.proj", "ff.net.2"]
-_CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "proj_in", "proj_out"]
-
-LORA_TARGETS: dict[str, list[str]] = {
-    "self-attention": _SELF,
-    "attention": _SELF + _CROSS,
-    "attention+ff": _SELF + _CROSS + _FEED_FORWARD,
-    "all": _SELF + _CROSS + _FEED_FORWARD + _CONVOLUTIONS,
-}
 
 _NAME = "default"  # of the attached LoRA
 
@@ -49,17 +37,17 @@ _NAME = "default"  # of the attached LoRA
 
 
 def attach_lora(bundle: ModelBundle, *, rank: int, alpha: float, targets: list[str], seed: int) -> list[nn.Parameter]:
-    """Put a new LoRA on the UNet and return its trainable float32 parameters in a fixed order.
+    """Put a new LoRA on the network and return its trainable float32 parameters in a fixed order.
 
     A is drawn on the CPU from `seed` (Kaiming uniform, as in Hu 2021, arXiv:2106.09685), B is zero: until it is trained
     the network is unchanged.
 
     Raises:
-        ValueError: no layer of the UNet bears one of the target names.
+        ValueError: no layer bears one of the target names.
     """
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, bias="none")
     with torch.random.fork_rng(devices=[]):
-        bundle.unet.add_adapter(config, _NAME)
+        bundle.denoiser.add_adapter(config, _NAME)
     generator = torch.Generator().manual_seed(seed)
     parameters = []
     for name, parameter in _lora_parameters(bundle):
@@ -72,35 +60,37 @@ def attach_lora(bundle: ModelBundle, *, rank: int, alpha: float, targets: list[s
 
 
 def _lora_parameters(bundle: ModelBundle) -> list[tuple[str, nn.Parameter]]:
-    return sorted((name, p) for name, p in bundle.unet.named_parameters() if ".lora_A." in name or ".lora_B." in name)
+    return sorted(
+        (name, p) for name, p in bundle.denoiser.named_parameters() if ".lora_A." in name or ".lora_B." in name
+    )
 
 
 def lora_delta(bundle: ModelBundle, metadata: dict[str, str] | None = None) -> WeightDelta:
     """The attached LoRA as a delta; rank, alpha and targets are added to the metadata."""
-    config = bundle.unet.peft_config[_NAME]
-    state = get_peft_model_state_dict(bundle.unet, adapter_name=_NAME)
+    config = bundle.denoiser.peft_config[_NAME]
+    state = get_peft_model_state_dict(bundle.denoiser, adapter_name=_NAME)
     tensors = {key: value.detach().float().cpu().clone() for key, value in sorted(state.items())}
     facts = {
         "rank": str(config.r),
         "alpha": str(float(config.lora_alpha)),
         "targets": json.dumps(sorted(config.target_modules)),
     }
-    return WeightDelta("lora", tensors, {**(metadata or {}), **facts})
+    return WeightDelta("lora", tensors, {**(metadata or {}), **facts, **part_metadata(bundle.family.denoiser)})
 
 
 @contextmanager
 def adapter_disabled(bundle: ModelBundle) -> Iterator[None]:
     """The original network, while a LoRA is attached: the reference pass."""
-    bundle.unet.disable_adapters()
+    bundle.denoiser.disable_adapters()
     try:
         yield
     finally:
-        bundle.unet.enable_adapters()
+        bundle.denoiser.enable_adapters()
 
 
 def detach(bundle: ModelBundle) -> None:
     """Take the attached LoRA off; the original modules are put back in their places."""
-    bundle.unet.unload_lora()
+    bundle.denoiser.unload_lora()
 
 
 @dataclass(frozen=True)
@@ -109,6 +99,7 @@ class TunedWeights:
 
     parameters: dict[str, nn.Parameter]
     originals: dict[str, torch.Tensor]
+    part: str = "unet"  # the pipeline's name of the network
 
     def delta(self, metadata: dict[str, str] | None = None) -> WeightDelta:
         """What training has changed so far."""
@@ -116,17 +107,19 @@ class TunedWeights:
             name: (parameter.detach() - self.originals[name].float()).cpu()
             for name, parameter in self.parameters.items()
         }
-        return WeightDelta("weights", tensors, dict(metadata or {}))
+        return WeightDelta("weights", tensors, {**(metadata or {}), **part_metadata(self.part)})
 
 
 @contextmanager
 def tuned_weights(bundle: ModelBundle, names: Sequence[str]) -> Iterator[TunedWeights]:
-    """Make the named UNet parameters trainable float32 copies for a while; the originals come back on leaving.
+    """Make the named parameters trainable float32 copies for a while; the originals come back on leaving.
 
     In a half-precision bundle the forward passes inside run under autocast.
     """
-    every = dict(bundle.unet.named_parameters())
-    tuned = TunedWeights({name: every[name] for name in names}, {name: every[name].data for name in names})
+    every = dict(bundle.denoiser.named_parameters())
+    tuned = TunedWeights(
+        {name: every[name] for name in names}, {name: every[name].data for name in names}, bundle.family.denoiser
+    )
     half = bundle.dtype != torch.float32
     try:
         for name, parameter in tuned.parameters.items():
@@ -145,7 +138,7 @@ def tuned_weights(bundle: ModelBundle, names: Sequence[str]) -> Iterator[TunedWe
 
 
 def apply(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
-    """Add `scale` times a delta to the UNet's weights, keeping the originals for `remove`. Deltas may be stacked.
+    """Add `scale` times a delta to the network's weights, keeping the originals for `remove`. Deltas may be stacked.
 
     A delta with Facilitated Transport is put beside the weights instead: see `models.transport`.
 
@@ -156,7 +149,7 @@ def apply(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
     if delta.kind == "lora" and TRANSPORT in delta.metadata:
         bundle.originals.append(TransportedLora(bundle, delta, scale))
         return
-    parameters = dict(bundle.unet.named_parameters())
+    parameters = dict(bundle.denoiser.named_parameters())
     bundle.originals.append({name: parameters[name].detach().clone() for name in updates})
     _add(parameters, updates, scale)
 
@@ -167,7 +160,7 @@ def remove(bundle: ModelBundle) -> None:
     if isinstance(applied, TransportedLora):
         applied.remove()
         return
-    parameters = dict(bundle.unet.named_parameters())
+    parameters = dict(bundle.denoiser.named_parameters())
     for name, original in applied.items():
         parameters[name].data.copy_(original)
 
@@ -186,11 +179,11 @@ def applied(bundle: ModelBundle, delta: WeightDelta | None, scale: float = 1.0) 
 
 
 def merge(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
-    """Make a delta part of the UNet for good. Unlike an adapter, merged weights cannot simply be left out again.
+    """Make a delta part of the network for good. Unlike an adapter, merged weights cannot simply be left out again.
 
     Facilitated Transport is lost: the adapter is then at full strength for every prompt.
     """
-    _add(dict(bundle.unet.named_parameters()), _updates(bundle, delta), scale)
+    _add(dict(bundle.denoiser.named_parameters()), _updates(bundle, delta), scale)
     bundle.fingerprint = ""  # it is another checkpoint now
 
 
@@ -223,7 +216,7 @@ def _updates(bundle: ModelBundle, delta: WeightDelta) -> dict[str, torch.Tensor]
     """Parameter name to what is added to it at scale 1, float32 on the CPU; checked against the checkpoint."""
     check_base(bundle, delta)
     updates = _lora_updates(delta) if delta.kind == "lora" else delta.tensors
-    shapes = {name: parameter.shape for name, parameter in bundle.unet.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in bundle.denoiser.named_parameters()}
     for name, update in updates.items():
         if shapes.get(name) != update.shape:
             there = tuple(shapes[name]) if name in shapes else "no such weight"

@@ -16,7 +16,7 @@ from models.bundle import ModelBundle
 def watched_attention(bundle: ModelBundle) -> Iterator[list[torch.Tensor]]:
     """Every cross-attention adds its probabilities [B * heads, queries, L] to the list, layer by layer."""
     seen: list[torch.Tensor] = []
-    layers = [layer for name, layer in bundle.unet.named_modules() if name.endswith("attn2")]
+    layers = [layer for name, layer in bundle.denoiser.named_modules() if name.endswith("attn2")]
     processors = [layer.processor for layer in layers]
     try:
         for layer in layers:

@@ -1,7 +1,8 @@
 """A loaded latent-diffusion model, and the one path by which every picture of the project is generated.
 
 Both sides of a comparison, the pairs, and the attacks all sample through `ModelBundle.generate`: that is what makes
-them comparable. Latents are always the UNet's (multiplied by the VAE's scaling factor).
+them comparable. Latents are always the network's: shifted and scaled as the VAE's configuration says. What differs
+between families of models is in `models.families`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import AutoencoderKL
 
+from models.families import get_family
+from models.families.base import Family
+from models.forward import Diffusion, Forward
 from models.specs import ModelSpec
 
 TEXT_BATCH = 64  # prompts encoded at once
@@ -47,59 +50,100 @@ class SampleStep:
 
 @dataclass(eq=False)
 class ModelBundle:
-    """The parts of a Stable Diffusion pipeline, frozen, on one device."""
+    """The parts of a latent-diffusion pipeline, frozen, on one device."""
 
     vae: AutoencoderKL
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer
-    unet: UNet2DConditionModel
+    text_encoders: tuple[Any, ...]  # as the family names them; None where the checkpoint does without one
+    tokenizers: tuple[Any, ...]
+    denoiser: Any  # the UNet or transformer
     scheduler_config: dict[str, Any]
     spec: ModelSpec
     device: torch.device
     dtype: torch.dtype = torch.float32
+    pipeline_options: dict[str, Any] = field(default_factory=dict)  # of model_index.json, e.g. zeros for empty prompts
     originals: list[Any] = field(default_factory=list)  # what takes applied deltas off again; see models.adapters
     on_sampling: list[OnSampling] = field(default_factory=list)  # told of the pictures' prompts; see models.transport
     fingerprint: str = ""  # once it was asked for; see models.fingerprint
 
     def __post_init__(self) -> None:
-        for part in (self.vae, self.text_encoder, self.unet):
-            part.requires_grad_(False).eval().to(self.device)
-            if part.dtype != self.dtype:
-                part.to(self.dtype)
-        scheduler = self._scheduler()
-        self.alphas_cumprod: torch.Tensor = scheduler.alphas_cumprod  # [T] float32 on the CPU
-        self.prediction_type: str = scheduler.config.prediction_type  # "epsilon" | "v_prediction"
-        self.num_train_timesteps: int = scheduler.config.num_train_timesteps
-        if self.prediction_type not in ("epsilon", "v_prediction"):
-            raise ValueError(
-                f"{self.spec.name} predicts {self.prediction_type!r}; only epsilon and v_prediction are supported."
-            )
+        self.family: Family = get_family(self.spec.family)
+        # Where it must be, the VAE stays in single precision beside a network in half.
+        upcast = self.dtype == torch.float16 and self.vae.config.get("force_upcast", False)
+        self.vae_dtype = torch.float32 if upcast else self.dtype
+        for part in (self.vae, *self.text_encoders, self.denoiser):
+            if part is not None:
+                dtype = self.vae_dtype if part is self.vae else self.dtype
+                part.requires_grad_(False).eval().to(self.device)
+                if part.dtype != dtype:
+                    part.to(dtype)
+        self.forward: Forward = self.family.forward(self.scheduler_config)
         self._empty: torch.Tensor | None = None
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first tokenizer, CLIP's."""
+        return self.tokenizers[0]
+
+    @property
+    def text_encoder(self) -> Any:
+        """The first text encoder, CLIP's."""
+        return self.text_encoders[0]
+
+    @property
+    def pixels_a_latent(self) -> int:
+        """Pixels along one side of a latent's square."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one picture's latents."""
-        size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.unet.config.in_channels, height, width
+        side = self.spec.resolution // self.pixels_a_latent
+        return self.family.channels(self.denoiser), side, side
 
     @property
     def prompt_length(self) -> int:
-        """Tokens of an encoded prompt, L, its begin and end among them."""
+        """Tokens of a prompt that the first text encoder reads, its begin and end among them."""
         return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+
+    @property
+    def diffusion(self) -> Diffusion:
+        """The forward process, of families that have a schedule of abar.
+
+        Raises:
+            ValueError: the family is a flow.
+        """
+        if not isinstance(self.forward, Diffusion):
+            raise ValueError(f"{self.spec.name} is a flow ({self.family.title}) and has no schedule of abar.")
+        return self.forward
+
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """abar [T] float32 on the CPU, of a diffusion."""
+        return self.diffusion.alphas_cumprod
+
+    @property
+    def prediction_type(self) -> str:
+        """What the network of a diffusion predicts: "epsilon" | "v_prediction"."""
+        return self.diffusion.prediction_type
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """T: timesteps from 0 to T - 1 can be drawn for training, the highest the noisiest."""
+        return int(self.scheduler_config.get("num_train_timesteps", 1000))
 
     # Text and pictures
 
     def encode_prompt(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Embeddings [B, L, D] of prompts, as the UNet's cross-attention takes them. Equal prompts are encoded once.
+        """Embeddings [B, L, D] of prompts: all the network is told of them. Equal prompts are encoded once.
 
-        The empty prompt's embedding is kept: the text encoder is taken never to change.
+        Of families with a pooled vector it is the last row. The empty prompt's embedding is kept: the text encoders are
+        taken never to change.
         """
         unique = list(dict.fromkeys(prompts))
         if unique == [""] and self._empty is not None:
             return self._empty.expand(len(prompts), -1, -1)
         with torch.no_grad():
-            parts = [self._encode_text(unique[i : i + TEXT_BATCH]) for i in range(0, len(unique), TEXT_BATCH)]
+            parts = [self.family.encode(self, unique[i : i + TEXT_BATCH]) for i in range(0, len(unique), TEXT_BATCH)]
         embeds = torch.cat(parts)
         if unique == [""]:
             self._empty = embeds
@@ -107,45 +151,56 @@ class ModelBundle:
         return embeds[[positions[prompt] for prompt in prompts]]
 
     def cut_off(self, prompts: Sequence[str]) -> list[str]:
-        """The end of each prompt that the text encoder does not see, from its first word not seen whole; "" if none."""
-        room = self.prompt_length - self.tokenizer.num_special_tokens_to_add()
+        """The end of each prompt that no text encoder sees, from its first word not seen whole; "" if none."""
+        tokenizer, length = self.family.reader(self)
+        room = length - tokenizer.num_special_tokens_to_add()
         if not prompts:
             return []
-        tokens = self.tokenizer(list(prompts), add_special_tokens=False, return_offsets_mapping=True)
+        tokens = tokenizer(list(prompts), add_special_tokens=False, return_offsets_mapping=True)
         return [
             prompt[_word_start(prompt, offsets[room][0]) :] if len(offsets) > room else ""
             for prompt, offsets in zip(prompts, tokens["offset_mapping"], strict=True)
         ]
 
-    def _encode_text(self, prompts: list[str]) -> torch.Tensor:
-        length = self.prompt_length
-        tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return self.text_encoder(tokens.input_ids.to(self.device))[0]
-
     @torch.no_grad()
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """Latents [B, C, h, w] of pictures [B, 3, H, W] in [-1, 1]: the posterior's mean times the scaling factor."""
+        """Latents [B, C, h, w] of pictures [B, 3, H, W] in [-1, 1]: the posterior's mean, shifted and scaled."""
         parts = [
-            self.vae.encode(part.to(self.device, self.dtype)).latent_dist.mean for part in images.split(PICTURE_BATCH)
+            self.vae.encode(part.to(self.device, self.vae_dtype)).latent_dist.mean
+            for part in images.split(PICTURE_BATCH)
         ]
-        return torch.cat(parts).float() * self.vae.config.scaling_factor
+        return (torch.cat(parts).float() - self._vae_shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Pictures [B, H, W, 3] uint8 of latents [B, C, h, w]."""
         parts = []
-        for part in (latents / self.vae.config.scaling_factor).split(PICTURE_BATCH):
-            pixels = self.vae.decode(part.to(self.device, self.dtype), return_dict=False)[0].float()
+        for part in (latents / self.vae.config.scaling_factor + self._vae_shift).split(PICTURE_BATCH):
+            pixels = self.vae.decode(part.to(self.device, self.vae_dtype), return_dict=False)[0].float()
             pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
             parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(parts)
 
-    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """The UNet's raw output (eps or v) [B, C, h, w] in float32, for timesteps [B] or a scalar; keeps gradients."""
-        output = self.unet(
-            latents.to(self.dtype), timesteps, encoder_hidden_states=prompt_embeds.to(self.dtype), return_dict=False
-        )[0]
-        return output.float()
+    @property
+    def _vae_shift(self) -> float:
+        return float(self.vae.config.get("shift_factor") or 0.0)
+
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor | float,
+        prompt_embeds: torch.Tensor,
+        guidance: float | None = None,
+    ) -> torch.Tensor:
+        """The network's raw output [B, C, h, w] in float32, for timesteps [B] or a scalar; keeps gradients.
+
+        What it predicts (eps, v, or eps - x) and what a timestep is: see `models.forward`. `guidance` is told to a
+        network that was distilled on it, and None is what it is told in training.
+        """
+        timesteps = torch.as_tensor(timesteps, device=latents.device)
+        return self.family.predict(
+            self, latents.to(self.dtype), timesteps, prompt_embeds.to(self.dtype), guidance
+        ).float()
 
     # Generation
 
@@ -177,7 +232,7 @@ class ModelBundle:
             negative_prompts: N prompts to steer away from; None is the empty prompt.
             prompt_embeds: [N, L, D], used instead of the prompts' own embeddings (by attacks).
             steps: denoising steps of a whole picture.
-            guidance_scale: 1 is no guidance.
+            guidance_scale: 1 is no guidance. A distilled network (FLUX) is told it, unless there are negative prompts.
             init_latents: [N, C, h, w] to edit (SDEdit, Meng 2021, arXiv:2108.01073); None starts from noise.
             strength: 0 … 1, how much of `init_latents` is repainted: the first `steps - int(steps * strength)` steps
                 are skipped, as in diffusers' img2img. 0 returns them exactly.
@@ -198,7 +253,7 @@ class ModelBundle:
         for first in range(0, count, batch_size):
             rows = slice(first, min(first + batch_size, count))
             positive = self.encode_prompt(prompts[rows]) if prompt_embeds is None else prompt_embeds[rows]
-            negative = self.encode_prompt(negative_prompts[rows] if negative_prompts else [""] * (rows.stop - first))
+            negative = self._negative(None if negative_prompts is None else negative_prompts[rows], len(positive))
             initial = self.noise(seeds[rows]) if start_latents is None else start_latents[rows]
             if init_latents is not None:
                 initial = self._noised(init_latents[rows].float().cpu(), initial, steps, start)
@@ -218,6 +273,12 @@ class ModelBundle:
         size = self.spec.resolution
         return Generation(latents, np.concatenate(images) if images else np.zeros((0, size, size, 3), np.uint8))
 
+    def _negative(self, prompts: Sequence[str] | None, count: int) -> torch.Tensor | None:
+        """Embeddings [B, L, D] to steer away from; None where the network needs none."""
+        if not prompts:
+            return None if self.family.distilled(self) else self.encode_prompt([""] * count)
+        return self.encode_prompt(prompts)
+
     @contextmanager
     def _told(self, prompts: Sequence[str] | None, embeds: torch.Tensor) -> Iterator[None]:
         """Adapters whose strength depends on the prompts know them, inside the `with`."""
@@ -234,7 +295,7 @@ class ModelBundle:
         self,
         latents: torch.Tensor,
         prompt_embeds: torch.Tensor,
-        negative_embeds: torch.Tensor,
+        negative_embeds: torch.Tensor | None,
         *,
         steps: int,
         guidance_scale: float,
@@ -245,44 +306,50 @@ class ModelBundle:
         """Denoise latents [B, C, h, w] from step `start` to the end; both guidance branches in one forward pass.
 
         `on_step` sees every step before it is taken (its tensors are inference tensors: clone what is kept), and
-        `before_step` is called before the network is asked.
+        `before_step` is called before the network is asked. Without `negative_embeds` there is one branch, and the
+        network itself is told the guidance scale.
         """
-        scheduler = self._scheduler()
-        scheduler.set_timesteps(steps)
+        scheduler = self.family.schedule(self, steps)
         latents = latents.to(self.device, torch.float32)
-        guided = guidance_scale != 1 or on_step is not None
-        embeds = torch.cat([negative_embeds, prompt_embeds]) if guided else prompt_embeds
+        guided = negative_embeds is not None and (guidance_scale != 1 or on_step is not None)
+        embeds = (
+            torch.cat([negative_embeds, prompt_embeds]) if guided and negative_embeds is not None else prompt_embeds
+        )
         embeds = embeds.to(self.device, self.dtype)
-        for index, timestep in enumerate(scheduler.timesteps.tolist()[start:], start):
+        # A network that is told its guidance and is guided by a negative prompt too would be guided twice.
+        told = 1.0 if guided else guidance_scale
+        if start and hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(start)
+        for index, timestep in enumerate(scheduler.timesteps[start:], start):
             if before_step is not None:
                 before_step()
-            output = self.predict(torch.cat([latents, latents]) if guided else latents, timestep, embeds)
+            at = timestep.item()
+            output = self.predict(torch.cat([latents, latents]) if guided else latents, at, embeds, told)
             if guided:
                 unconditional, conditional = output.chunk(2)
                 if on_step is not None:
-                    on_step(SampleStep(index, timestep, latents, conditional, unconditional))
+                    on_step(SampleStep(index, at, latents, conditional, unconditional))
                 output = unconditional + guidance_scale * (conditional - unconditional)
             latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
         return latents
 
     def schedule(self, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Timesteps [steps] of a picture, noisiest first, and abar [steps + 1]: before the first step, after each."""
-        scheduler = self._scheduler()
-        scheduler.set_timesteps(steps)
-        before = scheduler.timesteps - self.num_train_timesteps // steps
-        after = torch.where(before < 0, scheduler.final_alpha_cumprod, self.alphas_cumprod[before.clamp(min=0)])
-        return scheduler.timesteps, torch.cat([self.alphas_cumprod[scheduler.timesteps[:1]], after])
+        """Timesteps [steps] of a picture, noisiest first, and abar [steps + 1]: before the first step, after each.
 
-    def _scheduler(self) -> DDIMScheduler:
-        # A config without clip_sample means latents: DDIMScheduler's own default would cut them to [-1, 1].
-        return DDIMScheduler.from_config({"clip_sample": False, **self.scheduler_config})
+        Raises:
+            ValueError: the family is a flow.
+        """
+        alphas = self.alphas_cumprod
+        scheduler = self.family.schedule(self, steps)
+        before = scheduler.timesteps - self.num_train_timesteps // steps
+        after = torch.where(before < 0, scheduler.final_alpha_cumprod, alphas[before.clamp(min=0)])
+        return scheduler.timesteps, torch.cat([alphas[scheduler.timesteps[:1]], after])
 
     def _noised(self, latents: torch.Tensor, noise: torch.Tensor, steps: int, start: int) -> torch.Tensor:
         if start >= steps:
             return latents
-        scheduler = self._scheduler()
-        scheduler.set_timesteps(steps)
-        return scheduler.add_noise(latents, noise, scheduler.timesteps[start].expand(len(latents)))
+        timesteps = self.family.schedule(self, steps).timesteps
+        return self.forward.noised(latents, noise, timesteps[start].expand(len(latents)))
 
     def _check_generation(
         self,

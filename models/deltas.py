@@ -1,7 +1,8 @@
-"""Changes of a UNet as small safetensors files: save, load, hash. Never unpickles.
+"""Changes of a network as small safetensors files: save, load, hash. Never unpickles.
 
-In memory keys are relative to the UNet; files carry the prefix ``unet.``, which makes a LoRA file one that diffusers'
-``load_lora_weights`` reads, with rank and alpha in the header. Equal deltas give equal files.
+In memory keys are relative to the network; files carry the pipeline's name of it (``unet.`` or ``transformer.``) before
+them, which makes a LoRA file one that diffusers' ``load_lora_weights`` reads, with rank and alpha in the header. Equal
+deltas give equal files.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from safetensors.torch import save
 from models.files import write_atomically
 from models.specs import LoadError
 
-_PREFIX = "unet."
+PARTS = ("unet", "transformer")
 _DIFFUSERS_KEY = "lora_adapter_metadata"  # where diffusers looks for alpha and rank
 
 
 @dataclass(frozen=True)
 class WeightDelta:
-    """A change of a UNet.
+    """A change of a network.
 
     "lora": pairs ``<module>.lora_A.weight`` [r, in, …] and ``<module>.lora_B.weight`` [out, r, …], with "rank", "alpha"
     and "targets" in the metadata. "weights": ``<parameter>`` to its difference, new minus original. All float32, CPU.
@@ -35,6 +36,16 @@ class WeightDelta:
     kind: Literal["lora", "weights"]
     tensors: dict[str, torch.Tensor]
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def part(self) -> str:
+        """The pipeline's name of the network that is changed: "unet" | "transformer"."""
+        return self.metadata.get("part", PARTS[0])
+
+
+def part_metadata(part: str) -> dict[str, str]:
+    """What a delta's metadata say of the network that it changes; nothing of a UNet."""
+    return {} if part == PARTS[0] else {"part": part}
 
 
 def save_delta(delta: WeightDelta, path: Path) -> str:
@@ -50,13 +61,13 @@ def delta_file(delta: WeightDelta) -> bytes:
     if delta.kind == "lora":
         metadata[_DIFFUSERS_KEY] = json.dumps(
             {
-                "unet.r": int(delta.metadata["rank"]),
-                "unet.lora_alpha": float(delta.metadata["alpha"]),
-                "unet.target_modules": json.loads(delta.metadata["targets"]),
+                f"{delta.part}.r": int(delta.metadata["rank"]),
+                f"{delta.part}.lora_alpha": float(delta.metadata["alpha"]),
+                f"{delta.part}.target_modules": json.loads(delta.metadata["targets"]),
             },
             sort_keys=True,
         )
-    return to_safetensors({_PREFIX + key: value for key, value in delta.tensors.items()}, metadata)
+    return to_safetensors({f"{delta.part}.{key}": value for key, value in delta.tensors.items()}, metadata)
 
 
 def to_safetensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
@@ -71,7 +82,7 @@ def to_safetensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -
 
 
 def load_delta(path: Path) -> WeightDelta:
-    """Read a delta: one of ours, or a UNet LoRA in diffusers' format from elsewhere (alpha = rank if it names none).
+    """Read a delta: one of ours, or a LoRA in diffusers' format from elsewhere (alpha = rank if it names none).
 
     Raises:
         LoadError: the file is missing, pickled, damaged, not a delta, or holds values that are not finite.
@@ -94,10 +105,15 @@ def load_delta(path: Path) -> WeightDelta:
 
 
 def _checked(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> WeightDelta:
-    if not tensors or not all(key.startswith(_PREFIX) for key in tensors):
-        odd = next((key for key in tensors if not key.startswith(_PREFIX)), "nothing")
-        raise LoadError(f"{path} is no change of a UNet: it holds {odd}. Choose an adapter whose keys begin with unet.")
-    tensors = {key.removeprefix(_PREFIX): value for key, value in sorted(tensors.items())}
+    part = next(iter(tensors), "").partition(".")[0]
+    if part not in PARTS or not all(key.startswith(f"{part}.") for key in tensors):
+        odd = next((key for key in tensors if not key.startswith(f"{part}.") or part not in PARTS), "nothing")
+        raise LoadError(
+            f"{path} is no change of a UNet or transformer alone: it holds {odd}. Choose an adapter whose keys all "
+            f"begin with {' or with '.join(f'{one}.' for one in PARTS)}"
+        )
+    metadata |= part_metadata(part)
+    tensors = {key.removeprefix(f"{part}."): value for key, value in sorted(tensors.items())}
     if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
         raise LoadError(
             f"{path} holds values that are not finite in {broken[0]}. Train again at a lower learning rate."
@@ -115,15 +131,15 @@ def _checked(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, s
         )
     ranks = {len(tensors[f"{layer}.lora_A.weight"]) for layer in downs}
     metadata.setdefault("targets", json.dumps(sorted(downs)))
-    return WeightDelta("lora", tensors, {**metadata, **_scaling(path, ranks, metadata, foreign)})
+    return WeightDelta("lora", tensors, {**metadata, **_scaling(path, ranks, metadata, foreign, part)})
 
 
-def _scaling(path: Path, ranks: set[int], metadata: dict[str, str], foreign: str) -> dict[str, str]:
+def _scaling(path: Path, ranks: set[int], metadata: dict[str, str], foreign: str, part: str) -> dict[str, str]:
     """Rank and alpha of a LoRA whose layers have these ranks: as we write them, else as diffusers does (JSON)."""
     try:
         said = json.loads(foreign)
-        rank = int(metadata.get("rank") or said.get("unet.r") or min(ranks))
-        alpha = float(metadata.get("alpha") or said.get("unet.lora_alpha") or rank)
+        rank = int(metadata.get("rank") or said.get(f"{part}.r") or min(ranks))
+        alpha = float(metadata.get("alpha") or said.get(f"{part}.lora_alpha") or rank)
         if ranks != {rank} or not math.isfinite(alpha):
             raise ValueError(f"rank {rank} and alpha {alpha} with layers of rank {', '.join(map(str, sorted(ranks)))}")
     except (ValueError, TypeError, AttributeError) as error:

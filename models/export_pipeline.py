@@ -11,13 +11,14 @@ from pathlib import Path
 
 import diffusers
 import torch
-from diffusers import DiffusionPipeline, ModelMixin, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, ModelMixin
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from models.bundle import ModelBundle
 from models.export_files import ExportError
+from models.families.base import pipeline_of as assembled
 from models.loading import DTYPES
 from models.original_layout import original_tensors
 
@@ -29,16 +30,7 @@ def pipeline_of(bundle: ModelBundle) -> DiffusionPipeline:
     """The bundle's parts, themselves and no copies, as the pipeline they came from, without a safety checker."""
     config = dict(bundle.scheduler_config)
     scheduler = getattr(diffusers, config.get("_class_name", "DDIMScheduler"))
-    return StableDiffusionPipeline(
-        vae=bundle.vae,
-        text_encoder=bundle.text_encoder,
-        tokenizer=bundle.tokenizer,
-        unet=bundle.unet,
-        scheduler=scheduler.from_config(config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    return assembled(bundle, scheduler.from_config(config))
 
 
 def networks_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:

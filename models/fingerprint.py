@@ -28,17 +28,17 @@ def fingerprint_of(bundle: ModelBundle) -> str:
 
 def _hash(bundle: ModelBundle) -> str:
     digest = hashlib.sha256(json.dumps(bundle.scheduler_config, sort_keys=True, default=str).encode())
-    others: tuple[Any, ...] = (bundle.vae, bundle.text_encoder)
-    for weights in (_unet_weights(bundle), *(part.state_dict() for part in others)):
+    others: tuple[Any, ...] = (bundle.vae, *(encoder for encoder in bundle.text_encoders if encoder is not None))
+    for weights in (_denoiser_weights(bundle), *(part.state_dict() for part in others)):
         for name, tensor in sorted(weights.items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
-def _unet_weights(bundle: ModelBundle) -> dict[str, torch.Tensor]:
-    """The UNet's own weights: without a LoRA that is attached, and as they were before deltas were applied."""
-    state = bundle.unet.state_dict()
+def _denoiser_weights(bundle: ModelBundle) -> dict[str, torch.Tensor]:
+    """The network's own weights: without a LoRA that is attached, and as they were before deltas were applied."""
+    state = bundle.denoiser.state_dict()
     weights = {name.replace(".base_layer.", "."): value for name, value in state.items() if ".lora_" not in name}
     for kept in reversed(bundle.originals):  # the first one applied has the checkpoint's own
         weights |= kept if isinstance(kept, dict) else {}

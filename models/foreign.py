@@ -134,7 +134,7 @@ def _unpickled(path: Path, folder: Path) -> Path:
 def _difference(tensors: Tensors, path: Path, bundle: ModelBundle) -> WeightDelta:
     """New minus original of the weights that differ."""
     if any(key.startswith(ORIGINAL_LAYOUT) for key in tensors):
-        config = dict(bundle.unet.config)
+        config = dict(bundle.denoiser.config)
         tensors = {key: value for key, value in tensors.items() if key.startswith(ORIGINAL_LAYOUT)}
         try:
             tensors = convert_ldm_unet_checkpoint(tensors, config)
@@ -142,7 +142,7 @@ def _difference(tensors: Tensors, path: Path, bundle: ModelBundle) -> WeightDelt
             raise LoadError(
                 f"{path} is in the original layout, but not of {bundle.spec.name}'s shape: {error} is missing."
             ) from error
-    weights = dict(bundle.unet.named_parameters())
+    weights = dict(bundle.denoiser.named_parameters())
     renamed = {_without_prefix(key, weights): value for key, value in tensors.items()}
     _refuse_strange((key for key in renamed if key not in weights), len(renamed), path, bundle)
     changes = {}
@@ -213,7 +213,7 @@ def _lora(tensors: Tensors, metadata: dict[str, str], path: Path, bundle: ModelB
 
 def _layer_names(bundle: ModelBundle) -> dict[str, str]:
     """Plain name to the name of each layer that has a weight."""
-    return {_plain(name): name for name, module in bundle.unet.named_modules() if hasattr(module, "weight")}
+    return {_plain(name): name for name, module in bundle.denoiser.named_modules() if hasattr(module, "weight")}
 
 
 def _plain(name: str) -> str:

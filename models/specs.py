@@ -1,7 +1,7 @@
 """Which checkpoints there are and how one is named: pure data, no torch.
 
 A reference is the text a person types: ``toybox``, ``toybox:oracle``, a diffusers folder, one ``.safetensors`` file,
-or ``owner/name@revision`` on the Hugging Face hub.
+or ``owner/name@revision`` on the Hugging Face hub, with ``#fp16`` behind it for the weights of that variant.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Family = Literal["sd1"]  # Stable Diffusion 1 and 2 layout: one CLIP text encoder, AutoencoderKL, UNet2DConditionModel
+FamilyName = Literal["sd1", "sd2", "sdxl", "sd3", "flux"]  # see models.families
 
 TOYBOX = "toybox"
 TOYBOX_ORACLE = "toybox:oracle"
 
-_HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<variant>\w+))?")
 
 
 class LoadError(ValueError):
@@ -30,7 +30,7 @@ class ModelSpec:
     name: str  # as shown to people
     checkpoint: str  # the reference that loads it again, without revision
     revision: str | None  # a hub commit or branch; None for local files
-    family: Family
+    family: FamilyName
     resolution: int  # pixels along one side of a picture
     dtype: str = "float32"  # "float32" | "float16" | "bfloat16"
 
@@ -64,7 +64,8 @@ class Reference:
     kind: Literal["toybox", "folder", "file", "hub"]
     location: str  # "toybox", a path, or "owner/name"
     revision: str | None = None
-    unet: str = "unet"  # the subfolder that holds the UNet
+    unet: str = ""  # the subfolder of the network, where it is not the family's
+    variant: str | None = None  # of the weights' files on the hub, e.g. "fp16"
 
 
 def parse_reference(text: str) -> Reference:
@@ -91,7 +92,13 @@ def parse_reference(text: str) -> Reference:
     if match := _HUB.fullmatch(text):
         repository = match["repository"]
         known = KNOWN_MODELS.get(repository)
-        return Reference(text, "hub", repository, match["revision"] or (known.revision if known else "main"))
+        return Reference(
+            text,
+            "hub",
+            repository,
+            match["revision"] or (known.revision if known else "main"),
+            variant=match["variant"],
+        )
     raise LoadError(
         f"{text!r} names no checkpoint. Use toybox, toybox:oracle, a diffusers folder, a .safetensors file, "
         "or owner/name@revision on the Hugging Face hub."

@@ -40,7 +40,7 @@ class TransportedLora:
         self.embeds = bundle.encode_prompt(self.concepts)
         self.factor = scale * float(delta.metadata["alpha"]) / int(delta.metadata["rank"])
         self.strengths: torch.Tensor | None = None  # [B] of the pictures being sampled
-        modules = dict(bundle.unet.named_modules())
+        modules = dict(bundle.denoiser.named_modules())
         self.handles = [
             self._beside(modules[name], delta.tensors[f"{name}.lora_A.weight"], delta.tensors[f"{name}.lora_B.weight"])
             for name in (key.removesuffix(".lora_A.weight") for key in delta.tensors if ".lora_A." in key)

@@ -103,7 +103,7 @@ def make_tiny_bundle(
         )
     spec = ModelSpec("Tiny", "tiny", None, "sd1", 64)
     scheduler = {**SCHEDULER, "prediction_type": prediction_type}
-    return ModelBundle(vae, text_encoder, tokenizer, unet, scheduler, spec, torch.device("cpu"), dtype)
+    return ModelBundle(vae, (text_encoder,), (tokenizer,), unet, scheduler, spec, torch.device("cpu"), dtype)
 
 
 def make_tokenizer() -> CLIPTokenizer:

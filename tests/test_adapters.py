@@ -12,7 +12,6 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from models.adapters import (
-    LORA_TARGETS,
     LoadError,
     WeightDelta,
     adapter_disabled,
@@ -29,6 +28,7 @@ from models.adapters import (
     tuned_weights,
 )
 from models.bundle import ModelBundle
+from models.families.unets import UNetFamily
 from models.fingerprint import FINGERPRINT, fingerprint_of
 
 
@@ -37,20 +37,20 @@ def latents(bundle: ModelBundle) -> torch.Tensor:
 
 
 def weights(bundle: ModelBundle) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in bundle.unet.state_dict().items()}
+    return {name: value.clone() for name, value in bundle.denoiser.state_dict().items()}
 
 
 def assert_same_weights(bundle: ModelBundle, before: dict[str, torch.Tensor]) -> None:
-    after = bundle.unet.state_dict()
+    after = bundle.denoiser.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    assert not any(parameter.requires_grad for parameter in bundle.unet.parameters())
+    assert not any(parameter.requires_grad for parameter in bundle.denoiser.parameters())
 
 
 def trained_lora(bundle: ModelBundle, layers: str = "all", seed: int = 0) -> WeightDelta:
     """A LoRA with every value set at random, as if trained, with alpha unlike its rank."""
     generator = torch.Generator().manual_seed(seed)
-    for parameter in attach_lora(bundle, rank=4, alpha=6.0, targets=LORA_TARGETS[layers], seed=seed):
+    for parameter in attach_lora(bundle, rank=4, alpha=6.0, targets=UNetFamily.lora_targets[layers], seed=seed):
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     delta = lora_delta(bundle, {"method": "test"})
     detach(bundle)
@@ -58,7 +58,7 @@ def trained_lora(bundle: ModelBundle, layers: str = "all", seed: int = 0) -> Wei
 
 
 def edited_weights(bundle: ModelBundle) -> WeightDelta:
-    names = [name for name, _ in bundle.unet.named_parameters() if "attn2" in name]
+    names = [name for name, _ in bundle.denoiser.named_parameters() if "attn2" in name]
     with tuned_weights(bundle, names) as tuned:
         for index, parameter in enumerate(tuned.parameters.values()):
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
@@ -70,11 +70,11 @@ def delta(request: pytest.FixtureRequest, tiny_bundle: ModelBundle) -> WeightDel
     return trained_lora(tiny_bundle) if request.param == "lora" else edited_weights(tiny_bundle)
 
 
-@pytest.mark.parametrize("layers", LORA_TARGETS)
+@pytest.mark.parametrize("layers", UNetFamily.lora_targets)
 def test_attach_lora_starts_as_the_unchanged_network(tiny_bundle: ModelBundle, layers: str) -> None:
     before, picture = weights(tiny_bundle), latents(tiny_bundle)
-    parameters = attach_lora(tiny_bundle, rank=4, alpha=4, targets=LORA_TARGETS[layers], seed=0)
-    trainable = [parameter for parameter in tiny_bundle.unet.parameters() if parameter.requires_grad]
+    parameters = attach_lora(tiny_bundle, rank=4, alpha=4, targets=UNetFamily.lora_targets[layers], seed=0)
+    trainable = [parameter for parameter in tiny_bundle.denoiser.parameters() if parameter.requires_grad]
     assert {id(parameter) for parameter in parameters} == {id(parameter) for parameter in trainable}
     assert torch.equal(latents(tiny_bundle), picture)
     detach(tiny_bundle)
@@ -82,15 +82,15 @@ def test_attach_lora_starts_as_the_unchanged_network(tiny_bundle: ModelBundle, l
 
 
 def test_lora_targets_name_layers_that_exist(tiny_bundle: ModelBundle) -> None:
-    modules = [name for name, _ in tiny_bundle.unet.named_modules()]
-    for target in LORA_TARGETS["all"]:
+    modules = [name for name, _ in tiny_bundle.denoiser.named_modules()]
+    for target in UNetFamily.lora_targets["all"]:
         assert any(name.endswith(f".{target}") for name in modules), target
-    assert all("attn1" in target for target in LORA_TARGETS["self-attention"])
+    assert all("attn1" in target for target in UNetFamily.lora_targets["self-attention"])
 
 
 def test_attach_lora_follows_its_seed_alone(tiny_bundle: ModelBundle) -> None:
     def start(seed: int) -> dict[str, torch.Tensor]:
-        attach_lora(tiny_bundle, rank=4, alpha=4, targets=LORA_TARGETS["attention"], seed=seed)
+        attach_lora(tiny_bundle, rank=4, alpha=4, targets=UNetFamily.lora_targets["attention"], seed=seed)
         made = lora_delta(tiny_bundle).tensors
         detach(tiny_bundle)
         return made
@@ -112,7 +112,7 @@ def test_attach_lora_to_layers_that_are_not_there(tiny_bundle: ModelBundle) -> N
 
 def test_adapter_disabled_is_the_original(tiny_bundle: ModelBundle) -> None:
     picture = latents(tiny_bundle)
-    for parameter in attach_lora(tiny_bundle, rank=4, alpha=4, targets=LORA_TARGETS["attention"], seed=0):
+    for parameter in attach_lora(tiny_bundle, rank=4, alpha=4, targets=UNetFamily.lora_targets["attention"], seed=0):
         parameter.data += 0.1
     tuned = latents(tiny_bundle)
     with adapter_disabled(tiny_bundle):
@@ -122,8 +122,8 @@ def test_adapter_disabled_is_the_original(tiny_bundle: ModelBundle) -> None:
 
 
 def test_applied_lora_is_the_attached_lora(tiny_bundle: ModelBundle) -> None:
-    attach_lora(tiny_bundle, rank=4, alpha=6, targets=LORA_TARGETS["all"], seed=0)
-    for name, parameter in tiny_bundle.unet.named_parameters():
+    attach_lora(tiny_bundle, rank=4, alpha=6, targets=UNetFamily.lora_targets["all"], seed=0)
+    for name, parameter in tiny_bundle.denoiser.named_parameters():
         if ".lora_B." in name:
             parameter.data += 0.02
     attached, delta = latents(tiny_bundle), lora_delta(tiny_bundle)
@@ -228,7 +228,7 @@ def test_the_fingerprint_is_the_checkpoints_whatever_is_on_it(tiny_bundle: Model
 
     with applied(tiny_bundle, delta), applied(tiny_bundle, delta):
         assert anew() == own
-    attach_lora(tiny_bundle, rank=2, alpha=2.0, targets=LORA_TARGETS["all"], seed=0)
+    attach_lora(tiny_bundle, rank=2, alpha=2.0, targets=UNetFamily.lora_targets["all"], seed=0)
     assert anew() == own
     detach(tiny_bundle)
     assert anew() == own
@@ -269,7 +269,7 @@ def test_equal_deltas_have_equal_hashes_and_others_not(tiny_bundle: ModelBundle,
     assert save_delta(one, path) != save_delta(renamed, path)
 
 
-@pytest.mark.parametrize("layers", LORA_TARGETS)
+@pytest.mark.parametrize("layers", UNetFamily.lora_targets)
 def test_diffusers_reads_our_lora_with_equal_outputs(tiny_bundle: ModelBundle, layers: str, tmp_path: Path) -> None:
     delta = trained_lora(tiny_bundle, layers)
     save_delta(delta, tmp_path / "pytorch_lora_weights.safetensors")
@@ -279,7 +279,7 @@ def test_diffusers_reads_our_lora_with_equal_outputs(tiny_bundle: ModelBundle, l
         vae=tiny_bundle.vae,
         text_encoder=tiny_bundle.text_encoder,
         tokenizer=tiny_bundle.tokenizer,
-        unet=tiny_bundle.unet,
+        unet=tiny_bundle.denoiser,
         scheduler=DDIMScheduler.from_config(tiny_bundle.scheduler_config),
         safety_checker=None,
         feature_extractor=None,
@@ -329,8 +329,8 @@ def test_load_refuses_what_is_missing_or_damaged(tiny_bundle: ModelBundle, tmp_p
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"vae.conv.weight": torch.ones(1)}, r"no change of a UNet: it holds vae\.conv\.weight"),
-        ({}, "no change of a UNet"),
+        ({"vae.conv.weight": torch.ones(1)}, r"no change of a UNet or transformer alone: it holds vae\.conv\.weight"),
+        ({}, "no change of a UNet or transformer"),
         ({"unet.conv.weight": torch.ones(1)}, "neither a LoRA"),
         ({"unet.conv.lora_A.weight": torch.ones(2, 3)}, "neither a LoRA with A and B"),
         ({"unet.conv.lora_A.weight": torch.tensor([[torch.nan]])}, r"not finite in conv\.lora_A"),

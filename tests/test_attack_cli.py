@@ -37,7 +37,7 @@ def project(store: Store, settings: Settings) -> Project:
     """With a trained model that changes one number."""
     made = store.create_project(Project("", "Sword", "sword", "toybox", "toybox", {"concept": "sword"}))
     bundle = make_tiny_bundle()
-    bias = bundle.unet.conv_out.bias.detach()
+    bias = bundle.denoiser.conv_out.bias.detach()
     path = settings.checkpoints / "adapter.safetensors"
     sha256 = save_delta(WeightDelta("weights", {"conv_out.bias": 0.01 * bias.abs().clamp(min=0.1)}), path)
     job = submit(store, settings, "pairs", made.id, {})

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from models.bundle import ModelBundle
+from models.forward import Diffusion
 from models.prompting import (
     PromptTooLongError,
     encode_ids,
@@ -31,7 +32,6 @@ from studio.attacks.text_free_inversion import TextFreeInversion
 from studio.configs import SamplingConfig
 from studio.objectives.genetic import breed, crossover, known_losses, mutate, select
 from studio.objectives.inversion import epsilon_of, invert
-from studio.objectives.noise import add_noise, velocity
 from studio.objectives.tokens import (
     concept_vector,
     nearest_tokens,
@@ -285,8 +285,9 @@ def test_epsilon_of_a_velocity() -> None:
     generator = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, 1, 2, 3, 3, generator=generator)
     abars = torch.tensor([0.3])
-    noisy = add_noise(latents, noise, torch.tensor([0]), abars)
-    said = velocity(latents, noise, torch.tensor([0]), abars)
+    process = Diffusion(abars, "v_prediction")
+    noisy = process.noised(latents, noise, torch.tensor([0]))
+    said = process.target(latents, noise, torch.tensor([0]))
     assert torch.allclose(epsilon_of(said, noisy, abars[0], "v_prediction"), noise, atol=1e-6)
     assert torch.equal(epsilon_of(noise, noisy, abars[0], "epsilon"), noise)
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from models.bundle import ModelBundle, SampleStep
-from studio.objectives.sdedit import noised_start, start_index
+from studio.objectives.sdedit import start_index
 
 PROMPTS = ["a knight", "a clown", "a knight", "a person"]
 SEEDS = [3, 1, 4, 15]
@@ -21,7 +21,7 @@ def pipeline(bundle: ModelBundle) -> StableDiffusionPipeline:
         vae=bundle.vae,
         text_encoder=bundle.text_encoder,
         tokenizer=bundle.tokenizer,
-        unet=bundle.unet,
+        unet=bundle.denoiser,
         scheduler=DDIMScheduler.from_config(bundle.scheduler_config),
         safety_checker=None,
         feature_extractor=None,
@@ -34,7 +34,7 @@ def pipeline(bundle: ModelBundle) -> StableDiffusionPipeline:
 def first_unet_input(bundle: ModelBundle, **options: object) -> torch.Tensor:
     """What the network sees first when one picture is generated: [1, C, h, w]."""
     seen: list[torch.Tensor] = []
-    hook = bundle.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    hook = bundle.denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     bundle.generate(["a knight"], [7], guidance_scale=1.0, **options)  # type: ignore[arg-type]
     hook.remove()
     return seen[0]
@@ -157,7 +157,7 @@ def test_sdedit_starts_where_the_objective_says(tiny_bundle: ModelBundle, streng
     scheduler = DDIMScheduler.from_config(tiny_bundle.scheduler_config)
     scheduler.set_timesteps(20)
     start = start_index(20, strength)
-    expected = noised_start(latents, tiny_bundle.noise([7]), tiny_bundle.alphas_cumprod, scheduler.timesteps, start)
+    expected = tiny_bundle.forward.noised(latents, tiny_bundle.noise([7]), scheduler.timesteps[start : start + 1])
     assert torch.allclose(
         first_unet_input(tiny_bundle, init_latents=latents, strength=strength, steps=20), expected, atol=1e-6
     )
@@ -225,7 +225,7 @@ def test_half_precision_stays_near_full(make_bundle: Callable[..., ModelBundle])
 
 
 def test_an_unknown_prediction_type_is_refused(make_bundle: Callable[..., ModelBundle]) -> None:
-    with pytest.raises(ValueError, match="'sample'; only epsilon and v_prediction"):
+    with pytest.raises(ValueError, match=r"'sample'.*epsilon or v_prediction"):
         make_bundle("sample")
 
 

@@ -22,7 +22,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def weights(bundle: ModelBundle) -> Tensors:
-    return {name: value.detach().clone() for name, value in bundle.unet.named_parameters()}
+    return {name: value.detach().clone() for name, value in bundle.denoiser.named_parameters()}
 
 
 def edited(bundle: ModelBundle, part: str) -> Tensors:
@@ -68,10 +68,10 @@ def test_edited_weights_become_their_difference(tiny_bundle: ModelBundle, tmp_pa
 @pytest.mark.parametrize("pipeline", [False, True])
 def test_folders_of_a_unet_and_of_a_pipeline(tiny_bundle: ModelBundle, tmp_path: Path, pipeline: bool) -> None:
     """A whole UNet: only what differs is kept."""
-    before = tiny_bundle.unet.conv_in.bias.data.clone()
-    tiny_bundle.unet.conv_in.bias.data += 1
-    tiny_bundle.unet.save_pretrained(tmp_path / "unet" if pipeline else tmp_path)
-    tiny_bundle.unet.conv_in.bias.data = before
+    before = tiny_bundle.denoiser.conv_in.bias.data.clone()
+    tiny_bundle.denoiser.conv_in.bias.data += 1
+    tiny_bundle.denoiser.save_pretrained(tmp_path / "unet" if pipeline else tmp_path)
+    tiny_bundle.denoiser.conv_in.bias.data = before
     delta = load_foreign(tmp_path, tiny_bundle)
     assert list(delta.tensors) == ["conv_in.bias"]
     assert torch.allclose(delta.tensors["conv_in.bias"], torch.ones(32))
@@ -79,10 +79,10 @@ def test_folders_of_a_unet_and_of_a_pipeline(tiny_bundle: ModelBundle, tmp_path:
 
 def test_a_unet_in_the_original_layout(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
     """A whole checkpoint's file, as ESD's first code saved it: its text encoder and decoder are left alone."""
-    before = tiny_bundle.unet.conv_in.bias.data.clone()
-    tiny_bundle.unet.conv_in.bias.data += 1
+    before = tiny_bundle.denoiser.conv_in.bias.data.clone()
+    tiny_bundle.denoiser.conv_in.bias.data += 1
     save_original_layout(tiny_bundle, tmp_path / "esd.safetensors")
-    tiny_bundle.unet.conv_in.bias.data = before
+    tiny_bundle.denoiser.conv_in.bias.data = before
     delta = load_foreign(tmp_path / "esd.safetensors", tiny_bundle)
     assert list(delta.tensors) == ["conv_in.bias"]
 
@@ -193,7 +193,7 @@ def test_keys_without_a_place_are_named(tiny_bundle: ModelBundle, tmp_path: Path
 
 
 def test_what_cannot_be_used_is_refused(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
-    same = {"conv_in.bias": tiny_bundle.unet.conv_in.bias.data}
+    same = {"conv_in.bias": tiny_bundle.denoiser.conv_in.bias.data}
     lora = as_kohya(random_lora(tiny_bundle), 1.0)
     half = {key: value for key, value in lora.items() if not key.endswith("attn1_to_q.lora_up.weight")}
     for name, tensors, message in (

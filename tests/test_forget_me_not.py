@@ -41,13 +41,13 @@ def test_attention_leaves_the_concepts_words_and_no_others(tiny_bundle: ModelBun
 
 def test_watching_changes_no_output(tiny_bundle: ModelBundle) -> None:
     inputs = PAIRS.unsafe_latents[:2], torch.tensor([10, 900]), tiny_bundle.encode_prompt(["a gem", ""])
-    processors = dict(tiny_bundle.unet.attn_processors)
+    processors = dict(tiny_bundle.denoiser.attn_processors)
     plain = tiny_bundle.predict(*inputs)
     with watched_attention(tiny_bundle) as seen:
         assert torch.allclose(tiny_bundle.predict(*inputs), plain, atol=1e-5)
     assert len(seen) == sum("attn2" in name for name in processors)
     assert all(torch.allclose(p.sum(dim=-1), torch.ones(p.shape[:2]), atol=1e-4) for p in seen)
-    assert tiny_bundle.unet.attn_processors == processors
+    assert tiny_bundle.denoiser.attn_processors == processors
 
 
 def test_each_head_is_asked_about_its_own_pictures_words(tiny_bundle: ModelBundle) -> None:
@@ -86,4 +86,4 @@ def test_names_that_cannot_be_found_are_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         get_method("forget-me-not").fit(tiny_bundle, PAIRS, ForgetMeNotConfig.model_validate(changes), silent)
-    assert all("Watched" not in type(p).__name__ for p in tiny_bundle.unet.attn_processors.values())
+    assert all("Watched" not in type(p).__name__ for p in tiny_bundle.denoiser.attn_processors.values())

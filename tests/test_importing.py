@@ -40,8 +40,8 @@ def project(store: Store) -> Project:
 @pytest.fixture
 def released(tiny_bundle: ModelBundle, tmp_path: Path) -> Path:
     """Weights as ESD publishes them."""
-    name = next(name for name, _ in tiny_bundle.unet.named_parameters() if ".attn2.to_v." in name)
-    weight = dict(tiny_bundle.unet.named_parameters())[name].detach()
+    name = next(name for name, _ in tiny_bundle.denoiser.named_parameters() if ".attn2.to_v." in name)
+    weight = dict(tiny_bundle.denoiser.named_parameters())[name].detach()
     save_file({name: weight + 1}, tmp_path / "esd-sword.safetensors")
     return tmp_path / "esd-sword.safetensors"
 

@@ -18,7 +18,6 @@ import pytest
 import torch
 
 from models.adapters import (
-    LORA_TARGETS,
     WeightDelta,
     attach_lora,
     detach,
@@ -53,7 +52,7 @@ PROMPTS, SEEDS = ["a knight", "a gardener on the beach"], [3, 4, 5]
 
 def random_delta(bundle: ModelBundle, seed: int) -> WeightDelta:
     generator = torch.Generator().manual_seed(seed)
-    for parameter in attach_lora(bundle, rank=4, alpha=4, targets=LORA_TARGETS["attention"], seed=seed):
+    for parameter in attach_lora(bundle, rank=4, alpha=4, targets=bundle.family.lora_targets["attention"], seed=seed):
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
     delta = lora_delta(bundle)
     detach(bundle)

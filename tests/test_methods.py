@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.adapters import LORA_TARGETS, adapter_disabled, applied, attach_lora, detach
+from models.adapters import adapter_disabled, applied, attach_lora, detach
 from models.bundle import ModelBundle
 from studio.configs import DuoConfig, EsdConfig
 from studio.methods import METHODS, get_method
@@ -35,7 +35,11 @@ def make_pairs(count: int = 6, shape: tuple[int, ...] = (8, 8, 8)) -> TrainingPa
 
 def attached(bundle: ModelBundle, config: DuoConfig, *, moved: float = 0.0) -> list[torch.nn.Parameter]:
     parameters = attach_lora(
-        bundle, rank=config.rank, alpha=config.alpha, targets=LORA_TARGETS[config.layers], seed=config.seed
+        bundle,
+        rank=config.rank,
+        alpha=config.alpha,
+        targets=bundle.family.lora_targets[config.layers],
+        seed=config.seed,
     )
     for index, parameter in enumerate(parameters):
         parameter.data += moved * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
@@ -120,7 +124,7 @@ def test_the_reference_has_no_gradient_and_the_adapter_has(tiny_bundle: ModelBun
     loss.backward()
     assert all(parameter.dtype == torch.float32 and parameter.grad is not None for parameter in parameters)
     ours = {id(parameter) for parameter in parameters}
-    assert all(p.grad is None for p in tiny_bundle.unet.parameters() if id(p) not in ours)
+    assert all(p.grad is None for p in tiny_bundle.denoiser.parameters() if id(p) not in ours)
 
 
 def test_both_pictures_of_a_pair_share_noise_and_timestep(tiny_bundle: ModelBundle) -> None:
@@ -214,7 +218,7 @@ def test_trajectories_of_an_earlier_try_are_used_again(tiny_bundle: ModelBundle,
     """Only those of the same settings: others are sampled anew, and so is a damaged file."""
     config = EsdConfig(prompts=["a sword"], trajectories=2, sampling_steps=2)
     first = trajectories_of(tiny_bundle, config, tmp_path)
-    tiny_bundle.unet.conv_out.bias.data += 1  # would be sampled otherwise
+    tiny_bundle.denoiser.conv_out.bias.data += 1  # would be sampled otherwise
     again = trajectories_of(tiny_bundle, config.model_copy(update={"save_every": 7}), tmp_path)
     assert torch.equal(again.targets, first.targets)
     assert torch.equal(again.latents, first.latents)
@@ -263,7 +267,7 @@ def test_esd_variants_split_the_layers(tiny_bundle: ModelBundle) -> None:
     assert inside
     assert all(".attn2." in name for name in inside)
     assert not any(".attn2." in name for name in outside)
-    rest = {name for name, _ in tiny_bundle.unet.named_parameters()} - inside - outside
+    rest = {name for name, _ in tiny_bundle.denoiser.named_parameters()} - inside - outside
     assert all("norm" in name for name in rest)
     strict = set(esd.changes(tiny_bundle, EsdConfig(variant="esd-x-strict")))
     assert strict == {name for name in inside if ".to_k." in name or ".to_v." in name}
@@ -275,7 +279,7 @@ def test_esd_trains_in_half_precision(make_bundle: Callable[..., ModelBundle]) -
     config = EsdConfig(prompts=["a sword"], steps=2, batch_size=2, trajectories=1, sampling_steps=2)
     delta = get_method("esd").fit(bundle, make_pairs(), config, silent)
     assert {tensor.dtype for tensor in delta.tensors.values()} == {torch.float32}
-    assert {parameter.dtype for parameter in bundle.unet.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in bundle.denoiser.parameters()} == {torch.bfloat16}
 
 
 def test_esd_needs_a_concept(tiny_bundle: ModelBundle) -> None:
@@ -386,11 +390,11 @@ def test_get_method() -> None:
 
 
 def test_detached_after_a_failed_fit(tiny_bundle: ModelBundle) -> None:
-    names = list(tiny_bundle.unet.state_dict())
+    names = list(tiny_bundle.denoiser.state_dict())
     pairs = make_pairs()
     pairs.safe_latents[:] = torch.inf
     with pytest.raises(TrainingError, match="at step 1"):
         get_method("duo").fit(tiny_bundle, pairs, DuoConfig(steps=1), silent)
-    assert list(tiny_bundle.unet.state_dict()) == names
+    assert list(tiny_bundle.denoiser.state_dict()) == names
     attached(tiny_bundle, DuoConfig())
     detach(tiny_bundle)

@@ -8,40 +8,12 @@ import pytest
 import torch
 
 from studio.objectives.diffusion_dpo import dpo_loss, error_change, implicit_accuracy, mse_per_sample
-from studio.objectives.noise import add_noise, target, velocity
 from studio.objectives.prior import prior_loss
-from studio.objectives.sdedit import noised_start, start_index
-
-ALPHAS = torch.tensor([0.81, 0.36, 0.04])  # square roots 0.9, 0.6, 0.2; of the rest 0.436…, 0.8, 0.98
+from studio.objectives.sdedit import start_index
 
 
 def full(value: float, count: int = 1) -> torch.Tensor:
     return torch.full((count, 2, 3, 3), value)
-
-
-def test_add_noise_takes_each_row_at_its_own_timestep() -> None:
-    noisy = add_noise(full(2.0, 2), full(1.0, 2), torch.tensor([1, 2]), ALPHAS)
-    assert torch.allclose(noisy[0], full(0.6 * 2 + 0.8 * 1)[0])
-    assert torch.allclose(noisy[1], full(0.2 * 2 + math.sqrt(0.96))[0])
-
-
-def test_velocity() -> None:
-    assert torch.allclose(velocity(full(2.0), full(1.0), torch.tensor([1]), ALPHAS), full(0.6 * 1 - 0.8 * 2))
-
-
-def test_velocity_and_noisy_latents_give_the_picture_back() -> None:
-    latents, noise, at = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([0, 1, 2])
-    signal, sigma = ALPHAS.sqrt().view(3, 1, 1, 1), (1 - ALPHAS).sqrt().view(3, 1, 1, 1)
-    recovered = signal * add_noise(latents, noise, at, ALPHAS) - sigma * velocity(latents, noise, at, ALPHAS)
-    assert torch.allclose(recovered, latents, atol=1e-6)
-
-
-def test_target_follows_the_prediction_type() -> None:
-    latents, noise, at = full(2.0), full(1.0), torch.tensor([1])
-    assert torch.equal(target(latents, noise, at, ALPHAS, "epsilon"), noise)
-    assert torch.equal(target(latents, noise, at, ALPHAS, "v_prediction"), velocity(latents, noise, at, ALPHAS))
-    with pytest.raises(ValueError, match=r"'sample'.*epsilon or v_prediction"):
-        target(latents, noise, at, ALPHAS, "sample")
 
 
 def test_mse_per_sample_is_a_mean_over_channels_height_and_width() -> None:
@@ -97,12 +69,3 @@ def test_prior_loss_by_hand() -> None:
 )
 def test_start_index(steps: int, strength: float, start: int) -> None:
     assert start_index(steps, strength) == start
-
-
-def test_noised_start_is_the_picture_at_strength_0_and_noise_but_for_the_leak_at_1() -> None:
-    timesteps = torch.tensor([2, 1, 0])
-    latents, noise = full(2.0, 2), full(1.0, 2)
-    assert noised_start(latents, noise, ALPHAS, timesteps, start_index(3, 0.0)) is latents
-    other = latents + 1
-    noisy = noised_start(latents, noise, ALPHAS, timesteps, 0)
-    assert torch.allclose(noised_start(other, noise, ALPHAS, timesteps, 0) - noisy, full(ALPHAS[2].sqrt().item(), 2))

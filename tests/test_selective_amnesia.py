@@ -58,9 +58,9 @@ def test_fisher_of_the_unet_is_that_of_each_pictures_own_loss(
     bundle = make_bundle(prediction_type)
     replay = Replay(bundle, make_pairs().safe_latents, bundle.encode_prompt(["a cane", "a rose"]))
     batch = replay.batch(3, torch.Generator().manual_seed(1))
-    names = [name for name, _ in bundle.unet.named_parameters() if ".attn2." in name]
-    weights = {name: value for name, value in bundle.unet.named_parameters() if name in names}
-    found = diagonal_fisher(denoising_loss(bundle.unet), weights, [batch])
+    names = [name for name, _ in bundle.denoiser.named_parameters() if ".attn2." in name]
+    weights = {name: value for name, value in bundle.denoiser.named_parameters() if name in names}
+    found = diagonal_fisher(denoising_loss(bundle.denoiser), weights, [batch])
     with tuned_weights(bundle, names) as tuned:
         parameters = list(tuned.parameters.values())
         total = [torch.zeros_like(parameter) for parameter in parameters]

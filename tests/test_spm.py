@@ -167,11 +167,11 @@ def test_scale_zero_is_the_original(tiny_bundle: ModelBundle, delta: WeightDelta
 
 def test_it_comes_off_without_a_trace(tiny_bundle: ModelBundle, delta: WeightDelta) -> None:
     original = drawn(tiny_bundle, [CONCEPT])
-    before = {name: value.clone() for name, value in tiny_bundle.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in tiny_bundle.denoiser.state_dict().items()}
     with pytest.raises(KeyboardInterrupt), applied(tiny_bundle, delta):
         raise KeyboardInterrupt
     assert tiny_bundle.on_sampling == tiny_bundle.originals == []
-    assert all(torch.equal(value, before[name]) for name, value in tiny_bundle.unet.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in tiny_bundle.denoiser.state_dict().items())
     assert torch.equal(drawn(tiny_bundle, [CONCEPT]), original)
 
 
@@ -209,4 +209,4 @@ def test_it_survives_its_file_and_is_lost_in_a_merge(
 @pytest.fixture(autouse=True)
 def nothing_left_on(tiny_bundle: ModelBundle) -> Iterator[None]:
     yield
-    assert not any(module._forward_hooks for module in tiny_bundle.unet.modules())
+    assert not any(module._forward_hooks for module in tiny_bundle.denoiser.modules())

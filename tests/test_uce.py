@@ -50,7 +50,7 @@ def test_uce_edits_every_matrix_by_that_solution(tiny_bundle: ModelBundle) -> No
     uce, config = get_method("uce"), UceConfig(concepts=["a sword"], guides=["a flower"], preserve=["a cane"])
     delta = uce.fit(tiny_bundle, NONE, config, silent)
     words = Words(*(last_content_embeddings(tiny_bundle, [text]) for text in ("a sword", "a flower", "a cane")))
-    weights = dict(tiny_bundle.unet.named_parameters())
+    weights = dict(tiny_bundle.denoiser.named_parameters())
     assert list(delta.tensors) == uce.changes(tiny_bundle, config)
     for name, change in delta.tensors.items():
         expected = least_squares(weights[name].double(), words, config)
@@ -64,7 +64,7 @@ def test_uce_makes_the_word_mean_its_guide_and_holds_what_is_preserved(tiny_bund
     config = config.model_copy(update={"preserve_scale": 1e4})
     name = get_method("uce").changes(tiny_bundle, config)[0]
     c, g, r = last_content_embeddings(tiny_bundle, ["sword", guide, "cane"]).float()
-    weight = dict(tiny_bundle.unet.named_parameters())[name]
+    weight = dict(tiny_bundle.denoiser.named_parameters())[name]
     meant, kept = weight @ g, weight @ r
     before = weight.detach() @ c
     with applied(tiny_bundle, get_method("uce").fit(tiny_bundle, NONE, config, silent)):
@@ -147,11 +147,11 @@ def test_rece_holds_what_it_erased_or_says_that_it_came_back(tiny_bundle: ModelB
     names = get_method("rece").changes(tiny_bundle, ReceConfig())
 
     def distance(value: torch.Tensor) -> float:
-        weights = dict(tiny_bundle.unet.named_parameters())
+        weights = dict(tiny_bundle.denoiser.named_parameters())
         found = torch.cat([weights[name] @ value - meant for name, meant in zip(names, guides, strict=True)])
         return float(found.detach().norm())
 
-    guides = [dict(tiny_bundle.unet.named_parameters())[name].detach() @ g for name in names]
+    guides = [dict(tiny_bundle.denoiser.named_parameters())[name].detach() @ g for name in names]
     before = distance(c)
     for keep in (True, False):
         config = ReceConfig(concepts=["sword"], rounds=4, keep_erased=keep)

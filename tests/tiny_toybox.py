@@ -15,10 +15,10 @@ from models.toybox.detector import OBJECT_LABELS, DetectorNet, save_detector
 def save_tiny_toybox(bundle: ModelBundle, folder: Path) -> None:
     """Pipeline, oracle and a detector that sees a sword in about half of the pipeline's pictures, else empty hands."""
     pipeline_of(bundle).save_pretrained(folder, safe_serialization=True)
-    before = bundle.unet.conv_out.bias.data.clone()
-    bundle.unet.conv_out.bias.data += 0.1
-    bundle.unet.save_pretrained(folder / "oracle")
-    bundle.unet.conv_out.bias.data = before
+    before = bundle.denoiser.conv_out.bias.data.clone()
+    bundle.denoiser.conv_out.bias.data += 0.1
+    bundle.denoiser.save_pretrained(folder / "oracle")
+    bundle.denoiser.conv_out.bias.data = before
     save_detector(undecided_detector(bundle), folder / "detector.safetensors")
 
 

@@ -6,7 +6,6 @@ import torch
 
 from models.bundle import ModelBundle
 from studio.attacks.base import Meter
-from studio.objectives.noise import add_noise, target
 
 
 def noised(
@@ -15,8 +14,8 @@ def noised(
     """Latents [B, C, h, w] with fresh noise at t [B], and what the network should say of them; on the device."""
     noise = torch.randn(latents.shape, generator=generator)
     clean = latents.float().cpu()
-    wanted = target(clean, noise, timesteps, bundle.alphas_cumprod, bundle.prediction_type)
-    return add_noise(clean, noise, timesteps, bundle.alphas_cumprod).to(bundle.device), wanted.to(bundle.device)
+    wanted = bundle.forward.target(clean, noise, timesteps)
+    return bundle.forward.noised(clean, noise, timesteps).to(bundle.device), wanted.to(bundle.device)
 
 
 def prediction_error(

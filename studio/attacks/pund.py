@@ -33,7 +33,7 @@ class Pund(PlainAttack):
     def prepare(self, arena: Arena, config: PundConfig, report: Report, meter: Meter) -> dict[str, torch.Tensor]:
         """Steps of min_v ||eps - eps_copy(z_t, t, [p; v])||^2, now and then an erasing round against v."""
         original = arena.the_original()
-        names = [name for name, _ in original.unet.named_parameters() if ".attn2." in name]
+        names = [name for name, _ in original.denoiser.named_parameters() if ".attn2." in name]
         with tuned_weights(original, names) as tuned:
             search = SuffixSearch(arena, config, list(tuned.parameters.values()), meter)
             for step in range(config.steps):

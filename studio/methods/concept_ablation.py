@@ -16,7 +16,6 @@ from studio.configs import ConceptAblationConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.methods.trajectories import sample_pictures
-from studio.objectives.noise import add_noise, target
 
 
 class ConceptAblation:
@@ -32,7 +31,7 @@ class ConceptAblation:
         """Names of the UNet's parameters that are trained."""
         parts = {"attn2-kv": (".attn2.to_k.", ".attn2.to_v."), "attention": (".attn1.", ".attn2."), "all": ("",)}
         chosen = parts[config.layers]
-        return [name for name, _ in bundle.unet.named_parameters() if any(part in name for part in chosen)]
+        return [name for name, _ in bundle.denoiser.named_parameters() if any(part in name for part in chosen)]
 
     def fit(
         self,
@@ -84,7 +83,7 @@ class AblationStep:
         latents = self.pictures[rows]
         noise = torch.randn(latents.shape, generator=generator)
         timesteps = torch.randint(0, bundle.num_train_timesteps, (len(rows),), generator=generator)
-        noisy = add_noise(latents, noise, timesteps, bundle.alphas_cumprod).to(bundle.device)
+        noisy = bundle.forward.noised(latents, noise, timesteps).to(bundle.device)
         at = timesteps.to(bundle.device)
         concepts = self.concepts[(rows % len(self.concepts)).to(self.concepts.device)]
         anchors = self.anchors[(rows % len(self.anchors)).to(self.anchors.device)]
@@ -93,7 +92,7 @@ class AblationStep:
         ablation = F.mse_loss(bundle.predict(noisy, at, concepts), anchored.detach())
         if config.prior_weight == 0:
             return ablation, {}
-        wanted = target(latents, noise, timesteps, bundle.alphas_cumprod, bundle.prediction_type).to(bundle.device)
+        wanted = bundle.forward.target(latents, noise, timesteps).to(bundle.device)
         prior = F.mse_loss(anchored, wanted)
         values = {"ablation": float(ablation.detach()), "prior": float(prior.detach())}
         return ablation + config.prior_weight * prior, values

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import torch
 
-from models.adapters import LORA_TARGETS, WeightDelta, adapter_disabled, attach_lora, detach, lora_delta
+from models.adapters import WeightDelta, adapter_disabled, attach_lora, detach, lora_delta
 from models.bundle import ModelBundle
 from studio.configs import DuoConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.objectives.diffusion_dpo import dpo_loss, error_change, implicit_accuracy
-from studio.objectives.noise import add_noise, target
 from studio.objectives.prior import prior_loss
 
 
@@ -31,8 +30,8 @@ class Duo:
 
     def changes(self, bundle: ModelBundle, config: DuoConfig) -> list[str]:
         """Names of the UNet's weights that get a LoRA."""
-        endings = tuple(f".{target}.weight" for target in LORA_TARGETS[config.layers])
-        return [name for name, _ in bundle.unet.named_parameters() if f".{name}".endswith(endings)]
+        endings = tuple(f".{target}.weight" for target in bundle.family.lora_targets[config.layers])
+        return [name for name, _ in bundle.denoiser.named_parameters() if f".{name}".endswith(endings)]
 
     def fit(
         self,
@@ -49,7 +48,11 @@ class Duo:
         """
         _check(bundle, pairs, config)
         parameters = attach_lora(
-            bundle, rank=config.rank, alpha=config.alpha, targets=LORA_TARGETS[config.layers], seed=config.seed
+            bundle,
+            rank=config.rank,
+            alpha=config.alpha,
+            targets=bundle.family.lora_targets[config.layers],
+            seed=config.seed,
         )
         try:
             train(self.name, parameters, DuoStep(bundle, pairs, config), config, report, state_folder)
@@ -79,14 +82,14 @@ class DuoStep:
         noise = torch.randn(len(rows), *bundle.latent_shape, generator=generator).repeat(2, 1, 1, 1)
         timesteps = self._timesteps(len(rows), generator)
         pure_noise = torch.randn(len(rows), *bundle.latent_shape, generator=generator)
-        last = torch.full((len(rows),), bundle.num_train_timesteps - 1)
-        inputs = torch.cat([add_noise(latents, noise, timesteps, bundle.alphas_cumprod), pure_noise]).to(bundle.device)
+        last = torch.full((len(rows),), bundle.forward.last)
+        inputs = torch.cat([bundle.forward.noised(latents, noise, timesteps), pure_noise]).to(bundle.device)
         at = torch.cat([timesteps, last]).to(bundle.device)
         embeds = self.embeds[rows.to(self.embeds.device)].repeat(3, 1, 1)
         with torch.no_grad(), adapter_disabled(bundle):
             reference = bundle.predict(inputs, at, embeds)
         tuned = bundle.predict(inputs, at, embeds)
-        wanted = target(latents, noise, timesteps, bundle.alphas_cumprod, bundle.prediction_type).to(bundle.device)
+        wanted = bundle.forward.target(latents, noise, timesteps).to(bundle.device)
         pictures = len(latents)
         d_safe, d_unsafe = error_change(tuned[:pictures], reference[:pictures], wanted).chunk(2)
         dpo = dpo_loss(d_safe, d_unsafe, config.beta)

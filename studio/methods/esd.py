@@ -39,7 +39,7 @@ class Esd:
         }[config.variant]
         return [
             f"{module_name}.{name}"
-            for module_name, module in bundle.unet.named_modules()
+            for module_name, module in bundle.denoiser.named_modules()
             if isinstance(module, nn.Linear | nn.Conv2d) and chosen(module_name)
             for name, _ in module.named_parameters()
         ]

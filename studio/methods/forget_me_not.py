@@ -18,7 +18,6 @@ from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs
 from studio.methods.tokens import word_positions
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
-from studio.objectives.noise import add_noise
 
 
 class ForgetMeNot:
@@ -36,7 +35,7 @@ class ForgetMeNot:
     def changes(self, bundle: ModelBundle, config: ForgetMeNotConfig) -> list[str]:
         """Names of the UNet's parameters that are trained."""
         part = ".attn2." if config.layers == "attn2" else ""
-        return [name for name, _ in bundle.unet.named_parameters() if part in name]
+        return [name for name, _ in bundle.denoiser.named_parameters() if part in name]
 
     def fit(
         self,
@@ -89,7 +88,7 @@ class ForgettingStep:
         latents = self.pictures[rows]
         noise = torch.randn(latents.shape, generator=generator)
         timesteps = torch.randint(0, bundle.num_train_timesteps, (len(rows),), generator=generator)
-        noisy = add_noise(latents, noise, timesteps, bundle.alphas_cumprod)
+        noisy = bundle.forward.noised(latents, noise, timesteps)
         self.seen.clear()
         bundle.predict(noisy.to(bundle.device), timesteps.to(bundle.device), self.embeds[names.to(self.embeds.device)])
         chosen = torch.cat([attention_at(probabilities, self.masks[names]) for probabilities in self.seen])

@@ -95,7 +95,7 @@ def left_of_the_concept(words: Words, edit: torch.Tensor, gram: torch.Tensor) ->
 
 def gram_of(bundle: ModelBundle) -> torch.Tensor:
     """G = sum over the edited matrices of W0^T W0, [D, D] float64."""
-    parameters = dict(bundle.unet.named_parameters())
+    parameters = dict(bundle.denoiser.named_parameters())
     weights = [parameters[name].detach().cpu().double() for name in text_readers(bundle)]
     return torch.stack([weight.T @ weight for weight in weights]).sum(dim=0)
 

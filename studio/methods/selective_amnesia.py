@@ -22,7 +22,6 @@ from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.methods.trajectories import Tensors, remembered, sample_pictures
-from studio.objectives.noise import add_noise, target
 
 
 class SelectiveAmnesia:
@@ -39,7 +38,7 @@ class SelectiveAmnesia:
 
     def changes(self, bundle: ModelBundle, config: SelectiveAmnesiaConfig) -> list[str]:
         """Names of the UNet's parameters that are trained."""
-        names = [name for name, _ in bundle.unet.named_parameters()]
+        names = [name for name, _ in bundle.denoiser.named_parameters()]
         if config.layers == "all":
             return names
         return [name for name in names if (".attn2." in name) == (config.layers == "attn2")]
@@ -109,8 +108,8 @@ class Replay:
         latents = self.pictures[rows]
         noise = torch.randn(latents.shape, generator=generator)
         timesteps = torch.randint(0, bundle.num_train_timesteps, (count,), generator=generator)
-        noisy = add_noise(latents, noise, timesteps, bundle.alphas_cumprod)
-        wanted = target(latents, noise, timesteps, bundle.alphas_cumprod, bundle.prediction_type)
+        noisy = bundle.forward.noised(latents, noise, timesteps)
+        wanted = bundle.forward.target(latents, noise, timesteps)
         embeds = self.embeds[(rows % len(self.embeds)).to(self.embeds.device)]
         device = bundle.device
         return noisy.to(device), timesteps.to(device), embeds, wanted.to(device)
@@ -178,8 +177,8 @@ def _fisher(
             yield replay.batch(size, generator)
 
     def make() -> Tensors:
-        parameters = {name: value.detach() for name, value in bundle.unet.named_parameters() if name in set(names)}
-        return diagonal_fisher(denoising_loss(bundle.unet), parameters, batches())
+        parameters = {name: value.detach() for name, value in bundle.denoiser.named_parameters() if name in set(names)}
+        return diagonal_fisher(denoising_loss(bundle.denoiser), parameters, batches())
 
     settings = config.model_dump_json(exclude={"save_every", "sample_every"})
     facts = [fingerprint_of(bundle), _replay_prompts(pairs, config), settings]

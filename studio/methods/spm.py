@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from models.adapters import LORA_TARGETS, WeightDelta, adapter_disabled, attach_lora, detach, lora_delta
+from models.adapters import WeightDelta, adapter_disabled, attach_lora, detach, lora_delta
 from models.bundle import ModelBundle
+from models.families.unets import UNetFamily
 from models.transport import transport_metadata
 from studio.configs import SpmConfig
 from studio.methods.base import Report, TrainingPairs
@@ -23,7 +24,7 @@ from studio.methods.esd import esd_target
 from studio.methods.training import TrainingError, delta_metadata, train
 from studio.methods.trajectories import Trajectories, sample_trajectories
 
-TARGETS = [*LORA_TARGETS["attention+ff"], "proj_in", "proj_out"]
+TARGETS = [*UNetFamily.lora_targets["attention+ff"], "proj_in", "proj_out"]
 
 
 class Spm:
@@ -41,7 +42,7 @@ class Spm:
     def changes(self, bundle: ModelBundle, config: SpmConfig) -> list[str]:
         """Names of the UNet's weights that get an adapter."""
         endings = tuple(f".{target}.weight" for target in TARGETS)
-        return [name for name, _ in bundle.unet.named_parameters() if f".{name}".endswith(endings)]
+        return [name for name, _ in bundle.denoiser.named_parameters() if f".{name}".endswith(endings)]
 
     def fit(
         self,
@@ -86,9 +87,9 @@ class SpmStep:
         copies = latents.repeat(config.anchors, 1, 1, 1), timesteps.repeat(config.anchors), anchors
         with torch.no_grad(), adapter_disabled(bundle):
             still = bundle.predict(*copies)
-        tuned = bundle.predict(
-            *(torch.cat(both) for both in zip((latents, timesteps, embeds.to(anchors.dtype)), copies, strict=True))
-        )
+        own = latents, timesteps, embeds.to(anchors.dtype)
+        noisy, at, under = (torch.cat(both) for both in zip(own, copies, strict=True))
+        tuned = bundle.predict(noisy, at, under)
         erase = F.mse_loss(tuned[: len(rows)], wanted)
         anchoring = F.mse_loss(tuned[len(rows) :], still)
         return erase + config.anchor_weight * anchoring, {

@@ -23,7 +23,7 @@ def last_content_embeddings(bundle: ModelBundle, prompts: Sequence[str]) -> torc
     Of the empty prompt it is the begin token's, as in UCE's official code.
     """
     if not prompts:
-        return torch.empty(0, bundle.unet.config.cross_attention_dim, dtype=torch.float64)
+        return torch.empty(0, bundle.denoiser.config.cross_attention_dim, dtype=torch.float64)
     _, lengths = token_ids(bundle, prompts)
     embeds = bundle.encode_prompt(prompts).cpu().double()
     return embeds[torch.arange(len(prompts)), lengths - 2]

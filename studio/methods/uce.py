@@ -110,14 +110,14 @@ def solve_edit(words: Words, config: UceConfig, before: torch.Tensor | None = No
 def text_readers(bundle: ModelBundle) -> list[str]:
     """Names of the weights that make keys and values of the prompt."""
     endings = (".attn2.to_k.weight", ".attn2.to_v.weight")
-    return [name for name, _ in bundle.unet.named_parameters() if name.endswith(endings)]
+    return [name for name, _ in bundle.denoiser.named_parameters() if name.endswith(endings)]
 
 
 def edited(
     bundle: ModelBundle, edit: Edit, method: str, config: UceConfig
 ) -> tuple[WeightDelta, str, dict[str, float]]:
     """The edit as a delta, what to say of it, and its numbers."""
-    parameters = dict(bundle.unet.named_parameters())
+    parameters = dict(bundle.denoiser.named_parameters())
     update = edit.matrix - torch.eye(len(edit.matrix), dtype=edit.matrix.dtype)
     tensors, changes = {}, []
     for name in text_readers(bundle):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from playwright.sync_api import Page, expect
 
-from models.adapters import LORA_TARGETS, attach_lora, detach, lora_delta, save_delta
+from models.adapters import attach_lora, detach, lora_delta, save_delta
 from studio.records import Checkpoint, Job, Project
 from studio.settings import Settings
 from studio.store import Store
@@ -65,7 +65,7 @@ def _save_adapter(path: Path, seed: int) -> str:
     """A random adapter of the tiny model; the SHA-256 of its file."""
     bundle = make_tiny_bundle()
     generator = torch.Generator().manual_seed(seed)
-    for parameter in attach_lora(bundle, rank=2, alpha=2, targets=LORA_TARGETS["attention"], seed=seed):
+    for parameter in attach_lora(bundle, rank=2, alpha=2, targets=bundle.family.lora_targets["attention"], seed=seed):
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
     delta = lora_delta(bundle)
     detach(bundle)

@@ -89,7 +89,7 @@ def run(
 
 
 def parts(bundle: ModelBundle) -> list[torch.nn.Module]:
-    return [bundle.unet, bundle.vae, bundle.text_encoder]
+    return [bundle.denoiser, bundle.vae, bundle.text_encoder]
 
 
 def same(first: Sequence[AttackInput], second: Sequence[AttackInput]) -> bool:
@@ -173,10 +173,10 @@ def test_honours_a_stop(attack: Attack, tiny_bundle: ModelBundle, original: Mode
     def stop(step: int, total: int, message: str = "", **values: float) -> None:
         raise Stopped
 
-    before = {name: value.clone() for name, value in original.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in original.denoiser.state_dict().items()}
     with pytest.raises(Stopped):
         run(attack, arena_of(attack, tiny_bundle, original, Judge()), stop)
-    assert all(torch.equal(value, before[name]) for name, value in original.unet.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in original.denoiser.state_dict().items())
 
 
 @every_attack

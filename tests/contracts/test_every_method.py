@@ -59,7 +59,7 @@ def pairs() -> TrainingPairs:
 
 
 def weights(bundle: ModelBundle) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in bundle.unet.state_dict().items()}
+    return {name: value.clone() for name, value in bundle.denoiser.state_dict().items()}
 
 
 def as_weights(delta: WeightDelta) -> WeightDelta:
@@ -85,9 +85,9 @@ def test_names_its_paper_with_year_and_link(method: UnlearningMethod) -> None:
 def test_gives_the_bundle_back_as_it_was(
     method: UnlearningMethod, tiny_bundle: ModelBundle, pairs: TrainingPairs
 ) -> None:
-    parts = (tiny_bundle.unet, tiny_bundle.vae, tiny_bundle.text_encoder)
+    parts = (tiny_bundle.denoiser, tiny_bundle.vae, tiny_bundle.text_encoder)
     before = [{name: value.clone() for name, value in part.state_dict().items()} for part in parts]
-    modules = [id(module) for module in tiny_bundle.unet.modules()]
+    modules = [id(module) for module in tiny_bundle.denoiser.modules()]
     method.fit(tiny_bundle, pairs, small_config(method), silent)
     for part, state in zip(parts, before, strict=True):
         assert part.state_dict().keys() == state.keys()
@@ -95,8 +95,8 @@ def test_gives_the_bundle_back_as_it_was(
         assert not any(parameter.requires_grad for parameter in part.parameters())
         assert all(parameter.grad is None for parameter in part.parameters())
         assert not part.training
-    assert [id(module) for module in tiny_bundle.unet.modules()] == modules
-    assert not any(module._forward_hooks for module in tiny_bundle.unet.modules())
+    assert [id(module) for module in tiny_bundle.denoiser.modules()] == modules
+    assert not any(module._forward_hooks for module in tiny_bundle.denoiser.modules())
     assert tiny_bundle.on_sampling == tiny_bundle.originals == []
 
 
@@ -145,11 +145,11 @@ def test_delta_survives_its_file(
 def sd2_bundle(dtype: torch.dtype) -> ModelBundle:
     """The tiny model as Stable Diffusion 2 differs: velocity, linear projections, attention in float32."""
     bundle = make_tiny_bundle("v_prediction", dtype=dtype)
-    config = {**bundle.unet.config, "use_linear_projection": True, "upcast_attention": True}
+    config = {**bundle.denoiser.config, "use_linear_projection": True, "upcast_attention": True}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = UNet2DConditionModel.from_config(config)
-    return replace(bundle, unet=unet, originals=[], on_sampling=[])
+    return replace(bundle, denoiser=unet, originals=[], on_sampling=[])
 
 
 @every_method
@@ -203,7 +203,7 @@ def test_stop_and_resume_give_the_uninterrupted_weights(
 
     with pytest.raises(Stopped):
         method.fit(bundle, pairs, config, stop, tmp_path)
-    assert all(torch.equal(value, before[name]) for name, value in bundle.unet.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in bundle.denoiser.state_dict().items())
     done: list[int] = []
     resumed = method.fit(make_bundle(), pairs, config, lambda step, *_, **__: done.append(step), tmp_path)
     assert [step for step in done if step] == list(range(stop_after + 1, 4))

@@ -31,6 +31,7 @@ class Family(Protocol):
     text_encoders: dict[str, type[Any]]  # the pipeline's names and classes, in order
     tokenizers: dict[str, type[Any]]
     optional: tuple[str, ...]  # text encoders and tokenizers that a checkpoint may do without
+    without: dict[str, Any]  # what the pipeline's class must be told that it does without
     lora_targets: dict[str, list[str]]  # endings of layer names, by what `layers` may be in a configuration
 
     def forward(self, scheduler_config: dict[str, Any]) -> Forward:
@@ -101,7 +102,7 @@ def components(bundle: ModelBundle) -> dict[str, Any]:
 def pipeline_of(bundle: ModelBundle, scheduler: Any = None) -> DiffusionPipeline:
     """The bundle's parts as diffusers' pipeline: to encode prompts as it does, and to save them as it does."""
     family = bundle.family
-    return family.pipeline(**components(bundle), scheduler=scheduler, **bundle.pipeline_options)
+    return family.pipeline(**components(bundle), scheduler=scheduler, **family.without, **bundle.pipeline_options)
 
 
 def zero_empty(embeds: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:

@@ -24,6 +24,11 @@ class StableDiffusion(UNetFamily):
     pipeline = StableDiffusionPipeline
     text_encoders = {"text_encoder": CLIPTextModel}  # noqa: RUF012 (never changed)
     tokenizers = {"tokenizer": CLIPTokenizer}  # noqa: RUF012
+    without = {  # noqa: RUF012
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
 
     def __init__(self, name: FamilyName, title: str) -> None:
         self.name: FamilyName = name

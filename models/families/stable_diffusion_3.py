@@ -37,7 +37,7 @@ class StableDiffusion3(FlowFamily):
         "tokenizer_2": CLIPTokenizer,
         "tokenizer_3": T5TokenizerFast,
     }
-    optional = ("text_encoder_3", "tokenizer_3")
+    optional: tuple[str, ...] = ("text_encoder_3", "tokenizer_3")
     lora_targets = {  # noqa: RUF012
         "self-attention": [f"{block}.{layer}" for block in ("attn", "attn2") for layer in _PICTURE],
         "attention": _PICTURE + _TEXT,

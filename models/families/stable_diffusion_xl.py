@@ -32,6 +32,8 @@ class StableDiffusionXL(UNetFamily):
     }
     tokenizers = {"tokenizer": CLIPTokenizer, "tokenizer_2": CLIPTokenizer}  # noqa: RUF012
 
+    without: dict[str, Any] = {}  # noqa: RUF012
+
     def encode(self, bundle: ModelBundle, prompts: list[str]) -> torch.Tensor:
         tokens, _, pooled, _ = pipeline_of(bundle).encode_prompt(
             prompt=prompts, device=bundle.device, do_classifier_free_guidance=False

@@ -16,6 +16,7 @@ class FlowFamily:
     """The part of `models.families.base.Family` that comes from flow matching."""
 
     denoiser = "transformer"
+    without: dict[str, Any] = {}  # noqa: RUF012 (never changed)
 
     def forward(self, scheduler_config: dict[str, Any]) -> Flow:
         return Flow()

@@ -27,6 +27,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     device: str = "auto"  # "auto" | "cpu" | "cuda" | "mps"
+    dtype: str = "auto"  # of checkpoints: "auto" | "float32" | "bfloat16" | "float16"; see models.loading
     threads: int = 0  # torch threads of a worker; 0 = all cores
     toybox: Path = REPOSITORY / "models" / "toybox" / "weights"
 
@@ -76,13 +77,14 @@ class Settings:
         return {
             "DUO_STUDIO_DATA": str(self.data),
             "DUO_STUDIO_DEVICE": self.device,
+            "DUO_STUDIO_DTYPE": self.dtype,
             "DUO_STUDIO_THREADS": str(self.threads),
             "DUO_STUDIO_TOYBOX": str(self.toybox),
         }
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read DUO_STUDIO_DATA, _DEVICE, _THREADS, _TOYBOX, GRADIO_SERVER_PORT and GRADIO_SERVER_NAME.
+        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _THREADS, _TOYBOX, GRADIO_SERVER_PORT and GRADIO_SERVER_NAME.
 
         An empty variable counts as not set.
         """
@@ -91,11 +93,15 @@ class Settings:
         device = environ.get("DUO_STUDIO_DEVICE") or "auto"
         if device not in ("auto", "cpu", "cuda", "mps"):
             raise SettingsError(f"DUO_STUDIO_DEVICE is {device!r}; use auto, cpu, cuda or mps.")
+        dtype = environ.get("DUO_STUDIO_DTYPE") or "auto"
+        if dtype not in ("auto", "float32", "bfloat16", "float16"):
+            raise SettingsError(f"DUO_STUDIO_DTYPE is {dtype!r}; use auto, float32, bfloat16 or float16.")
         return cls(
             data=Path(data).expanduser().resolve(),
             host=environ.get("GRADIO_SERVER_NAME") or "127.0.0.1",
             port=_integer(environ, "GRADIO_SERVER_PORT", 7860, 1, 65535),
             device=device,
+            dtype=dtype,
             threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),
             toybox=Path(environ.get("DUO_STUDIO_TOYBOX") or cls.toybox).expanduser().resolve(),
         )

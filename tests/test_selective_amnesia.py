@@ -60,7 +60,7 @@ def test_fisher_of_the_unet_is_that_of_each_pictures_own_loss(
     batch = replay.batch(3, torch.Generator().manual_seed(1))
     names = [name for name, _ in bundle.denoiser.named_parameters() if ".attn2." in name]
     weights = {name: value for name, value in bundle.denoiser.named_parameters() if name in names}
-    found = diagonal_fisher(denoising_loss(bundle.denoiser), weights, [batch])
+    found = diagonal_fisher(denoising_loss(bundle), weights, [batch])
     with tuned_weights(bundle, names) as tuned:
         parameters = list(tuned.parameters.values())
         total = [torch.zeros_like(parameter) for parameter in parameters]

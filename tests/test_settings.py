@@ -17,7 +17,14 @@ def test_a_child_reads_the_same_settings(tmp_path: Path) -> None:
 
 def test_empty_variables_count_as_not_set(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
-    names = ("DUO_STUDIO_DEVICE", "DUO_STUDIO_THREADS", "DUO_STUDIO_TOYBOX", "GRADIO_SERVER_PORT", "GRADIO_SERVER_NAME")
+    names = (
+        "DUO_STUDIO_DEVICE",
+        "DUO_STUDIO_DTYPE",
+        "DUO_STUDIO_THREADS",
+        "DUO_STUDIO_TOYBOX",
+        "GRADIO_SERVER_PORT",
+        "GRADIO_SERVER_NAME",
+    )
     assert Settings.from_environment({"DUO_STUDIO_DATA": str(tmp_path)} | dict.fromkeys(names, "")) == settings
 
 
@@ -32,6 +39,7 @@ def test_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ("name", "value", "message"),
     [
         ("DUO_STUDIO_DEVICE", "abacus", "DUO_STUDIO_DEVICE is 'abacus'; use auto"),
+        ("DUO_STUDIO_DTYPE", "int8", "DUO_STUDIO_DTYPE is 'int8'; use auto, float32, bfloat16 or float16"),
         ("DUO_STUDIO_THREADS", "many", "DUO_STUDIO_THREADS is 'many'; it must be a whole number from 0"),
         ("GRADIO_SERVER_PORT", "70000", "GRADIO_SERVER_PORT is 70000; it must lie between 1 and 65535"),
     ],

@@ -86,11 +86,13 @@ class Renderer:
 
     def load(self, checkpoint: str, say: Say | None = None) -> Loaded:
         """The checkpoint, loaded now or before. Raises LoadError."""
-        device, toybox = self._settings.device, self._settings.toybox
+        settings, toybox = self._settings, self._settings.toybox
         key = (checkpoint, _newest_file(checkpoint, toybox))
         if key not in self._checkpoints and say is not None:
             say(f"loading the checkpoint {checkpoint}")
-        return self._checkpoints.get(key, lambda: Loaded(load_bundle(checkpoint, device=device, toybox=toybox)))
+        return self._checkpoints.get(
+            key, lambda: Loaded(load_bundle(checkpoint, device=settings.device, toybox=toybox, dtype=settings.dtype))
+        )
 
     def cut_off(self, checkpoint: str, prompts: Sequence[str]) -> list[str]:
         """The end of each prompt that the checkpoint's text encoder does not see. Raises LoadError."""

@@ -10,9 +10,14 @@ import torch
 
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
+from models.specs import FamilyName
 from studio.progress import Report, Stopped, silent
 
-__all__ = ["Report", "Stopped", "TrainingPairs", "UnlearningMethod", "silent"]
+__all__ = ["ALL_FAMILIES", "UNETS", "Report", "Stopped", "TrainingPairs", "UnlearningMethod", "silent"]
+
+ALL_FAMILIES: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl", "sd3", "flux")
+UNETS: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl")
+NO_CROSS_ATTENTION = "cross-attention, which a transformer over picture and text together does not have"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class UnlearningMethod(Protocol):
     paper: str  # citation with year and link
     Config: type[Any]  # one of studio.configs.METHOD_CONFIGS
     uses_pairs: bool  # False: it is trained on prompts alone
+    families: tuple[FamilyName, ...]  # that it is defined for
+    because: str  # why for no others: "... it changes cross-attention, which they do not have"; "" where for all
 
     def changes(self, bundle: ModelBundle, config: Any) -> list[str]:
         """Names of the UNet's parameters that `fit` may change; all others stay bit for bit."""

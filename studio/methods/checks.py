@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from models.bundle import ModelBundle
-from studio.methods.base import TrainingPairs
+from models.families import get_family
+from studio.methods.base import TrainingPairs, UnlearningMethod
 from studio.methods.training import TrainingError
 
 
@@ -17,6 +18,15 @@ def check_pairs(bundle: ModelBundle, pairs: TrainingPairs) -> None:
                 f"The {name} latents are {tuple(latents.shape)}, but {bundle.spec.name} needs "
                 f"{(len(pairs), *bundle.latent_shape)}. Make the pairs with the checkpoint that is trained."
             )
+
+
+def check_family(method: UnlearningMethod, bundle: ModelBundle) -> None:
+    """Raises TrainingError where the method is not defined for the checkpoint's family."""
+    if bundle.family.name not in method.families:
+        raise TrainingError(
+            f"{method.title} is not defined for {bundle.family.title}, because {method.because}. Use DUO, or a "
+            f"checkpoint of {', '.join(get_family(name).title for name in method.families)}."
+        )
 
 
 def check_unsafe_prompts(pairs: TrainingPairs, what: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from models.adapters import WeightDelta, adapter_disabled, attach_lora, detach, lora_delta
 from models.bundle import ModelBundle
 from studio.configs import DuoConfig
-from studio.methods.base import Report, TrainingPairs
+from studio.methods.base import ALL_FAMILIES, Report, TrainingPairs
 from studio.methods.checks import check_pairs
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.objectives.diffusion_dpo import dpo_loss, error_change, implicit_accuracy
@@ -27,6 +27,8 @@ class Duo:
     )
     Config = DuoConfig
     uses_pairs = DuoConfig.uses_pairs
+    families = ALL_FAMILIES
+    because = ""
 
     def changes(self, bundle: ModelBundle, config: DuoConfig) -> list[str]:
         """Names of the UNet's weights that get a LoRA."""

@@ -18,7 +18,7 @@ from models.adapters import TunedWeights, WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from models.fingerprint import fingerprint_of
 from studio.configs import SelectiveAmnesiaConfig
-from studio.methods.base import Report, TrainingPairs
+from studio.methods.base import UNETS, Report, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.methods.trajectories import Tensors, remembered, sample_pictures
@@ -35,6 +35,10 @@ class SelectiveAmnesia:
     )
     Config = SelectiveAmnesiaConfig
     uses_pairs = SelectiveAmnesiaConfig.uses_pairs
+    families = UNETS
+    because = (
+        "its layers are told by a UNet's cross-attention, and its Fisher needs gradients sample by sample of that UNet"
+    )
 
     def changes(self, bundle: ModelBundle, config: SelectiveAmnesiaConfig) -> list[str]:
         """Names of the UNet's parameters that are trained."""
@@ -178,24 +182,36 @@ def _fisher(
 
     def make() -> Tensors:
         parameters = {name: value.detach() for name, value in bundle.denoiser.named_parameters() if name in set(names)}
-        return diagonal_fisher(denoising_loss(bundle.denoiser), parameters, batches())
+        return diagonal_fisher(denoising_loss(bundle), parameters, batches())
 
     settings = config.model_dump_json(exclude={"save_every", "sample_every"})
     facts = [fingerprint_of(bundle), _replay_prompts(pairs, config), settings]
     return remembered(state_folder, "fisher", facts, make)
 
 
-def denoising_loss(unet: nn.Module) -> Callable[..., torch.Tensor]:
-    """The loss of one sample as a function of some of the UNet's weights: loss(weights, x_t, t, embedding, wanted)."""
+class Predictor(nn.Module):
+    """A bundle's prediction as a module, so that it can be called with other weights; the network is `denoiser`."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        super().__init__()
+        self.bundle = bundle
+        self.denoiser = bundle.denoiser
+
+    def forward(self, noisy: torch.Tensor, timestep: torch.Tensor, embed: torch.Tensor) -> torch.Tensor:
+        return self.bundle.predict(noisy, timestep, embed)
+
+
+def denoising_loss(bundle: ModelBundle) -> Callable[..., torch.Tensor]:
+    """The loss of one sample as a function of some weights of the network: loss(weights, x_t, t, embedding, wanted)."""
+    predictor = Predictor(bundle)
 
     def loss(
         weights: Tensors, noisy: torch.Tensor, timestep: torch.Tensor, embed: torch.Tensor, wanted: torch.Tensor
     ) -> torch.Tensor:
-        dtype = next(iter(weights.values())).dtype
-        inputs = (noisy[None].to(dtype), timestep[None], embed[None].to(dtype))
+        swapped = {f"denoiser.{name}": weight for name, weight in weights.items()}
         with sdpa_kernel(SDPBackend.MATH):  # the only one whose gradients of single samples can be taken at once
-            output = functional_call(unet, weights, inputs, {"return_dict": False})[0]
-        return F.mse_loss(output[0].float(), wanted)
+            output = functional_call(predictor, swapped, (noisy[None], timestep[None], embed[None]))
+        return F.mse_loss(output[0], wanted)
 
     return loss
 

@@ -19,7 +19,7 @@ from models.bundle import ModelBundle
 from models.families.unets import UNetFamily
 from models.transport import transport_metadata
 from studio.configs import SpmConfig
-from studio.methods.base import Report, TrainingPairs
+from studio.methods.base import UNETS, Report, TrainingPairs
 from studio.methods.esd import esd_target
 from studio.methods.training import TrainingError, delta_metadata, train
 from studio.methods.trajectories import Trajectories, sample_trajectories
@@ -38,6 +38,8 @@ class Spm:
     )
     Config = SpmConfig
     uses_pairs = SpmConfig.uses_pairs
+    families = UNETS
+    because = "its adapter sits on a UNet's layers, and its trajectories need a pass under the empty prompt"
 
     def changes(self, bundle: ModelBundle, config: SpmConfig) -> list[str]:
         """Names of the UNet's weights that get an adapter."""

@@ -15,7 +15,7 @@ import torch
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
 from studio.configs import UceConfig
-from studio.methods.base import Report, TrainingPairs
+from studio.methods.base import NO_CROSS_ATTENTION, UNETS, Report, TrainingPairs
 from studio.methods.tokens import last_content_embeddings
 from studio.methods.training import TrainingError
 
@@ -31,6 +31,8 @@ class Uce:
     paper = "Gandikota 2024, Unified Concept Editing in Diffusion Models, https://arxiv.org/abs/2308.14761"
     Config = UceConfig
     uses_pairs = UceConfig.uses_pairs
+    families = UNETS
+    because = f"it solves for the keys and values of {NO_CROSS_ATTENTION}"
 
     def changes(self, bundle: ModelBundle, config: UceConfig) -> list[str]:
         """Names of the key and value weights of every cross-attention."""

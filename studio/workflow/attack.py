@@ -175,6 +175,7 @@ class Attacker:
         if model.reference not in self.bundles:
             self.bundles[model.reference] = self.context.load_bundle(model.reference, number * A_VICTIM, self.total)
         bundle = self.bundles[model.reference]
+        check_family(bundle)
         if model.checkpoint is None:
             yield Victim(model, bundle, fingerprint_of(bundle), number)
             return
@@ -197,6 +198,16 @@ class Attacker:
             self.context.report(min(at, self.total - 1), self.total, words, **values)
 
         return reported
+
+
+def check_family(bundle: ModelBundle) -> None:
+    """Raises WorkflowError where the attacks are not defined: they search one CLIP text encoder's tokens."""
+    if bundle.family.name not in ("sd1", "sd2"):
+        raise WorkflowError(
+            f"The attacks are not defined for {bundle.family.title}, because they search the tokens of one CLIP text "
+            "encoder and a schedule of abar. Attack a Stable Diffusion 1 or 2 checkpoint, or replay found prompts on "
+            "this one in Compare."
+        )
 
 
 def control_config(control: str, own: AttackConfig, sampling_steps: int) -> AttackConfig:

@@ -67,7 +67,9 @@ class JobContext:
         """The project's checkpoint, or another one; `done` of `total` steps of the work lie behind."""
         reference = reference or self.project.checkpoint
         self.report(done, total, f"Loading {reference}")
-        return load_bundle(reference, device=self.settings.device, toybox=self.settings.toybox)
+        return load_bundle(
+            reference, device=self.settings.device, toybox=self.settings.toybox, dtype=self.settings.dtype
+        )
 
     def load_detector(self) -> Detector:
         return get_detector(self.project.detector, self.project.detector_settings, self.settings.toybox)

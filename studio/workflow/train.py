@@ -15,6 +15,7 @@ from studio import __version__, prompts
 from studio.configs import ConceptNames, ConceptPrompts, MethodConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs
+from studio.methods.checks import check_family
 from studio.methods.training import STATE_FILE
 from studio.records import Checkpoint, ImagePair
 from studio.store import PairStoppedError
@@ -39,6 +40,7 @@ def train(context: JobContext) -> dict[str, Any]:
     name = context.config["name"]
     config = effective_config(context, method.Config.model_validate(context.config["config"]))
     bundle = context.load_bundle()
+    check_family(method, bundle)
     _check_resumed(context, bundle)
     chosen = _chosen_pairs(context) if method.uses_pairs else []
     pairs = training_pairs(context, bundle, chosen)

@@ -13,12 +13,16 @@ from diffusers import UNet2DConditionModel
 
 from models.adapters import WeightDelta, applied, load_delta, save_delta
 from models.bundle import ModelBundle
+from models.families import FAMILIES
+from models.specs import FamilyName
 from models.transport import METADATA as TRANSPORT
 from studio.configs import METHOD_CONFIGS
 from studio.methods import METHODS, get_method
 from studio.methods.base import Stopped, TrainingPairs, UnlearningMethod, silent
+from studio.methods.checks import check_family
 from studio.methods.training import TrainingError
 from tests.conftest import make_tiny_bundle
+from tests.tiny_families import make_family_bundle
 
 SMALL = {
     "steps": 3,
@@ -166,6 +170,28 @@ def test_works_on_stable_diffusion_2_in_either_precision(
         assert torch.isfinite(bundle.generate(["a sword"], [0], steps=2).latents).all()
     after = weights(bundle)
     assert all(torch.equal(value, before[name]) and value.dtype == dtype for name, value in after.items())
+
+
+@every_method
+@pytest.mark.parametrize("family", [family.name for family in FAMILIES])
+def test_works_on_each_family_that_it_is_defined_for_and_says_why_not_elsewhere(
+    method: UnlearningMethod, family: FamilyName
+) -> None:
+    bundle = make_family_bundle(family)
+    latents = torch.randn(2, 2, *bundle.latent_shape, generator=torch.Generator().manual_seed(0))
+    pairs = TrainingPairs(latents[0], latents[1], ["a knight with a sword"] * 2, ["a cook"] * 2)
+    if family not in method.families:
+        with pytest.raises(TrainingError, match=f"{method.title} is not defined for {bundle.family.title}, because it"):
+            check_family(method, bundle)
+        return
+    check_family(method, bundle)
+    delta = method.fit(bundle, pairs, small_config(method), silent)
+    assert all(torch.isfinite(tensor).all() for tensor in delta.tensors.values())
+    assert any(tensor.abs().max() > 0 for tensor in delta.tensors.values())
+    plain = bundle.generate(["a sword"], [0], steps=2).latents
+    with applied(bundle, delta):
+        assert not torch.equal(bundle.generate(["a sword"], [0], steps=2).latents, plain)
+    assert torch.equal(bundle.generate(["a sword"], [0], steps=2).latents, plain)
 
 
 @every_trained_method

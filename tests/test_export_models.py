@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from safetensors.torch import load_file, safe_open
 from torch import nn
 
-from models.adapters import LORA_TARGETS, WeightDelta, applied, load_delta, merge
+from models.adapters import WeightDelta, applied, load_delta, merge
 from models.bundle import ModelBundle
 from models.export_files import ExportError
 from models.export_lora import DIFFUSERS_NAME, lora_bytes, save_diffusers_lora, save_kohya_lora
@@ -26,6 +26,7 @@ from models.export_pipeline import (
     save_merged,
     save_single_file,
 )
+from models.families.unets import UNetFamily
 from models.foreign import load_foreign
 from models.loading import load_bundle
 from models.original_layout import original_tensors
@@ -166,7 +167,7 @@ def test_half_precision_halves_the_files_and_refuses_what_it_cannot_hold(tmp_pat
     assert {value.dtype for value in read.values()} == {torch.float16}
     assert torch.equal(read["conv_in.weight"], expected)
     loaded = load_bundle(str(tmp_path / "half"), device="cpu")
-    assert torch.equal(loaded.unet.conv_in.weight, expected.float())
+    assert torch.equal(loaded.denoiser.conv_in.weight, expected.float())
     large = sd1_pipeline()
     large.unet.conv_in.bias.data[0] = 1e5
     with pytest.raises(ExportError, match=r"unet's conv_in\.bias is not finite in float16.*Choose float32"):
@@ -183,12 +184,12 @@ def pipeline_lora(pipeline: DiffusionPipeline, targets: str) -> WeightDelta:
     generator = torch.Generator().manual_seed(1)
     tensors = {}
     for name, module in sorted(pipeline.unet.named_modules()):
-        if isinstance(module, nn.Linear | nn.Conv2d) and name.endswith(tuple(LORA_TARGETS[targets])):
+        if isinstance(module, nn.Linear | nn.Conv2d) and name.endswith(tuple(UNetFamily.lora_targets[targets])):
             out, inner, *window = module.weight.shape
             ones = [1] * len(window)
             tensors[f"{name}.lora_A.weight"] = 0.1 * torch.randn(RANK, inner, *window, generator=generator)
             tensors[f"{name}.lora_B.weight"] = 0.1 * torch.randn(out, RANK, *ones, generator=generator)
-    facts = {"rank": str(RANK), "alpha": str(ALPHA), "targets": json.dumps(LORA_TARGETS[targets])}
+    facts = {"rank": str(RANK), "alpha": str(ALPHA), "targets": json.dumps(UNetFamily.lora_targets[targets])}
     return WeightDelta("lora", tensors, facts)
 
 
@@ -244,9 +245,11 @@ def test_the_studio_reads_its_own_files_again(tiny_bundle: ModelBundle, tmp_path
     save_diffusers(delta, pipeline_of(tiny_bundle), tmp_path)
     found = load_foreign(tmp_path / "kohya.safetensors", tiny_bundle)
     with applied(tiny_bundle, delta):
-        expected = {name: value.clone() for name, value in tiny_bundle.unet.named_parameters()}
+        expected = {name: value.clone() for name, value in tiny_bundle.denoiser.named_parameters()}
     with applied(tiny_bundle, found):
-        assert all(torch.allclose(value, expected[n], atol=1e-6) for n, value in tiny_bundle.unet.named_parameters())
+        assert all(
+            torch.allclose(value, expected[n], atol=1e-6) for n, value in tiny_bundle.denoiser.named_parameters()
+        )
     read = load_delta(tmp_path / DIFFUSERS_NAME)
     assert read.metadata == delta.metadata
     assert all(torch.equal(value, read.tensors[key]) for key, value in delta.tensors.items())

@@ -23,7 +23,8 @@ DETECTOR_NAMES = {
 }
 _CHECKPOINT_HELP = (
     "“toybox” is the embedded one. Or a folder that diffusers saved, one .safetensors file, or a name on the Hugging "
-    "Face hub, such as CompVis/stable-diffusion-v1-4, with @revision for a certain one. Stable Diffusion 1, 2, XL, 3 and FLUX.1."
+    "Face hub, such as CompVis/stable-diffusion-v1-4, with @revision for a certain one. Stable Diffusion 1, 2, XL, 3 "
+    "and FLUX.1."
 )
 _BLUR_HELP = "Pictures in which the detector finds the concept stay blurred until somebody reveals them."
 

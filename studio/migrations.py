@@ -241,3 +241,10 @@ WHEN OLD.stopped = 1 BEGIN SELECT RAISE(ABORT, 'this pair is stopped, so its pic
 def pair_stops(db: Database) -> None:
     """Pairs that may be illegal: hidden from everyone while the last word on their pictures is no lift."""
     db.executescript(PAIR_STOPS)
+
+
+@migrations()
+def pictures_by_name(db: Database) -> None:
+    """Each picture that is sent is looked up by its name."""
+    for table in ("samples", "attempts", "attack_runs"):
+        db.execute(f"CREATE INDEX {table}_image ON {table}(image)")

@@ -121,6 +121,16 @@ class PairStop:
 
 
 @dataclass(frozen=True)
+class PictureUse:
+    """One row that names a picture."""
+
+    project_id: str
+    what: Literal["unsafe", "safe", "drawn"]  # a side of a pair, or drawn by a model to be looked at
+    found: bool | None  # the detector's verdict on what was drawn, None where it gave none; None of a pair
+    score: float | None
+
+
+@dataclass(frozen=True)
 class PairQuery:
     """Which of a project's pairs to list, and in which order."""
 

@@ -16,6 +16,7 @@ from studio.database import NotFoundError, StoreError
 from studio.making_rows import MakingRows
 from studio.migrations import migrations
 from studio.pair_lists import PairLists
+from studio.picture_rows import PictureRows
 from studio.project_rows import ProjectRows
 from studio.prompt_rows import PromptRows
 from studio.records import FINAL_STATES, Checkpoint, Evaluation, ImagePair, Job, JobState, Project
@@ -26,7 +27,9 @@ from studio.verdict_rows import DETECTOR, PairChangedError, VerdictRows
 __all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", "Store", "StoreError"]
 
 
-class Store(AttackRows, AttemptRows, MakingRows, PairLists, ProjectRows, PromptRows, TrainingRows, VerdictRows):
+class Store(
+    AttackRows, AttemptRows, MakingRows, PairLists, PictureRows, ProjectRows, PromptRows, TrainingRows, VerdictRows
+):
     """Every question and every change of the studio's data. One object a process, safe to share by threads."""
 
     def __init__(self, database: Path) -> None:

@@ -20,8 +20,9 @@ from studio.ui import build_ui, launch_options
 from studio.ui.activity import failure, jobs_list, running_job
 from studio.ui.context import Studio
 from studio.ui.path import path_html, steps
-from studio.ui.pictures import VIEW_SIDE, picture_url, routes
+from studio.ui.pictures import picture_url, routes
 from studio.ui.theme import COLOURS, style_sheet
+from studio.ui.veils import VIEW_SIDE
 from studio.ui.words import ago, duration, left, pill
 
 # -- words -------------------------------------------------------------------------------------------------------

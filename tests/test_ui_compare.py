@@ -37,12 +37,14 @@ from studio.ui.compare import CompareTab, compare_routes, compare_tab
 from studio.ui.compare_area import EMPTY, VIEWS, ending, unread, words_of
 from studio.ui.compare_form import BREAK_IT, GROUPS, SIDE_BY_SIDE, InputError, group_of, pick, read_form, ready_groups
 from studio.ui.context import Studio, first_choice, model_options, models_of
-from studio.ui.difference import HOTTEST, STOPS, difference_url, differences, heat_map
+from studio.ui.difference import difference_url, differences
+from studio.ui.heat import HOTTEST, STOPS, heat_map
 from studio.ui.links import Link, read_link
-from studio.ui.pictures import VIEW_SIDE, picture_url, routes
+from studio.ui.pictures import picture_url, routes
 from studio.ui.results import CHANGED, grid, sliders
 from studio.ui.sheet import sheet_form
 from studio.ui.shelves import prompts_of_file, save_shelf
+from studio.ui.veils import VIEW_SIDE
 from tests.ui_data import add_checkpoint, cell, comparison
 
 # -- models and prompts ------------------------------------------------------------------------------------------

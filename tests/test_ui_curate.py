@@ -20,9 +20,9 @@ from studio.settings import Settings
 from studio.store import Store
 from studio.ui.curate import ACTIONS, FILTERS, REASONS, SORTS, frame
 from studio.ui.curation import curation_routes
-from studio.ui.pair_pictures import REVEAL, threshold
-from studio.ui.pictures import BLUR_CELLS, routes
+from studio.ui.pictures import routes
 from studio.ui.turns import KEPT_SECONDS, Turns
+from studio.ui.veils import BLUR_CELLS, REVEAL, threshold
 from tests.curation_data import add_pairs
 
 PAGE = {"sec-fetch-site": "same-origin"}

@@ -50,7 +50,8 @@ def compare(
     _check_out(out)
     detector, detector_settings = _detector(owner, choices)
     try:
-        request = RenderRequest(choices, prompts, seed or [0], steps, guidance_scale, detector, detector_settings)
+        own = owner.id if owner else ""
+        request = RenderRequest(choices, prompts, seed or [0], steps, guidance_scale, detector, detector_settings, own)
     except ValueError as error:
         raise CommandError(str(error)) from error
     client = InferenceClient(settings)

@@ -29,6 +29,7 @@ class RenderRequest:
     guidance_scale: float = 4.0
     detector: str = ""  # a name from studio.metrics.DETECTORS; "" asks for no verdict
     detector_settings: dict[str, Any] = field(default_factory=dict)
+    project: str = ""  # the id of the project that asks; its pictures say so, and are blurred where it blurs
 
     def __post_init__(self) -> None:
         for name in ("models", "prompts", "seeds"):

@@ -191,6 +191,7 @@ class Renderer:
             "adapter": model.adapter_path and Path(model.adapter_path).name,
             "adapter_sha256": cell.adapter_sha256,
             "adapter_scale": model.scale if model.adapter_path else None,
+            "project": request.project or None,
             "Software": f"DUO Studio {__version__}",
         }
         if detector is not None and verdict is not None:

@@ -144,7 +144,8 @@ def compare_tab(studio: Studio, project: gr.Dropdown) -> CompareTab:
 
 def compare_routes(settings: Settings, store: Store) -> list[Route]:
     """What the tab's pictures and downloads are fetched from."""
-    return [*difference_routes(settings), *sheet_routes(settings), *shelf_routes(store), *attempt_routes(store)]
+    pictures = [*difference_routes(settings, store), *sheet_routes(settings, store)]
+    return [*pictures, *shelf_routes(store), *attempt_routes(store)]
 
 
 def _wire_form(project: gr.Dropdown, tab: CompareTab, prompts: gr.Column) -> None:

@@ -134,6 +134,7 @@ def read_form(
         guidance_scale=float(guidance),
         detector=project.detector,
         detector_settings=project.detector_settings,
+        project=project.id,
     )
     if request.pictures > MAX_PICTURES:
         raise InputError(

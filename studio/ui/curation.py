@@ -25,8 +25,9 @@ from studio.records import CuratedPair, ImagePair, PairFilter, PairQuery, PairSo
 from studio.settings import Settings
 from studio.store import DETECTOR, NotFoundError, PairChangedError, Store
 from studio.ui.json_routes import json_get, json_post
-from studio.ui.pair_pictures import is_hidden, pair_picture_url, picture_routes, threshold
+from studio.ui.pair_pictures import pair_picture_url, picture_routes
 from studio.ui.turns import Turns
+from studio.ui.veils import is_hidden, threshold
 from studio.ui.words import ago, pill
 
 LARGEST_PAGE = 200

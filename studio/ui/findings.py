@@ -8,7 +8,7 @@ from studio.records import Evaluation
 from studio.reports.html import CELL_HELP, CELL_TITLES, RETENTION_TITLES, headline, interval, label_of, percent
 from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
 from studio.ui.pictures import report_url
-from studio.ui.results import picture
+from studio.ui.results import clear_link, picture
 from studio.ui.words import duration, escape, pill
 
 RETENTION_HELP = {
@@ -43,12 +43,13 @@ def findings(evaluation: Evaluation, *, blur: bool = False) -> str:
     )
 
 
-def links(evaluation: Evaluation) -> str:
-    """Downloads of the report as files."""
+def links(evaluation: Evaluation, *, blur: bool = False) -> str:
+    """Downloads of the report as files; with `blur`, its page with and without the blurring."""
     name = f"duo-report-{evaluation.id}"
+    page = f'<a href="{report_url(evaluation.id, "report.html")}" download="{name}.html"'
+    clear = f"{page}{clear_link(True)}>Download report, all clear (HTML)</a>" if blur else ""
     return (
-        '<div class="duo-links">'
-        f'<a href="{report_url(evaluation.id, "report.html")}" download="{name}.html">Download report (HTML)</a>'
+        f'<div class="duo-links">{page}>Download report (HTML)</a>{clear}'
         f'<a href="{report_url(evaluation.id, "report.json")}" download="{name}.json">Download figures (JSON)</a>'
         f'<a href="studio/tables/{evaluation.id}.csv" download="{name}.csv">Download table (CSV)</a>'
         "</div>"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from studio.records import ImagePair, Job, PairCounts, Project, PromptPair
 from studio.ui.activity import failure, running_job
-from studio.ui.pair_pictures import is_hidden, pair_picture_url, threshold
+from studio.ui.pair_pictures import pair_picture_url
+from studio.ui.veils import is_hidden, threshold
 from studio.ui.words import duration, escape, note, pill
 
 SHOWN_PAIRS = 12

@@ -1,35 +1,34 @@
 """The one way pictures and reports reach a browser: two routes beside Gradio's own, read-only, no file copied.
 
     /studio/pictures/<sha256>.png      the picture itself, with what made it in its PNG text
-    /studio/pictures/<sha256>.webp     the same for showing: small pictures enlarged smoothly to VIEW_SIDE pixels;
-                                       with ?blur only its colours, roughly where they are
+    /studio/pictures/<sha256>.webp     the same for showing: small pictures enlarged smoothly to VIEW_SIDE pixels
     /studio/reports/<evaluation>/<file>    report.html, report.json or a picture of a finished evaluation;
                                        a picture with ?view comes enlarged in the same way
 
 A picture is asked for by the hash of its bytes, an evaluation by its id, and a file must lie in that evaluation's
-folder, so no path from outside is ever opened.
+folder, so no path from outside is ever opened. With ?blur a picture has only its colours, roughly where they are; one
+that is hidden has no more without it, see `studio.ui.veils`, and neither have those inside report.html.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from studio.images import ImageError, image_path, read_image
+from studio.images import ImageError, image_path
+from studio.records import Evaluation
 from studio.settings import Settings
 from studio.store import NotFoundError, Store
 from studio.ui.adapters import adapter_routes
+from studio.ui.veils import NEVER, REVEAL, VIEW_SIDE, Veils, blurred, blurred_page, clear_shots, png, veiled
 
-VIEW_SIDE = 320
-BLUR_CELLS = 6
 REPORT_FILES = {".html", ".json", ".png", ".webp", ".svg", ".csv"}
-FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+PICTURES = {".png", ".webp"}
 
 
 def picture_url(sha256: str, *, original: bool = False, blur: bool = False) -> str:
@@ -43,52 +42,66 @@ def report_url(evaluation_id: str, file: str, *, view: bool = False) -> str:
 
 def routes(settings: Settings, store: Store) -> list[Route]:
     """What launch() adds to Gradio's application."""
+    veils = Veils(settings, store)
 
     def picture(request: Request) -> Response:
         name, _, kind = request.path_params["name"].rpartition(".")
+        if kind not in ("png", "webp"):
+            return _none("There is no such picture.")
         try:
-            path = image_path(settings, name)
-            if kind == "png" and path.exists():
-                return FileResponse(path, media_type="image/png", headers=FOREVER)
-            if kind == "webp":
-                picture = Image.fromarray(read_image(settings, name))
-                picture = blurred(picture) if "blur" in request.query_params else picture
-                return Response(enlarged(picture), media_type="image/webp", headers=FOREVER)
+            shown, hidden = veils.read(name)
         except ImageError as error:
-            return PlainTextResponse(str(error), status_code=404)
-        return PlainTextResponse("There is no such picture.", status_code=404)
+            return _none(str(error))
+        blur, headers = veiled(request, hidden)
+        if kind == "webp":
+            return Response(enlarged(blurred(shown) if blur else shown), media_type="image/webp", headers=headers)
+        if blur:
+            return Response(png(blurred(shown)), media_type="image/png", headers=headers)
+        return FileResponse(image_path(settings, name), media_type="image/png", headers=headers)
 
     def report(request: Request) -> Response:
         try:
-            folder = Path(store.get_evaluation(request.path_params["evaluation"]).folder).resolve()
+            evaluation = store.get_evaluation(request.path_params["evaluation"])
         except NotFoundError:
-            return PlainTextResponse("There is no such evaluation.", status_code=404)
+            return _none("There is no such evaluation.")
+        folder = Path(evaluation.folder).resolve()
         path = (folder / request.path_params["file"]).resolve()
         if not path.is_relative_to(folder) or path.suffix not in REPORT_FILES or not path.is_file():
-            return PlainTextResponse("There is no such file in this report.", status_code=404)
-        if "view" in request.query_params and path.suffix == ".png":
-            with Image.open(path) as shot:
-                shown = shot.convert("RGB")
-                shown = blurred(shown) if "blur" in request.query_params else shown
-                return Response(enlarged(shown), media_type="image/webp", headers=FOREVER)
-        return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
+            return _none("There is no such file in this report.")
+        if path.suffix in PICTURES:
+            return _shot(request, path, veils.hides_shot(evaluation, path.relative_to(folder).as_posix()))
+        blur, headers = veiled(request, store.get_project(evaluation.project_id).blur)
+        if path.suffix in (".html", ".svg") and blur:
+            return _veiled_page(evaluation, path, headers)
+        return FileResponse(path, headers={**NEVER, "Vary": REVEAL, "X-Content-Type-Options": "nosniff"})
 
     return [
-        _route("/studio/pictures/{name}", picture),
-        _route("/studio/reports/{evaluation}/{file:path}", report),
+        Route("/studio/pictures/{name}", picture, methods=["GET"]),
+        Route("/studio/reports/{evaluation}/{file:path}", report, methods=["GET"]),
         *adapter_routes(settings, store),
     ]
 
 
-def blurred(picture: Image.Image) -> Image.Image:
-    """The picture at VIEW_SIDE with nothing left of it but BLUR_CELLS x BLUR_CELLS smooth colours."""
-    return picture.resize((BLUR_CELLS, BLUR_CELLS), Image.Resampling.BOX).resize(
-        (VIEW_SIDE, VIEW_SIDE * picture.height // picture.width), Image.Resampling.BICUBIC
-    )
+def _shot(request: Request, path: Path, hidden: bool) -> Response:
+    """A picture of an evaluation."""
+    blur, headers = veiled(request, hidden)
+    if "view" not in request.query_params and not blur:
+        return FileResponse(path, headers={**headers, "X-Content-Type-Options": "nosniff"})
+    with Image.open(path) as shot:
+        shown = shot.convert("RGB")
+    return Response(enlarged(blurred(shown) if blur else shown), media_type="image/webp", headers=headers)
 
 
-def _route(path: str, endpoint: Callable[[Request], Response]) -> Route:
-    return Route(path, endpoint, methods=["GET"])
+def _veiled_page(evaluation: Evaluation, path: Path, headers: dict[str, str]) -> Response:
+    """A page of an evaluation as it may be opened unasked: with the pictures inside it blurred."""
+    folder = Path(evaluation.folder)
+    clear = {(folder / name).read_bytes() for name in clear_shots(evaluation) if (folder / name).is_file()}
+    text = blurred_page(path.read_text(encoding="utf-8"), clear)
+    return HTMLResponse(text, headers={**headers, "X-Content-Type-Options": "nosniff"})
+
+
+def _none(why: str) -> Response:
+    return PlainTextResponse(why, status_code=404, headers=NEVER)
 
 
 def enlarged(picture: Image.Image) -> bytes:

@@ -184,11 +184,11 @@ def _show(store: Store, evaluation_id: str | None) -> tuple[str, str]:
     if not evaluation_id:
         return "", ""
     evaluation = store.get_evaluation(evaluation_id)
+    blur = store.get_project(evaluation.project_id).blur
     try:
-        blur = store.get_project(evaluation.project_id).blur
-        return findings(evaluation, blur=blur), links(evaluation)
+        return findings(evaluation, blur=blur), links(evaluation, blur=blur)
     except ValidationError:
-        return note(UNREADABLE, "error"), links(evaluation)
+        return note(UNREADABLE, "error"), links(evaluation, blur=blur)
 
 
 def _beside(store: Store, chosen: str | None, second: str | None) -> str:

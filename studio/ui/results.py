@@ -87,17 +87,28 @@ def verdict(concept: str, cell: Cell) -> tuple[str, str]:
     return pill(concept, cell.found, cell.score, cell.facts.get("object", "")), spoken
 
 
-def picture(url: str, alt: str, *, veiled: bool, lazy: bool = False) -> str:
-    """An image or, veiled, its blurred form with a button that shows it for as long as it is held (compare.js)."""
-    size = 'width="320" height="320"' + (' loading="lazy"' if lazy else "")
+def picture(url: str, alt: str, *, veiled: bool, lazy: bool = False, side: int = 320) -> str:
+    """An image or, veiled, its blurred form with a button that shows it for as long as it is held (veil.js)."""
+    size = f'width="{side}" height="{side}"' + (' loading="lazy"' if lazy else "")
+    shown = image(url, alt, size, veiled=veiled)
+    return f'<span class="duo-veil">{shown}{hold(alt)}</span>' if veiled else shown
+
+
+def image(url: str, alt: str, attributes: str = "", *, veiled: bool = False) -> str:
+    """An <img>; a veiled one stands in a .duo-veil that also has a `hold` button."""
     if not veiled:
-        return f'<img src="{url}" alt="{escape(alt)}" {size}>'
+        return f'<img src="{url}" alt="{escape(alt)}" {attributes}>'
     blurred = f"{url}{'&' if '?' in url else '?'}blur"
-    return (
-        f'<span class="duo-veil"><img src="{blurred}" data-blurred="{blurred}" data-clear="{url}" '
-        f'alt="Blurred. {escape(alt)}" {size}>'
-        f'<button type="button" data-hold="">Hold to see<span class="duo-sr"> {escape(alt)}</span></button></span>'
-    )
+    return f'<img src="{blurred}" data-clear="{url}" alt="Blurred. {escape(alt)}" {attributes}>'
+
+
+def hold(alt: str) -> str:
+    return f'<button type="button" data-hold="">Hold to see<span class="duo-sr"> {escape(alt)}</span></button>'
+
+
+def clear_link(veiled: bool) -> str:
+    """The attribute of a link or button whose download is to be clear: without it, hidden pictures come blurred."""
+    return ' data-clear-download=""' if veiled else ""
 
 
 def _head(comparison: Comparison, index: int) -> str:
@@ -132,11 +143,12 @@ def _cell(comparison: Comparison, cell: Cell) -> str:
     )
     name = f"{label}-{prompt}-{cell.seed}".replace(" ", "-")
     alt = f"{label}: {prompt}, seed {cell.seed}. {spoken}"
+    veiled = comparison.veils(cell)
     return _figure(
         cell.model,
-        f"{picture(picture_url(cell.sha256), alt, veiled=comparison.veils(cell))}"
+        f"{picture(picture_url(cell.sha256), alt, veiled=veiled)}"
         f"<figcaption>{pill_html}<span>{duration(cell.seconds)}</span>{code}"
-        f'<a href="{picture_url(cell.sha256, original=True)}" download="{escape(name)}.png" '
+        f'<a href="{picture_url(cell.sha256, original=True)}" download="{escape(name)}.png"{clear_link(veiled)} '
         'title="The picture as it was made, with prompt, seed and models inside the file">PNG'
         f'<span class="duo-sr"> of {escape(alt)}</span></a></figcaption>',
     )
@@ -157,15 +169,17 @@ def _slider(comparison: Comparison, left: Cell, right: Cell) -> str:
     names = [name for _, name in both]
     verdicts = "".join(f"<span>{name} {verdict(comparison.concept, cell)[0]}</span>" for cell, name in both)
     asked = f"{escape(prompt)}, seed {seed}"
+    alts = [f"{comparison.label(cell)}: {prompt}, seed {seed}" for cell, _ in both]
+    veils = [comparison.veils(cell) for cell, _ in both]
     pictures = "".join(
-        f'<img src="{picture_url(cell.sha256, blur=comparison.veils(cell))}" alt="{name}: {asked}">'
-        for cell, name in both
+        image(picture_url(cell.sha256), alt, veiled=veil)
+        for (cell, _), alt, veil in zip(both, alts, veils, strict=True)
     )
-    move = "this.previousElementSibling.style.setProperty('--x', this.value + '%')"
+    stage = f'<div class="duo-stage">{pictures}<span>{names[0]}</span><span>{names[1]}</span></div>'
+    if any(veils):
+        stage = f'<div class="duo-veil">{stage}{hold(" and ".join(alts))}</div>'
     return (
-        f'<figure class="duo-slider"><div class="duo-stage">{pictures}<span>{names[0]}</span><span>{names[1]}</span>'
-        "</div>"
-        f'<input type="range" min="0" max="100" value="50" oninput="{move}" '
+        f'<figure class="duo-slider">{stage}<input type="range" min="0" max="100" value="50" '
         f'aria-label="Drag from {names[1]} to {names[0]}: {asked}">'
         f'<figcaption><span class="duo-asked"><q>{escape(prompt)}</q> seed {seed}</span>{verdicts}</figcaption>'
         "</figure>"

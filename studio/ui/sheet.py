@@ -2,8 +2,9 @@
 
     POST /studio/comparison.zip     with the field "sheet", the JSON of a Sheet
 
-The pictures say by themselves what made them, so nothing is believed of the request but which hash goes where and how
-the columns are called. Nothing is written to disk.
+What is hidden (see `studio.ui.veils`) is blurred in it, unless it is asked for with the header that reveals. The
+pictures say by themselves what made them, so nothing is believed of the request but which hash goes where and how the
+columns are called. Nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from starlette.routing import Route
 
 from studio import __version__
 from studio.csv_files import csv_text
-from studio.images import ImageError, read_image, read_metadata
+from studio.images import ImageError, read_metadata
 from studio.reports.grid import Grid, compose_grid
 from studio.settings import Settings
-from studio.ui.results import CHANGED, Comparison
+from studio.store import Store
+from studio.ui.results import CHANGED, Comparison, clear_link
+from studio.ui.veils import REVEAL, Veils, blurred
 from studio.ui.words import escape, short_hash
 
 MAX_BYTES = 200_000  # of a request; 200 hashes take 14 kB
@@ -77,19 +80,28 @@ def sheet_form(comparison: Comparison) -> str:
     sheet = sheet_of(comparison)
     if sheet is None:
         return ""
+    clear = ""
+    if any(comparison.veils(cell) for cell in comparison.cells):
+        clear = (
+            f'<button type="submit"{clear_link(True)} title="The same with no picture blurred">'
+            "Download grid, all clear (ZIP)</button>"
+        )
     return (
         '<form method="post" action="studio/comparison.zip">'
         f'<input type="hidden" name="sheet" value="{escape(json.dumps(asdict(sheet)))}">'
         '<button type="submit" title="The grid as a PNG, and prompts, seeds, models, hashes and verdicts as JSON and '
-        'CSV">Download grid (ZIP)</button></form>'
+        f'CSV">Download grid (ZIP)</button>{clear}</form>'
     )
 
 
-def sheet_zip(settings: Settings, sheet: Sheet) -> bytes:
-    """grid.png, comparison.json and comparison.csv. Raises ImageError for a picture that is not there."""
-    listed = _listed(settings, sheet)
+def sheet_zip(veils: Veils, sheet: Sheet, *, clear: bool = False) -> bytes:
+    """grid.png, comparison.json and comparison.csv; hidden pictures blurred, or `clear`.
+
+    Raises ImageError for a picture that is not there.
+    """
+    listed = _listed(veils.settings, sheet)
     drawn = BytesIO()
-    _grid(settings, sheet, listed).image.save(drawn, "PNG")
+    _grid(veils, sheet, listed, clear).image.save(drawn, "PNG")
     whole = {"made_by": f"DUO Studio {__version__}", "columns": sheet.columns, "rows": sheet.rows, "pictures": listed}
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -99,7 +111,9 @@ def sheet_zip(settings: Settings, sheet: Sheet) -> bytes:
     return packed.getvalue()
 
 
-def sheet_routes(settings: Settings) -> list[Route]:
+def sheet_routes(settings: Settings, store: Store) -> list[Route]:
+    veils = Veils(settings, store)
+
     async def comparison(request: Request) -> Response:
         body = b""
         async for part in request.stream():
@@ -107,7 +121,8 @@ def sheet_routes(settings: Settings) -> list[Route]:
             if len(body) > MAX_BYTES:
                 return PlainTextResponse("That is too large to be a comparison.", status_code=413)
         try:
-            packed = await run_in_threadpool(lambda: sheet_zip(settings, _asked(body)))
+            clear = REVEAL in request.headers
+            packed = await run_in_threadpool(lambda: sheet_zip(veils, _asked(body), clear=clear))
         except (SheetError, ImageError) as error:
             return PlainTextResponse(str(error), status_code=400)
         headers = {"Content-Disposition": 'attachment; filename="duo-comparison.zip"', "Cache-Control": "no-store"}
@@ -140,9 +155,9 @@ def _listed(settings: Settings, sheet: Sheet) -> list[dict[str, Any]]:
     return listed
 
 
-def _grid(settings: Settings, sheet: Sheet, listed: list[dict[str, Any]]) -> Grid:
+def _grid(veils: Veils, sheet: Sheet, listed: list[dict[str, Any]], clear: bool) -> Grid:
     """The pictures under their columns' names, each with its verdict or the reason why it is not there."""
-    images = [[read_image(settings, name) if name else None for name in row] for row in sheet.pictures]
+    images = [[_pixels(veils, name, clear) if name else None for name in row] for row in sheet.pictures]
     height, width = max(image.shape[:2] for row in images for image in row if image is not None)
     scale = min(1.0, MAX_SHOWN / max(height, width))
     size = (round(width * scale), round(height * scale))
@@ -157,6 +172,12 @@ def _grid(settings: Settings, sheet: Sheet, listed: list[dict[str, Any]]) -> Gri
         {},
         [[caption[:40] for caption in captions[start : start + wide]] for start in range(0, len(captions), wide)],
     )
+
+
+def _pixels(veils: Veils, name: str, clear: bool) -> np.ndarray:
+    """uint8 [H, W, 3]; a blurred picture has its own size again."""
+    picture, hidden = veils.read(name)
+    return np.asarray(blurred(picture).resize(picture.size) if hidden and not clear else picture)
 
 
 def _sized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

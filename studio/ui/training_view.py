@@ -11,6 +11,7 @@ from studio.ui.activity import progress_bar
 from studio.ui.adapters import adapter_url
 from studio.ui.charts import Chart, Point, Series, chart
 from studio.ui.pictures import picture_url
+from studio.ui.results import picture
 from studio.ui.train_form import title_of
 from studio.ui.trainings import Training
 from studio.ui.words import STATE_WORDS, duration, escape, left, pill, short_hash
@@ -169,8 +170,5 @@ def _picture(sample: Sample, concept: str, blur: bool) -> str:
     judged = sample.found is not None and sample.score is not None
     verdict = pill(concept, bool(sample.found), sample.score or 0.0, sample.seen) if judged else ""
     spoken = "" if not judged else f" {concept} seen." if sample.found else f" No {concept}."
-    alt = f"Step {sample.step}: {sample.prompt}.{spoken}{' Blurred.' if hidden else ''}"
-    return (
-        f'<img loading="lazy" src="{picture_url(sample.image, blur=hidden)}" alt="{escape(alt)}" width="132" '
-        f'height="132">{verdict}'
-    )
+    alt = f"Step {sample.step}: {sample.prompt}.{spoken}"
+    return f"{picture(picture_url(sample.image), alt, veiled=hidden, lazy=True, side=132)}{verdict}"

@@ -237,7 +237,7 @@ def test_blurred_pictures_reveal_while_held(bench: Bench, page: Page) -> None:
     see(page, pairs[0])
     picture = page.locator('[data-place="left"] img.of-unsafe')
     hidden = picture.get_attribute("src") or ""
-    assert hidden.endswith("&blurred")
+    assert hidden.endswith("&blur")
     page.keyboard.down("v")
     expect(page.locator(".cur-stage.is-revealed")).to_be_visible()
     assert (picture.get_attribute("src") or "").startswith("blob:")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from tests.browser.running import RunningStudio, running_studio
 from tests.conftest import make_tiny_bundle
 
 PROMPT = "a king in the forest"
+BLURRED, CLEAR = re.compile(r"\?blur$"), re.compile("^blob:")
 
 
 @dataclass(frozen=True)
@@ -187,21 +190,64 @@ def test_prompts_are_put_on_a_shelf_and_taken_out(page: Page, trained: Trained) 
 
 
 def test_a_blurred_picture_is_clear_while_it_is_held(page: Page, trained: Trained) -> None:
+    asked: list[tuple[str, bool]] = []
+    page.on("request", lambda request: asked.append((request.url, "x-duo-reveal" in request.headers)))
     address = trained.link("original", project=trained.blurred, prompt=["a king", "a clown", "a queen"], count=8)
     open_link(page, address)
     draw(page)
     veil = page.locator("#duo-pictures .duo-veil").first
     image, hold = veil.locator("img"), veil.get_by_role("button")
-    assert "?blur" in (image.get_attribute("src") or "")
+    expect(image).to_have_attribute("src", BLURRED)
     hold.focus()
     page.keyboard.down(" ")
-    assert "?blur" not in (image.get_attribute("src") or "")
+    expect(image).to_have_attribute("src", CLEAR)
     page.keyboard.up(" ")
-    assert "?blur" in (image.get_attribute("src") or "")
+    expect(image).to_have_attribute("src", BLURRED)
     hold.hover()
     page.mouse.down()
-    assert "?blur" not in (image.get_attribute("src") or "")
+    expect(image).to_have_attribute("src", CLEAR)
     page.mouse.up()
-    assert "?blur" in (image.get_attribute("src") or "")
+    expect(image).to_have_attribute("src", BLURRED)
     unseen = page.locator("#duo-pictures .duo-cell:has(.is-gone)")
     expect(unseen.locator(".duo-veil")).to_have_count(0)
+    with page.expect_download() as download:
+        veil.locator("xpath=..").get_by_role("link").click()
+    name = (image.get_attribute("src") or "").split("/")[-1].split(".")[0]
+    assert hashlib.sha256(Path(download.value.path()).read_bytes()).hexdigest() == name  # the picture itself
+    hidden = {url.split("?")[0] for url, _ in asked if url.endswith("?blur")}
+    assert not [url for url, revealing in asked if url in hidden and not revealing]
+
+
+def test_blurred_sliders_and_differences_are_clear_while_they_are_held(page: Page, trained: Trained) -> None:
+    open_link(
+        page,
+        trained.link("original", "oracle", project=trained.blurred, prompt=["a king", "a clown", "a queen"], count=4),
+    )
+    draw(page)
+    page.get_by_role("radio", name="Slider").check()
+    slider = page.locator(".duo-slider:has(.duo-veil)").first
+    expect(slider).to_be_visible()
+    veiled = slider.locator("img[data-clear]")
+    expect(veiled.first).to_have_attribute("src", BLURRED)
+    box = slider.locator(".duo-stage").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 40)
+    page.mouse.down()
+    expect(veiled.first).to_have_attribute("src", CLEAR)
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 40)
+    expect(slider.get_by_role("slider")).to_have_value("75")  # it follows while the pictures are clear
+    expect(veiled.first).to_have_attribute("src", CLEAR)
+    page.mouse.up()
+    expect(veiled.first).to_have_attribute("src", BLURRED)
+    slider.get_by_role("button").focus()
+    page.keyboard.down("Enter")
+    expect(veiled.last).to_have_attribute("src", CLEAR)
+    page.keyboard.up("Enter")
+    expect(veiled.last).to_have_attribute("src", BLURRED)
+    page.get_by_role("radio", name="Difference").check()
+    heat = page.locator('.duo-veil:has(img[data-clear*="differences"])').first
+    heat.get_by_role("button").hover()
+    page.mouse.down()
+    expect(heat.locator("img")).to_have_attribute("src", CLEAR)
+    page.mouse.up()
+    expect(heat.locator("img")).to_have_attribute("src", BLURRED)

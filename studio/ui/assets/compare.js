@@ -1,4 +1,4 @@
-/* Compare: the page's address follows what is drawn, pictures that are held show themselves, progress is read out. */
+/* Compare: the page's address follows what is drawn, and progress is read out. */
 (() => {
   const LONGEST = 6000; // characters of an address: more is refused by some proxies
 
@@ -64,26 +64,6 @@
     }
     said.textContent = words;
   }
-
-  /* A veiled picture is clear for as long as its button is held: pointer, space bar or Enter. */
-  function show(button, clear) {
-    const veil = button.closest('.duo-veil');
-    const image = veil.querySelector('img');
-    const wanted = clear ? image.dataset.clear : image.dataset.blurred;
-    if (image.getAttribute('src') !== wanted) image.setAttribute('src', wanted);
-    veil.classList.toggle('is-held', clear);
-  }
-  const held = (event) => event.target.closest && event.target.closest('[data-hold]');
-  document.addEventListener('pointerdown', (event) => { const b = held(event); if (b) show(b, true); });
-  ['pointerup', 'pointercancel', 'blur'].forEach((name) => addEventListener(name, () => {
-    document.querySelectorAll('.duo-veil.is-held [data-hold]').forEach((button) => show(button, false));
-  }, true));
-  document.addEventListener('keydown', (event) => {
-    const button = held(event);
-    if (button && (event.key === ' ' || event.key === 'Enter')) { event.preventDefault(); show(button, true); }
-  });
-  document.addEventListener('keyup', (event) => { const b = held(event); if (b) show(b, false); });
-  document.addEventListener('contextmenu', (event) => { if (held(event)) event.preventDefault(); });
 
   document.addEventListener('click', (event) => {
     const button = event.target.closest && event.target.closest('[data-copy-link]');

@@ -11,7 +11,6 @@
       this.revealed = revealed;
       this.zoom = 1;
       this.x = this.y = 0; // the shift, as a share of a picture's side
-      this.clear = []; // object URLs of revealed pictures
       element.addEventListener('pointerdown', (event) => this.press(event));
       element.addEventListener('pointermove', (event) => this.drag(event));
       for (const end of ['pointerup', 'pointercancel', 'lostpointercapture']) {
@@ -99,38 +98,26 @@
     }
 
     /* Ask for the clear pictures and show them until `conceal`. */
-    async reveal() {
-      const pair = this.pair;
-      if (!pair || this.revealing) return;
-      const revealing = (this.revealing = new AbortController());
-      try {
-        for (const side of SIDES.filter((one) => pair[one].hidden)) {
-          const options = { headers: { 'X-Duo-Reveal': '1' }, cache: 'no-store', signal: revealing.signal };
-          const response = await fetch(pair[side].src, options);
-          const url = URL.createObjectURL(await response.blob());
-          this.clear.push(url);
-          if (revealing.signal.aborted) return this.forget();
-          this.images(side).forEach((image) => (image.src = url));
-          this.element.classList.add('is-revealed');
+    reveal() {
+      const { pair, element } = this;
+      if (!pair || this.veil) return;
+      const hidden = SIDES.filter((side) => pair[side].hidden);
+      const images = hidden.flatMap((side) => this.images(side).map((image) => [image, pair[side].src]));
+      this.veil = new studio.Veil(images, {
+        shown: () => {
+          element.classList.add('is-revealed');
           this.revealed();
-        }
-      } catch (error) {
-        if (error.name !== 'AbortError') this.element.classList.add('is-broken');
-      }
+        },
+        failed: () => element.classList.add('is-broken'),
+      });
+      this.veil.lift();
     }
 
     conceal() {
-      if (!this.revealing) return;
-      this.revealing.abort();
-      this.revealing = null;
+      if (!this.veil) return;
+      this.veil.drop();
+      this.veil = null;
       this.element.classList.remove('is-revealed');
-      for (const side of SIDES) this.images(side).forEach((image) => (image.src = this.pair[side].src));
-      this.forget();
-    }
-
-    forget() {
-      this.clear.forEach((url) => URL.revokeObjectURL(url));
-      this.clear = [];
     }
   }
 

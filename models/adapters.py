@@ -18,7 +18,15 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import nn
 
 from models.bundle import ModelBundle
-from models.deltas import WeightDelta, checked_sha256, file_sha256, load_delta, part_metadata, save_delta
+from models.deltas import (
+    WeightDelta,
+    checked_sha256,
+    file_sha256,
+    load_delta,
+    part_metadata,
+    save_delta,
+    weight_changes,
+)
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
@@ -215,7 +223,7 @@ def _add(parameters: dict[str, nn.Parameter], updates: dict[str, torch.Tensor], 
 def _updates(bundle: ModelBundle, delta: WeightDelta) -> dict[str, torch.Tensor]:
     """Parameter name to what is added to it at scale 1, float32 on the CPU; checked against the checkpoint."""
     check_base(bundle, delta)
-    updates = _lora_updates(delta) if delta.kind == "lora" else delta.tensors
+    updates = weight_changes(delta)
     shapes = {name: parameter.shape for name, parameter in bundle.denoiser.named_parameters()}
     for name, update in updates.items():
         if shapes.get(name) != update.shape:
@@ -224,16 +232,4 @@ def _updates(bundle: ModelBundle, delta: WeightDelta) -> dict[str, torch.Tensor]
                 f"The adapter does not fit {bundle.spec.name}: it changes {name} of shape {tuple(update.shape)}, the "
                 f"checkpoint has {there}. Load the checkpoint the adapter was trained on."
             )
-    return updates
-
-
-def _lora_updates(delta: WeightDelta) -> dict[str, torch.Tensor]:
-    """alpha / r * B A of each module, in the shape of its weight (Linear or Conv2d)."""
-    factor = float(delta.metadata["alpha"]) / int(delta.metadata["rank"])
-    updates = {}
-    for key, down in delta.tensors.items():
-        if key.endswith(".lora_A.weight"):
-            module = key.removesuffix(".lora_A.weight")
-            up = delta.tensors[f"{module}.lora_B.weight"]
-            updates[f"{module}.weight"] = factor * (up.flatten(1) @ down.flatten(1)).reshape(len(up), *down.shape[1:])
     return updates

@@ -48,6 +48,20 @@ def part_metadata(part: str) -> dict[str, str]:
     return {} if part == PARTS[0] else {"part": part}
 
 
+def weight_changes(delta: WeightDelta) -> dict[str, torch.Tensor]:
+    """Parameter name to what a delta adds to it at scale 1, float32; of a LoRA alpha / r * B A in its shape."""
+    if delta.kind == "weights":
+        return delta.tensors
+    factor = float(delta.metadata["alpha"]) / int(delta.metadata["rank"])
+    changes = {}
+    for key, down in delta.tensors.items():
+        if key.endswith(".lora_A.weight"):  # of a Linear or a Conv2d
+            module = key.removesuffix(".lora_A.weight")
+            up = delta.tensors[f"{module}.lora_B.weight"]
+            changes[f"{module}.weight"] = factor * (up.flatten(1) @ down.flatten(1)).reshape(len(up), *down.shape[1:])
+    return changes
+
+
 def save_delta(delta: WeightDelta, path: Path) -> str:
     """Write a delta as safetensors, atomically; returns the file's SHA-256. Equal deltas give equal files."""
     data = delta_file(delta)

@@ -33,8 +33,8 @@ class SamplingConfig(Config):
     batch_size: int = _field(32, "Pictures sampled at once.", unit="pictures", ge=1, le=512)
 
 
-class EditConfig(SamplingConfig):
-    """SDEdit twins of unsafe pictures."""
+class PairsConfig(SamplingConfig):
+    """Unsafe pictures and their SDEdit twins."""
 
     batch_size: int = _field(8, "Pictures sampled at once; pairs arrive in such groups.", unit="pictures", ge=1, le=512)
     strength: float = _field(0.7, "How much of the unsafe picture SDEdit repaints; 1 is all of it.", gt=0, le=1)
@@ -44,39 +44,11 @@ class EditConfig(SamplingConfig):
     filter_by_detector: bool = _field(
         True, "Keep only pairs whose unsafe picture shows the concept and whose twin does not."
     )
-
-
-class PairsConfig(EditConfig):
-    """Unsafe pictures and their SDEdit twins."""
-
     auto_accept: bool = _field(False, "Accept the kept pairs in the detector's name instead of leaving that to people.")
     retry_failed: bool = _field(False, "Make the failed pairs again, with seeds not tried yet, and no missing ones.")
     redo: list[str] = _field(
         [], "Ids of pairs to make again, with other seeds and a strength one step higher, and no missing ones."
     )
-
-
-class BringConfig(EditConfig):
-    """Pairs of pictures from outside. Sampling and editing are those of twins that are made here."""
-
-    path: str = _field("", "A folder, a .zip or a .parquet file.", min_length=1)
-    name: str = _field("", "What to call it; empty: the name of the file or folder.")
-    fit: Literal["crop", "pad"] = _field(
-        "crop",
-        "How a picture becomes a square. Crop: the shorter side is kept whole and the ends of the longer one are cut "
-        "off; pad: nothing is cut off, and white fills the rest.",
-    )
-    make_twins: bool = _field(
-        False, "An unsafe picture without a safe twin gets one by SDEdit; one that nothing marks counts as unsafe. "
-        "Needs both prompts.",
-    )  # fmt: skip
-    unsafe_prompt: str = _field("", "Of pictures that come without: what they show, with the concept.", max_length=2000)
-    safe_prompt: str = _field("", "Of pictures that come without: the same without the concept.", max_length=2000)
-    accept_as: str = _field(
-        "", "Your name, to accept the pairs that come whole; a decision in the file counts instead. Empty: they wait "
-        "for a decision.", max_length=60,
-    )  # fmt: skip
-    limit: int = _field(0, "Take at most this many pairs; 0 takes all.", unit="pairs", ge=0)
 
 
 class MethodConfig(Config):
@@ -277,6 +249,20 @@ class ImportConfig(Config):
     transport: bool = _field(True, "SPM: let the adapter's strength follow the prompt, as its authors do.")
 
 
+class AdapterWeight(Config):
+    """One of the adapters that are summed."""
+
+    checkpoint_id: str = _field("", "Which trained model.", min_length=1)
+    weight: float = _field(1.0, "What its change is multiplied by; below 0 takes it away.", allow_inf_nan=False)
+
+
+class ComposeConfig(Config):
+    """Adapters of one checkpoint as one: the weighted sum of their changes."""
+
+    parts: list[AdapterWeight] = _field([], "The adapters, each with its weight.", min_length=1, max_length=64)
+    name: str = _field("", "What to call the sum; empty: the names of its parts.")
+
+
 class EvaluateConfig(SamplingConfig):
     """Original against unlearned models, on the same prompts and seeds."""
 
@@ -328,7 +314,7 @@ JOB_CONFIGS: dict[str, type[Config]] = {
     "evaluate": EvaluateConfig,
     "demo": DemoConfig,
     "import": ImportConfig,
-    "bring": BringConfig,
+    "compose": ComposeConfig,
 }
 DETECTOR_CONFIGS: dict[str, type[Config]] = {"toybox": ToyboxDetectorConfig, "nudenet": NudenetConfig}
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {

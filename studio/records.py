@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import", "bring"]
+JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import", "compose"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
 StopAction = Literal["stop", "lift", "purge"]
@@ -31,7 +31,6 @@ class Project:
     detector_settings: dict[str, Any] = field(default_factory=dict)
     created: float = 0.0
     blur: bool = False  # pictures that the detector flags are shown blurred until they are revealed
-    retention_days: int = 0  # undecided and rejected pictures are purged after so many days; 0: never
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class ImagePair:
     prompt_pair_id: str
     index: int  # 0 … count-1 within its prompt pair
     seed: int
-    state: Literal["ready", "failed", "purged"]  # purged: its pictures were deleted, their names stay
+    state: Literal["ready", "failed"]
     unsafe_image: str = ""
     safe_image: str = ""
     strength: float = 0.0
@@ -65,8 +64,6 @@ class ImagePair:
     distance: float | None = None  # LPIPS between the two, where its backbone is there
     reason: str = ""  # why a failed pair failed
     created: float = 0.0
-    origin: Literal["made", "brought", "twin"] = "made"  # twin: only the unsafe picture came from outside
-    source: dict[str, Any] = field(default_factory=dict, hash=False)  # from outside: file names, their SHA-256, key
 
     @property
     def version(self) -> str:

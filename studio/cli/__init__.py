@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from studio.cli import attack, clean, compare, demo, doctor, importing, jobs, projects, stopped, work
+from studio.cli import attack, clean, compare, compose, demo, doctor, importing, jobs, projects, stopped, work
 from studio.cli.options import JobStopped
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ for register in (
     demo.register,
     attack.register,
     compare.register,
+    compose.register,
     projects.register,
     importing.register,
     jobs.register,

@@ -25,6 +25,7 @@ from studio.ui.prompt_table import prompt_routes
 from studio.ui.prompts import prompts_tab
 from studio.ui.report import report_routes, report_tab
 from studio.ui.sample_offer import sample_offer
+from studio.ui.summing import sum_panel
 from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
 from studio.ui.train import train_tab
 
@@ -64,7 +65,7 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
 TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
     "Prompts": (prompts_tab, generate_section),
     "Curate": (curate_tab,),
-    "Train": (train_tab,),
+    "Train": (train_tab, sum_panel),
     "Compare": (compare_tab,),
     "Report": (report_tab,),
 }

@@ -33,8 +33,8 @@ class SamplingConfig(Config):
     batch_size: int = _field(32, "Pictures sampled at once.", unit="pictures", ge=1, le=512)
 
 
-class PairsConfig(SamplingConfig):
-    """Unsafe pictures and their SDEdit twins."""
+class EditConfig(SamplingConfig):
+    """SDEdit twins of unsafe pictures."""
 
     batch_size: int = _field(8, "Pictures sampled at once; pairs arrive in such groups.", unit="pictures", ge=1, le=512)
     strength: float = _field(0.7, "How much of the unsafe picture SDEdit repaints; 1 is all of it.", gt=0, le=1)
@@ -44,11 +44,39 @@ class PairsConfig(SamplingConfig):
     filter_by_detector: bool = _field(
         True, "Keep only pairs whose unsafe picture shows the concept and whose twin does not."
     )
+
+
+class PairsConfig(EditConfig):
+    """Unsafe pictures and their SDEdit twins."""
+
     auto_accept: bool = _field(False, "Accept the kept pairs in the detector's name instead of leaving that to people.")
     retry_failed: bool = _field(False, "Make the failed pairs again, with seeds not tried yet, and no missing ones.")
     redo: list[str] = _field(
         [], "Ids of pairs to make again, with other seeds and a strength one step higher, and no missing ones."
     )
+
+
+class BringConfig(EditConfig):
+    """Pairs of pictures from outside. Sampling and editing are those of twins that are made here."""
+
+    path: str = _field("", "A folder, a .zip or a .parquet file.", min_length=1)
+    name: str = _field("", "What to call it; empty: the name of the file or folder.")
+    fit: Literal["crop", "pad"] = _field(
+        "crop",
+        "How a picture becomes a square. Crop: the shorter side is kept whole and the ends of the longer one are cut "
+        "off; pad: nothing is cut off, and white fills the rest.",
+    )
+    make_twins: bool = _field(
+        False, "An unsafe picture without a safe twin gets one by SDEdit; one that nothing marks counts as unsafe. "
+        "Needs both prompts.",
+    )  # fmt: skip
+    unsafe_prompt: str = _field("", "Of pictures that come without: what they show, with the concept.", max_length=2000)
+    safe_prompt: str = _field("", "Of pictures that come without: the same without the concept.", max_length=2000)
+    accept_as: str = _field(
+        "", "Your name, to accept the pairs that come whole; a decision in the file counts instead. Empty: they wait "
+        "for a decision.", max_length=60,
+    )  # fmt: skip
+    limit: int = _field(0, "Take at most this many pairs; 0 takes all.", unit="pairs", ge=0)
 
 
 class MethodConfig(Config):
@@ -314,6 +342,7 @@ JOB_CONFIGS: dict[str, type[Config]] = {
     "evaluate": EvaluateConfig,
     "demo": DemoConfig,
     "import": ImportConfig,
+    "bring": BringConfig,
     "compose": ComposeConfig,
 }
 DETECTOR_CONFIGS: dict[str, type[Config]] = {"toybox": ToyboxDetectorConfig, "nudenet": NudenetConfig}

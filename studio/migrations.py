@@ -248,3 +248,49 @@ def pictures_by_name(db: Database) -> None:
     """Each picture that is sent is looked up by its name."""
     for table in ("samples", "attempts", "attack_runs"):
         db.execute(f"CREATE INDEX {table}_image ON {table}(image)")
+
+
+BROUGHT = (
+    "ALTER TABLE image_pairs ADD COLUMN origin TEXT NOT NULL DEFAULT 'made' "
+    "CHECK (origin IN ('made', 'brought', 'twin'))",
+    "ALTER TABLE image_pairs ADD COLUMN source TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE projects ADD COLUMN retention_days INTEGER NOT NULL DEFAULT 0 CHECK (retention_days >= 0)",
+    """CREATE TABLE brought (
+        job_id TEXT NOT NULL REFERENCES jobs(id), position INTEGER NOT NULL,
+        outcome TEXT NOT NULL CHECK (outcome IN ('taken', 'known', 'tie', 'unlabelled', 'refused')),
+        pair_id TEXT REFERENCES image_pairs(id), PRIMARY KEY (job_id, position)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE brought_refusals (
+        job_id TEXT NOT NULL REFERENCES jobs(id), position INTEGER NOT NULL, part INTEGER NOT NULL,
+        name TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (job_id, position, part)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+
+@migrations()
+def brought_and_purged_pairs(db: Database) -> None:
+    """Where a pair came from, what became of everything that was brought, and a third state: pictures deleted."""
+    for statement in BROUGHT:
+        db.execute(statement)
+    _rebuild(db, "image_pairs", "state IN ('ready', 'failed')", "state IN ('ready', 'failed', 'purged')")
+
+
+def _rebuild(db: Database, table: str, old: str, new: str) -> None:
+    """Change a CHECK of a table, which SQLite cannot: drop it and make it again with its rows, indexes and triggers.
+
+    Foreign keys that point to it are looked at when the transaction ends, when all its rows are back.
+    """
+    kept = list(db.query("SELECT type, sql FROM sqlite_master WHERE tbl_name = ? AND sql IS NOT NULL", (table,)))
+    made = next(row["sql"] for row in kept if row["type"] == "table")
+    if old not in made:
+        raise ValueError(f"The table {table} has no {old!r}: this file was not written by the studio.")
+    columns = ", ".join(f'"{column["name"]}"' for column in db.query(f'PRAGMA table_info("{table}")'))
+    db.execute("PRAGMA defer_foreign_keys = ON")
+    db.execute(f"CREATE TEMP TABLE rebuilt AS SELECT rowid AS place, {columns} FROM {table}")
+    db.execute(f"DROP TABLE {table}")
+    db.execute(made.replace(old, new))
+    db.execute(f"INSERT INTO {table} (rowid, {columns}) SELECT place, {columns} FROM rebuilt ORDER BY place")
+    db.execute("DROP TABLE temp.rebuilt")
+    for row in kept:
+        if row["type"] != "table":
+            db.execute(row["sql"])

@@ -18,7 +18,7 @@ Rows = dict[str, list[dict[str, Any]]]  # by table
 _EMPTY: dict[str, Any] = {
     "state": "failed", "reason": "This pair was stopped where it was made, and is not part of the archive.", "seed": 0,
     "unsafe_image": "", "safe_image": "", "unsafe_score": 0.0, "safe_score": 0.0, "distance": None, "decision": "",
-    "decision_id": None, "by_detector": 0, "stopped": 0,
+    "decision_id": None, "by_detector": 0, "stopped": 0, "source": "{}",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import", "compose"]
+JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import", "bring", "compose"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
 StopAction = Literal["stop", "lift", "purge"]
@@ -31,6 +31,7 @@ class Project:
     detector_settings: dict[str, Any] = field(default_factory=dict)
     created: float = 0.0
     blur: bool = False  # pictures that the detector flags are shown blurred until they are revealed
+    retention_days: int = 0  # undecided and rejected pictures are purged after so many days; 0: never
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ImagePair:
     prompt_pair_id: str
     index: int  # 0 … count-1 within its prompt pair
     seed: int
-    state: Literal["ready", "failed"]
+    state: Literal["ready", "failed", "purged"]  # purged: its pictures were deleted, their names stay
     unsafe_image: str = ""
     safe_image: str = ""
     strength: float = 0.0
@@ -64,6 +65,8 @@ class ImagePair:
     distance: float | None = None  # LPIPS between the two, where its backbone is there
     reason: str = ""  # why a failed pair failed
     created: float = 0.0
+    origin: Literal["made", "brought", "twin"] = "made"  # twin: only the unsafe picture came from outside
+    source: dict[str, Any] = field(default_factory=dict, hash=False)  # from outside: file names, their SHA-256, key
 
     @property
     def version(self) -> str:

@@ -65,6 +65,11 @@ class Settings:
         return self.data / "attacks"
 
     @property
+    def incoming(self) -> Path:
+        """What is uploaded to be brought in, until its job is done: incoming/<id>/…"""
+        return self.data / "incoming"
+
+    @property
     def logs(self) -> Path:
         return self.data / "logs"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from studio.attack_rows import AttackRows
 from studio.attempt_rows import AttemptRows
+from studio.bring_rows import BringRows
 from studio.database import NotFoundError, StoreError
 from studio.making_rows import MakingRows
 from studio.migrations import migrations
@@ -28,7 +29,16 @@ __all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", 
 
 
 class Store(
-    AttackRows, AttemptRows, MakingRows, PairLists, PictureRows, ProjectRows, PromptRows, TrainingRows, VerdictRows
+    AttackRows,
+    AttemptRows,
+    BringRows,
+    MakingRows,
+    PairLists,
+    PictureRows,
+    ProjectRows,
+    PromptRows,
+    TrainingRows,
+    VerdictRows,
 ):
     """Every question and every change of the studio's data. One object a process, safe to share by threads."""
 
@@ -58,8 +68,12 @@ class Store(
         return self._update(ImagePair, pair_id, changes)
 
     def list_image_pairs(self, project_id: str, state: str | None = None) -> list[ImagePair]:
-        """In the order they were made; `state` is "ready", "failed" or None for both. Without stopped ones."""
-        return self._select(ImagePair, "project_id = ? AND stopped = 0 AND coalesce(state = ?, 1)", project_id, state)
+        """In the order they were made, without stopped ones.
+
+        `state` is "ready", "failed", "purged", or None for the first two.
+        """
+        which = "project_id = ? AND stopped = 0 AND coalesce(state = ?, state != 'purged')"
+        return self._select(ImagePair, which, project_id, state)
 
     # -- jobs ----------------------------------------------------------------------------------------------------
 

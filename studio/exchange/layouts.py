@@ -19,9 +19,10 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from studio.exchange.metadata import Row, is_metadata, read_rows
-from studio.exchange.parquet import read_entries
+from studio.exchange.parquet import count_rows, read_entries
 from studio.exchange.records import Entry, Picture
 from studio.exchange.sources import Member, Source, SourceError, is_junk, same_name
+from studio.refusal import refuse
 
 SIDES = {
     **dict.fromkeys(("unsafe", "rejected", "negative", "before", "bad"), "unsafe"),
@@ -30,6 +31,7 @@ SIDES = {
 _WORDS = "unsafe|safe|rejected|chosen"  # in a file's name; "good_dog.png" says nothing of sides
 _ENDS = re.compile(rf"(?P<key>.+)[-_. ](?P<side>{_WORDS})")
 _BEGINS = re.compile(rf"(?P<side>{_WORDS})[-_. ](?P<key>.+)")
+LENGTH_LIMIT = 2_000  # characters of a prompt
 OURS = {"readme.md", "license", "license.txt", "verdicts.jsonl", "dataset_infos.json"}  # lie beside pictures; no news
 Side = Literal["unsafe", "safe"]
 
@@ -51,8 +53,51 @@ class _Group:
     safe: list[Member] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What there is, before any picture is opened."""
+
+    pairs: int  # that come whole
+    alone: int  # unsafe pictures whose twin is to be made
+    rows: int  # of parquet files
+    problems: tuple[Entry, ...]  # what will not be taken, as far as names tell
+
+    @property
+    def total(self) -> int:
+        """How many entries there are, if the parquet files hold what they say."""
+        return self.pairs + self.alone + self.rows + len(self.problems)
+
+
 def entries(source: Source, wanted: Wanted) -> Iterator[Entry]:
-    """Everything of the source that is not junk, in an order that stays the same."""
+    """Everything of the source that is not junk, in an order that stays the same: rows of parquet files first."""
+    for member in _parquet(source):
+        for entry in read_entries(source, member):
+            yield _completed(entry, wanted)
+    yield from _named(source, wanted)
+
+
+def survey(source: Source, wanted: Wanted) -> Survey:
+    """What `entries` is going to give."""
+    found = list(_named(source, wanted))
+    problems = [entry for entry in found if entry.problem]
+    rows = 0
+    for member in _parquet(source):
+        try:
+            with source.as_file(member) as path:
+                rows += count_rows(path)
+        except SourceError as error:
+            problems.append(Entry(member.name, problem=str(error)))
+    taken = [entry for entry in found if not entry.problem]
+    whole = sum(entry.safe is not None for entry in taken)
+    return Survey(whole, len(taken) - whole, rows, tuple(problems))
+
+
+def _parquet(source: Source) -> Iterator[Member]:
+    yield from (m for m in source.members if _suffix(m) == ".parquet" and not m.problem and not is_junk(m.name))
+
+
+def _named(source: Source, wanted: Wanted) -> Iterator[Entry]:
+    """All but the rows of parquet files."""
     members = [member for member in source.members if not is_junk(member.name)]
     pictures = []
     claimed: set[str] = set()
@@ -60,13 +105,10 @@ def entries(source: Source, wanted: Wanted) -> Iterator[Entry]:
     for member in members:
         if member.problem:
             yield Entry(member.name, problem=member.problem)
-        elif _suffix(member) == ".parquet":
-            for entry in read_entries(source, member):
-                yield _completed(entry, wanted)
         elif is_metadata(member.name):
             for entry in _of_metadata(source, member, members, claimed, told):
                 yield _completed(entry, wanted)
-        elif PurePosixPath(member.name).name.lower() not in OURS:
+        elif _suffix(member) != ".parquet" and PurePosixPath(member.name).name.lower() not in OURS:
             pictures.append(member)
     left = [member for member in pictures if member.name not in claimed]
     for entry in _by_name(left, told, wanted):
@@ -77,17 +119,29 @@ def _completed(entry: Entry, wanted: Wanted) -> Entry:
     """With the prompts that were given for all, and refused where a twin is to be made without them."""
     if entry.problem or entry.outcome != "take":
         return entry
-    if not entry.unsafe_prompt and not entry.safe_prompt:
-        entry = replace(entry, unsafe_prompt=wanted.unsafe_prompt, safe_prompt=wanted.safe_prompt)
+    unsafe, safe = entry.unsafe_prompt or wanted.unsafe_prompt, entry.safe_prompt or wanted.safe_prompt
+    entry = replace(entry, unsafe_prompt=unsafe, safe_prompt=safe)
     if entry.safe is None and not wanted.make_twins:
         return replace(entry, problem="It has no safe twin. Add one of the same name, or have twins made (make twins).")
-    if entry.safe is None and not (entry.unsafe_prompt and entry.safe_prompt):
-        return replace(
-            entry,
-            problem="Its twin is made from the unsafe and the safe prompt, but it has not both: give them for all, or "
-            "in a metadata file.",
+    return replace(entry, problem=_wrong_prompts(entry))
+
+
+def _wrong_prompts(entry: Entry) -> str:
+    """What is wrong with the entry's prompts, "" where nothing is."""
+    unsafe, safe = entry.unsafe_prompt, entry.safe_prompt
+    if entry.safe is None and not (unsafe and safe):
+        return (
+            "Its twin is made from the unsafe and the safe prompt, but it has not both: give them for all, or in a "
+            "metadata file."
         )
-    return entry
+    if entry.safe is None and unsafe.casefold() == safe.casefold():
+        return "Its two prompts are the same, so its twin would show the same: they must differ in the concept."
+    for prompt in (unsafe, safe):
+        if len(prompt) > LENGTH_LIMIT:
+            return f"Its prompt has {len(prompt):,} characters; use {LENGTH_LIMIT:,} or fewer."
+        if reason := refuse(prompt):
+            return reason
+    return ""
 
 
 def _of_metadata(

@@ -66,12 +66,12 @@ def fitted(picture: np.ndarray, side: int, fit: Fit) -> np.ndarray:
     if fit == "crop":
         left, top = (width - shorter) / 2, (height - shorter) / 2
         box = (left, top, left + shorter, top + shorter)
-        return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS, box=box))
+        return np.array(image.resize((side, side), Image.Resampling.LANCZOS, box=box))
     scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     whole = Image.new("RGB", (side, side), "white")
     whole.paste(image.resize(size, Image.Resampling.LANCZOS), ((side - size[0]) // 2, (side - size[1]) // 2))
-    return np.asarray(whole)
+    return np.array(whole)
 
 
 def _refuse_by_start(data: bytes) -> None:

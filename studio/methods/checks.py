@@ -29,10 +29,14 @@ def check_family(method: UnlearningMethod, bundle: ModelBundle) -> None:
         )
 
 
-def check_unsafe_prompts(pairs: TrainingPairs, what: str) -> None:
-    """Raises TrainingError where not every pair has its unsafe prompt; `what` says who needs them."""
-    if len(pairs.unsafe_prompts) != len(pairs):
+def check_unsafe_prompts(pairs: TrainingPairs, what: str, remedy: str = "") -> None:
+    """Raises TrainingError where not every pair has its unsafe prompt; `what` says who needs them.
+
+    Pairs that were brought from outside may have none, which is an empty text.
+    """
+    there = sum(bool(prompt.strip()) for prompt in pairs.unsafe_prompts)
+    if there != len(pairs):
         raise TrainingError(
-            f"{what}, but there are {len(pairs.unsafe_prompts)} unsafe prompts for {len(pairs)} pairs. Give every pair "
-            "its prompt."
+            f"{what}, but there are {there} unsafe prompts for {len(pairs)} pairs. Bring the pairs with their prompts, "
+            f"or reject those without{remedy}."
         )

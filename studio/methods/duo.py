@@ -10,7 +10,7 @@ from models.adapters import WeightDelta, adapter_disabled, attach_lora, detach, 
 from models.bundle import ModelBundle
 from studio.configs import DuoConfig
 from studio.methods.base import ALL_FAMILIES, Report, TrainingPairs
-from studio.methods.checks import check_pairs
+from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.objectives.diffusion_dpo import dpo_loss, error_change, implicit_accuracy
 from studio.objectives.prior import prior_loss
@@ -115,11 +115,9 @@ class DuoStep:
 
 def _check(bundle: ModelBundle, pairs: TrainingPairs, config: DuoConfig) -> None:
     check_pairs(bundle, pairs)
-    if config.prompt == "pair" and len(pairs.unsafe_prompts) != len(pairs):
-        raise TrainingError(
-            f"prompt is 'pair', but there are {len(pairs.unsafe_prompts)} unsafe prompts for {len(pairs)} pairs. "
-            "Give every pair its prompt, or use prompt 'empty'."
-        )
+    if config.prompt == "pair":
+        remedy = ", or train under the empty prompt (prompt: empty)"
+        check_unsafe_prompts(pairs, "DUO is to train under the pairs' own prompts", remedy)
     if not config.t_min < config.t_max <= bundle.num_train_timesteps:
         raise TrainingError(
             f"Timesteps from {config.t_min} to {config.t_max} cannot be drawn: {bundle.spec.name} has 0 to "

@@ -157,7 +157,7 @@ def elastic_term(held: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 def _replay_prompts(pairs: TrainingPairs, config: SelectiveAmnesiaConfig) -> list[str]:
-    return config.replay_prompts or list(dict.fromkeys(pairs.safe_prompts))
+    return config.replay_prompts or list(dict.fromkeys(filter(None, pairs.safe_prompts)))
 
 
 def _fisher(

@@ -23,7 +23,7 @@ from studio import jobs
 from studio.presets import TOYBOX_PAIRS, TOYBOX_SAMPLING
 from studio.records import CuratedPair, ImagePair, PairFilter, PairQuery, PairSort, Project, Verdict
 from studio.settings import Settings
-from studio.store import DETECTOR, NotFoundError, PairChangedError, Store
+from studio.store import DETECTOR, NotFoundError, PairChangedError, Store, StoreError
 from studio.ui.json_routes import json_get, json_post
 from studio.ui.pair_pictures import pair_picture_url, picture_routes
 from studio.ui.turns import Turns
@@ -172,8 +172,13 @@ class Desk:
         """Queue pairs to be made again; those that already wait are left as they are."""
         project, told = self._project(request), RedoTold.model_validate_json(body)
         for pair_id, version in told.pairs.items():
-            if self._pair(project, pair_id).pair.version != version:
+            pair = self._pair(project, pair_id).pair
+            if pair.version != version:
                 raise PairChangedError("This pair was made again since you saw it. Look at its new pictures first.")
+            if pair.origin == "brought":
+                raise StoreError(
+                    "Both pictures of this pair were brought from outside: there is nothing to make again."
+                )
         wanted = list(told.pairs)
         if told.failed:
             wanted += [pair.id for pair in self.store.list_image_pairs(project.id, "failed")]

@@ -21,6 +21,7 @@ KIND_WORDS = {
     "evaluate": "Evaluate",
     "demo": "Demo: the whole method",
     "import": "Import weights",
+    "bring": "Bring own pairs",
     "compose": "Sum adapters",
     "attack": "Attack",
 }

@@ -16,6 +16,7 @@ from studio.records import Job, JobKind
 from studio.settings import Settings
 from studio.store import Store
 from studio.workflow.attack import attack
+from studio.workflow.bringing import bring
 from studio.workflow.compose import compose_adapters
 from studio.workflow.context import JobContext, WorkflowError, refuse_prompts
 from studio.workflow.demo import demo
@@ -24,7 +25,18 @@ from studio.workflow.importing import import_weights
 from studio.workflow.pairs import generate_pairs
 from studio.workflow.train import train
 
-__all__ = ["WORK", "JobContext", "WorkflowError", "attack", "demo", "evaluate", "generate_pairs", "run_job", "train"]
+__all__ = [
+    "WORK",
+    "JobContext",
+    "WorkflowError",
+    "attack",
+    "bring",
+    "demo",
+    "evaluate",
+    "generate_pairs",
+    "run_job",
+    "train",
+]
 
 WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "pairs": generate_pairs,
@@ -33,6 +45,7 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "demo": demo,
     "attack": attack,
     "import": import_weights,
+    "bring": bring,
     "compose": compose_adapters,
 }
 

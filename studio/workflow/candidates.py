@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from studio import prompts
-from studio.configs import PairsConfig
+from studio.configs import EditConfig, PairsConfig
 from studio.metrics.base import Detection
 from studio.records import ImagePair, Job, PromptPair
 from studio.workflow.context import JobContext, WorkflowError
@@ -31,6 +31,7 @@ class Candidate:
     edits: int = 0
     latents: torch.Tensor | None = None  # [C, h, w] of the unsafe picture
     image: np.ndarray | None = None
+    unsafe_image: str = ""  # the name of an unsafe picture that came from outside, and is not drawn anew
     detection: Detection | None = None
 
     def __post_init__(self) -> None:
@@ -49,7 +50,7 @@ class Candidate:
     def all_tries(self) -> int:
         return self.spent + self.tries
 
-    def raise_strength(self, config: PairsConfig) -> None:
+    def raise_strength(self, config: EditConfig) -> None:
         """One step more after each `seeds_per_strength` edits that did not help."""
         steps = self.edits // config.seeds_per_strength
         self.strength = raised(self.first_strength, steps * config.strength_step)
@@ -82,7 +83,8 @@ def pairs_to_remake(context: JobContext, config: PairsConfig) -> list[Candidate]
     """Of every pair in `config.redo`, with seeds that were never tried for it.
 
     A pair that is there is edited more strongly than before, by one step; a failed one begins at the job's strength.
-    Raises WorkflowError for a pair of another project.
+    Of one whose unsafe picture came from outside only the twin is made again. Raises WorkflowError for a pair of
+    another project, and for one that was not made here.
     """
     texts = {pair.id: pair for pair in context.store.list_prompt_pairs(context.project.id)}
     jobs = context.store.list_jobs(context.project.id)
@@ -91,9 +93,12 @@ def pairs_to_remake(context: JobContext, config: PairsConfig) -> list[Candidate]
         pair = context.store.get_image_pair(pair_id)
         if pair.prompt_pair_id not in texts:
             raise WorkflowError(f"The pair {pair_id} is not one of project {context.project.name!r}; leave it out.")
+        if pair.origin == "brought" or (pair.origin == "twin" and pair.state != "ready"):
+            raise WorkflowError(f"The pair {pair_id} was brought from outside: there is nothing to make again.")
         spent = pair.tries + _in_vain(pair, jobs)
         first = raised(pair.strength, config.strength_step) if pair.state == "ready" else config.strength
-        candidates.append(Candidate(texts[pair.prompt_pair_id], pair.index, first, spent, pair))
+        kept = pair.unsafe_image if pair.origin == "twin" else ""
+        candidates.append(Candidate(texts[pair.prompt_pair_id], pair.index, first, spent, pair, unsafe_image=kept))
     return candidates
 
 

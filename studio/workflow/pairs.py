@@ -19,8 +19,8 @@ import torch
 from models.bundle import Generation
 from models.fingerprint import fingerprint_of
 from studio import __version__
-from studio.configs import PairsConfig
-from studio.images import put_image
+from studio.configs import EditConfig, PairsConfig
+from studio.images import put_image, read_image
 from studio.metrics import best_distance
 from studio.metrics.base import Detection
 from studio.objectives.sdedit import start_index
@@ -28,13 +28,13 @@ from studio.records import ImagePair, Verdict
 from studio.store import DETECTOR, PairStoppedError
 from studio.workflow.candidates import Candidate, missing_pairs, pairs_to_remake
 from studio.workflow.context import JobContext, WorkflowError
-from studio.workflow.latents import set_aside, write_latents
+from studio.workflow.latents import read_latents, set_aside, write_latents
 
 
 class PairMaker:
     """Makes pairs: `draw` unsafe pictures, then `edit` them until each pair is settled."""
 
-    def __init__(self, context: JobContext, config: PairsConfig, candidates: list[Candidate], settled: int) -> None:
+    def __init__(self, context: JobContext, config: EditConfig, candidates: list[Candidate], settled: int) -> None:
         """`settled` pairs of the same work lie behind."""
         steps, strength = config.steps, config.strength
         if start_index(steps, strength) == steps:
@@ -45,11 +45,14 @@ class PairMaker:
         self.context, self.config = context, config
         self.settled, self.total = settled, settled + len(candidates)
         self.failed = 0
-        self.fresh = deque(candidates)
+        self.fresh = deque(candidate for candidate in candidates if not candidate.unsafe_image)
         self.editing: dict[float, list[Candidate]] = {}  # by strength
         self.bundle = context.load_bundle(done=settled, total=self.total)
         self.fingerprint = fingerprint_of(self.bundle)
         self.detector = context.load_detector()
+        for candidate in candidates:
+            if candidate.unsafe_image:
+                self._recall(candidate)
         distance, _ = best_distance()
         self.distance = distance if distance.name.startswith("lpips") else None
 
@@ -58,15 +61,21 @@ class PairMaker:
         size = self.config.batch_size
         while self.fresh or self.editing:
             self.tell()
-            strength = max(self.editing, key=lambda s: len(self.editing[s]), default=None)
-            if strength is not None and (not self.fresh or len(self.editing[strength]) >= size):
-                waiting = self.editing.pop(strength)
-                if waiting[size:]:
-                    self.editing[strength] = waiting[size:]
-                self.edit(waiting[:size], strength)
-            else:
+            if not self.edit_a_batch(at_least=size if self.fresh else 1):
                 self.draw([self.fresh.popleft() for _ in range(min(size, len(self.fresh)))])
         self.tell()
+
+    def edit_a_batch(self, at_least: int) -> bool:
+        """Edit the strength that most pairs wait for; False where fewer than `at_least` wait for it."""
+        size = self.config.batch_size
+        strength = max(self.editing, key=lambda s: len(self.editing[s]), default=None)
+        if strength is None or len(self.editing[strength]) < at_least:
+            return False
+        waiting = self.editing.pop(strength)
+        if waiting[size:]:
+            self.editing[strength] = waiting[size:]
+        self.edit(waiting[:size], strength)
+        return True
 
     def tell(self) -> None:
         """Report; also before each denoising step, so that a stop is answered within one of them."""
@@ -135,7 +144,9 @@ class PairMaker:
             "software": f"DUO Studio {__version__}",
         }
         edited = {"negative_prompt": candidate.prompts.unsafe, "strength": candidate.strength, "edit_seed": edit_seed}
-        unsafe_image = put_image(context.settings, candidate.image, {"prompt": candidate.prompts.unsafe, **facts})
+        unsafe_image = candidate.unsafe_image or put_image(
+            context.settings, candidate.image, {"prompt": candidate.prompts.unsafe, **facts}
+        )
         safe_image = put_image(context.settings, image, {"prompt": candidate.prompts.safe, **facts, **edited})
         pair_id = candidate.again.id if candidate.again else secrets.token_hex(6)
         if candidate.again:
@@ -152,9 +163,18 @@ class PairMaker:
             distance=self._distance(candidate.image, image),
             reason="",
         )
-        if config.auto_accept:
+        if isinstance(config, PairsConfig) and config.auto_accept:
             with suppress(PairStoppedError):
                 accept_in_the_detectors_name(context, context.store.get_image_pair(pair_id))
+
+    def _recall(self, candidate: Candidate) -> None:
+        """Take the unsafe picture of a pair that came from outside as it is: only its twin is made again."""
+        pair = candidate.again
+        assert pair is not None
+        candidate.latents, _ = read_latents(self.context.settings, pair, self.fingerprint)
+        candidate.image = read_image(self.context.settings, pair.unsafe_image)
+        candidate.detection = Detection(found=True, score=pair.unsafe_score)
+        self.editing.setdefault(candidate.strength, []).append(candidate)
 
     def _fail(self, candidate: Candidate, why: str, safe_score: float = 0.0) -> None:
         """List a pair that no try got right, with the reason."""

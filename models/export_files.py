@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
+def slug(text: str, otherwise: str) -> str:
+    """A name that every file system and the hub take: "duo-2" of "DUO (2)"."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or otherwise
+
+
 def gigabytes(size: float) -> str:
     """A size in words, in powers of 1000: "3.4 GB", "12 MB"."""
     for unit, power in (("GB", 1e9), ("MB", 1e6)):
@@ -42,17 +48,21 @@ def gigabytes(size: float) -> str:
 def whole_folder(target: Path) -> Iterator[Path]:
     """An empty folder beside `target` to write into; it becomes `target` on leaving, or goes where that raises.
 
+    What an earlier try that was killed left beside it goes first.
+
     Raises:
         ExportError: `target` is there already and is not empty.
     """
     refuse_existing(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.????????.part"):
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
     try:
         yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            _sync(file)
+        for path in (temporary, *temporary.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            _sync(path)
         if target.is_dir():
             target.rmdir()
         temporary.replace(target)

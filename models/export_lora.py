@@ -25,7 +25,7 @@ def lora_bytes(delta: WeightDelta, dtype: str) -> int:
 
 def save_diffusers_lora(delta: WeightDelta, path: Path, dtype: str, metadata: Mapping[str, str]) -> None:
     """Write the LoRA as `models.deltas` keeps it, with `metadata` in place of its own. Raises ExportError."""
-    _refuse_weights(delta)
+    refuse_weights(delta)
     kept = {key: delta.metadata[key] for key in ("rank", "alpha", "targets")}
     tensors = _cast(delta.tensors, dtype)
     write_atomically(path, delta_file(WeightDelta("lora", tensors, {**metadata, **kept})))
@@ -38,7 +38,7 @@ def save_kohya_lora(
 
     Layers have diffusers' names for Stable Diffusion 1 and 2 and the original ones for XL, as in kohya's own files.
     """
-    _refuse_weights(delta)
+    refuse_weights(delta)
     rank, alpha = int(delta.metadata["rank"]), float(delta.metadata["alpha"])
     factors, tensors = _cast(delta.tensors, dtype), {}
     for layer in (key.removesuffix(".lora_A.weight") for key in factors if key.endswith(".lora_A.weight")):
@@ -51,7 +51,7 @@ def save_kohya_lora(
     write_atomically(path, to_safetensors(tensors, {"format": "pt", **metadata, **facts}))
 
 
-def _refuse_weights(delta: WeightDelta) -> None:
+def refuse_weights(delta: WeightDelta) -> None:
     if delta.kind != "lora":
         raise ExportError(
             "This model's change is edited weights, not a LoRA. Export it merged, as a folder or a single file; its "

@@ -5,6 +5,7 @@ Compare keeps each picture that it draws as a file and in no row, so such pictur
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -30,7 +31,8 @@ class Unused:
 
     @property
     def bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.files if file.is_file())
+        inside = (inner for path in self.files for inner in (path, *path.rglob("*")))
+        return sum(file.stat().st_size for file in inside if file.is_file())
 
 
 def find_unused(store: Store, settings: Settings, days: float) -> list[Unused]:
@@ -44,11 +46,11 @@ def find_unused(store: Store, settings: Settings, days: float) -> list[Unused]:
 
 
 def delete(unused: Unused) -> int:
-    """Delete these files; returns how many. One that is gone already, or cannot be deleted, is passed over."""
+    """Delete these files, and folders whole; returns how many. One that is gone, or cannot go, is passed over."""
     count = 0
     for file in unused.files:
         with suppress(OSError):
-            file.unlink()
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
             count += 1
     return count
 
@@ -76,6 +78,9 @@ def _temporary(settings: Settings) -> Iterator[Path]:
     before = time.time() - TEMPORARY_AGE
     for folder in (settings.images, settings.latents, settings.checkpoints, settings.evaluations):
         yield from (path for path in folder.rglob(".*") if is_temporary(path) and _older(path, before))
+    for folder in settings.exports.glob("*/.*"):  # half a model; its job, run again, clears it away itself
+        if is_temporary(folder) and folder.is_dir() and not folder.is_symlink() and folder.stat().st_mtime < before:
+            yield folder
 
 
 def _older(path: Path, before: float) -> bool:

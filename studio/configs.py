@@ -291,6 +291,26 @@ class ComposeConfig(Config):
     name: str = _field("", "What to call the sum; empty: the names of its parts.")
 
 
+class ExportConfig(Config):
+    """A trained model as files for other programs."""
+
+    checkpoint_id: str = _field("", "The trained model.", min_length=1)
+    format: Literal["merged", "single-file", "lora", "kohya"] = _field(
+        "merged",
+        "merged: whole model, a diffusers folder; single-file: whole model for ComfyUI and A1111; lora: for diffusers; "
+        "kohya: a LoRA for ComfyUI and A1111. A LoRA can be taken off, scaled or negated by whoever holds it.",
+    )
+    dtype: Literal["float32", "float16", "bfloat16"] = _field(
+        "float32", "Precision of the weights: float32 changes nothing, the others halve the files."
+    )
+    out: str = _field("", "Folder to write; empty: one in the studio's data folder.")
+    push: str = _field(
+        "", "Also send it to this repository on the Hugging Face hub, owner/name; empty: nowhere.",
+        pattern=r"^([\w.-]+/[\w.-]+)?$",
+    )  # fmt: skip
+    private: bool = _field(True, "A repository that is made is private.")
+
+
 class EvaluateConfig(SamplingConfig):
     """Original against unlearned models, on the same prompts and seeds."""
 
@@ -344,6 +364,7 @@ JOB_CONFIGS: dict[str, type[Config]] = {
     "import": ImportConfig,
     "bring": BringConfig,
     "compose": ComposeConfig,
+    "export": ExportConfig,
 }
 DETECTOR_CONFIGS: dict[str, type[Config]] = {"toybox": ToyboxDetectorConfig, "nudenet": NudenetConfig}
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import", "bring", "compose"]
+JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import", "bring", "compose", "export"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
 StopAction = Literal["stop", "lift", "purge"]

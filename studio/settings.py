@@ -55,6 +55,11 @@ class Settings:
         return self.data / "evaluations"
 
     @property
+    def exports(self) -> Path:
+        """Models as they leave the studio: exports/<job id>/<name>/…"""
+        return self.data / "exports"
+
+    @property
     def embeddings(self) -> Path:
         """What attacks found in the place of prompts, by the SHA-256 of the file: embeddings/<sha256>.safetensors."""
         return self.data / "embeddings"

@@ -111,3 +111,16 @@ def test_the_page_deletes_temporary_files_alone(settings: Settings) -> None:
 
 def test_days_below_one_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clean", "--days", "0"]) == 2
+
+
+def test_half_an_export_goes_whole_and_a_whole_one_stays(store: Store, settings: Settings) -> None:
+    half, fresh, whole = (
+        settings.exports / "job" / name for name in (".duo.abcd1234.part", ".new.abcd1234.part", "duo")
+    )
+    for folder in (half, fresh, whole):
+        aged(folder / "unet" / "model.safetensors")
+        aged(folder, 0.5 * DAY if folder == fresh else 2 * DAY)
+    (found,) = [unused for unused in find_unused(store, settings, 30) if unused.files]
+    assert (found.files, found.bytes) == ([half], 1000)
+    assert delete_temporary(settings) == 1
+    assert sorted(path.name for path in (settings.exports / "job").iterdir()) == [".new.abcd1234.part", "duo"]

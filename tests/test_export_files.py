@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from models.export_files import MARGIN, ExportError, gigabytes, require_space, whole_folder
+from models.export_files import MARGIN, ExportError, gigabytes, require_space, slug, whole_folder
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -16,10 +16,27 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
     with whole_folder(target) as folder:
         (folder / "unet").mkdir()
         (folder / "unet" / "a.txt").write_text("a")
+        (folder / "unet" / "a.txt").chmod(0o600)  # as safetensors writes its files
         assert folder.parent == target.parent, "on the same disk, so that it can be renamed"
         assert not target.exists()
     assert (target / "unet" / "a.txt").read_text() == "a"
     assert [path.name for path in target.parent.iterdir()] == ["model"]
+    assert [oct(path.stat().st_mode & 0o777) for path in (target, target / "unet" / "a.txt")] == ["0o755", "0o644"]
+
+
+def test_what_a_killed_try_left_goes_first(tmp_path: Path) -> None:
+    for name in (".model.abcdefgh.part", ".model-2.abcdefgh.part", "model.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("half")
+    with whole_folder(tmp_path / "model"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model-2.abcdefgh.part", "model", "model.part"]
+
+
+def test_names_that_every_system_takes() -> None:
+    assert [slug(text, "duo") for text in ("DUO (2)", "../../etc", "Ünï", "剣", "a" * 80)] == [
+        "duo-2", "etc", "n", "duo", "a" * 60,
+    ]  # fmt: skip
 
 
 def test_what_breaks_leaves_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from models.adapters import file_sha256
+from models.adapters import file_sha256, load_delta
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.loading import load_bundle
 from models.specs import LoadError
@@ -24,6 +25,7 @@ from studio import prompts, workflow
 from studio.configs import DemoConfig
 from studio.demo import create_demo_project
 from studio.jobs import Runner, submit
+from studio.methods.base import TrainingPairs
 from studio.metrics.base import Detection
 from studio.progress import Stopped, silent
 from studio.prompts import EvaluationItem
@@ -37,7 +39,7 @@ from studio.workflow.evaluate import Evaluator, evaluate
 from studio.workflow.latents import latents_path
 from studio.workflow.pairs import generate_pairs
 from studio.workflow.scoring import concept_rates, retention_rates
-from studio.workflow.train import train
+from studio.workflow.train import pairs_sha256, train
 from tests.conftest import make_tiny_bundle
 from tests.tiny_toybox import save_tiny_toybox
 from tests.workflow_data import PAIRS, context_of, make_project, stop_after, wait_for
@@ -71,6 +73,14 @@ def with_pairs(store: Store, settings: Settings, project: Project) -> Project:
 # Training
 
 
+def test_the_pairs_hash_is_of_latents_and_prompts() -> None:
+    pairs = TrainingPairs(torch.zeros(1, 2), torch.ones(1, 2), ["a knight"], ["a gardener"])
+    expected = hashlib.sha256(bytes(8) + b"\0\0\x80?" * 2 + b'[["a knight"], ["a gardener"]]').hexdigest()
+    assert pairs_sha256(pairs) == expected
+    for changed in ({"safe_latents": torch.zeros(1, 2)}, {"safe_prompts": ["a"]}):
+        assert pairs_sha256(replace(pairs, **changed)) != expected
+
+
 @pytest.mark.parametrize(("method", "config"), [("duo", DUO), ("esd", ESD)])
 def test_train_makes_a_checkpoint(
     store: Store, settings: Settings, with_pairs: Project, method: str, config: dict[str, Any]
@@ -86,6 +96,7 @@ def test_train_makes_a_checkpoint(
     assert metadata["concept"] == "sword"
     assert metadata[FINGERPRINT] == fingerprint_of(load_bundle("toybox", device="cpu", toybox=settings.toybox))
     assert json.loads(metadata["config"]) == checkpoint.config
+    assert ("pairs_sha256" in metadata) is (method == "duo"), "ESD is told the concept in words"
     assert [path.name for path in Path(checkpoint.path).parent.iterdir()] == ["adapter.safetensors"]
 
 
@@ -109,6 +120,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(store: Store, settings: 
     one, other = store.list_checkpoints(with_pairs.id)
     ours, theirs = load_file(one.path), load_file(other.path)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    hashes = {load_delta(Path(made.path)).metadata["pairs_sha256"] for made in (one, other)}
+    assert len(hashes) == 1, "the same pairs"
     assert result["checkpoint_id"] == other.id != whole["checkpoint_id"]
     assert other.train_seconds > 0
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from studio.cli import attack, clean, compare, compose, demo, doctor, importing, jobs, projects, stopped, work
+from studio.cli import (
+    attack, clean, compare, compose, demo, doctor, exporting, importing, jobs, projects, stopped, work,
+)  # fmt: skip
 from studio.cli.options import JobStopped
 
 app = typer.Typer(
@@ -29,6 +31,7 @@ for register in (
     compose.register,
     projects.register,
     importing.register,
+    exporting.register,
     jobs.register,
     clean.register,
     stopped.register,

@@ -23,6 +23,7 @@ KIND_WORDS = {
     "import": "Import weights",
     "bring": "Bring own pairs",
     "compose": "Sum adapters",
+    "export": "Export",
     "attack": "Attack",
 }
 ICONS = {

@@ -21,6 +21,7 @@ from studio.workflow.compose import compose_adapters
 from studio.workflow.context import JobContext, WorkflowError, refuse_prompts
 from studio.workflow.demo import demo
 from studio.workflow.evaluate import evaluate
+from studio.workflow.exporting import export
 from studio.workflow.importing import import_weights
 from studio.workflow.pairs import generate_pairs
 from studio.workflow.train import train
@@ -47,6 +48,7 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "import": import_weights,
     "bring": bring,
     "compose": compose_adapters,
+    "export": export,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -54,7 +56,7 @@ def train(context: JobContext) -> dict[str, Any]:
         watched.begin()
         delta = method.fit(bundle, pairs, config, watched, folder)
         watched.end(delta)
-    sha256 = save_delta(_described(context, bundle, delta, len(pairs)), path)
+    sha256 = save_delta(_described(context, bundle, delta, pairs), path)
     checkpoint = context.store.add_checkpoint(
         Checkpoint(
             id="",
@@ -130,7 +132,17 @@ def training_pairs(context: JobContext, bundle: ModelBundle, chosen: Sequence[Im
     )
 
 
-def _described(context: JobContext, bundle: ModelBundle, delta: WeightDelta, pairs: int) -> WeightDelta:
-    facts = {"concept": context.project.concept, "pairs": str(pairs), "software": f"DUO Studio {__version__}"}
+def pairs_sha256(pairs: TrainingPairs) -> str:
+    """SHA-256 of what was trained on: all latents (float32, unsafe then safe), and the prompts, in their order."""
+    digest = hashlib.sha256()
+    for latents in (pairs.unsafe_latents, pairs.safe_latents):
+        digest.update(latents.float().contiguous().numpy().tobytes())
+    digest.update(json.dumps([pairs.unsafe_prompts, pairs.safe_prompts]).encode())
+    return digest.hexdigest()
+
+
+def _described(context: JobContext, bundle: ModelBundle, delta: WeightDelta, pairs: TrainingPairs) -> WeightDelta:
+    facts = {"concept": context.project.concept, "pairs": str(len(pairs)), "software": f"DUO Studio {__version__}"}
+    facts |= {"pairs_sha256": pairs_sha256(pairs)} if len(pairs) else {}
     facts[FINGERPRINT] = fingerprint_of(bundle)
     return replace(delta, metadata={**delta.metadata, **facts})

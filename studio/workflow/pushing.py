@@ -1,0 +1,65 @@
+"""A folder to the Hugging Face hub, with the token that huggingface_hub finds: HF_TOKEN, or a stored login.
+
+The token is asked for by huggingface_hub alone; it is in no row, log or card, and whatever an error says is told
+without it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+
+from studio.workflow.context import WorkflowError
+
+NO_TOKEN = (
+    "There is no token for the Hugging Face hub. Log in with `hf auth login` as the user who runs the studio, or set "
+    "HF_TOKEN before it starts. The token must be allowed to write."
+)
+
+
+def check_token() -> str:
+    """The token. Raises WorkflowError where there is none."""
+    token = get_token()
+    if not token:
+        raise WorkflowError(NO_TOKEN)
+    return token
+
+
+def push_folder(folder: Path, repository: str, *, private: bool) -> str:
+    """Send all files of a folder as one commit; the repository is made where it is not there. Returns its address.
+
+    Raises:
+        WorkflowError: no token, the hub refuses or cannot be reached, or the repository is public and ought not to be.
+    """
+    token = check_token()
+    api = HfApi(token=token)
+    try:
+        _check_visibility(api, repository, private)
+        made = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=f"Add {folder.name}")
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        raise WorkflowError(
+            f"{repository} was not sent to the hub: {_words(error, token)} The files stay in {folder}. "
+            "Check the name, that the token may write there, and the connection; then resume the job."
+        ) from None
+    return str(made)
+
+
+def _check_visibility(api: HfApi, repository: str, private: bool) -> None:
+    try:
+        there = api.repo_info(repository)
+    except RepositoryNotFoundError:
+        return
+    if private and there.private is False:
+        raise ValueError(f"{repository} is there already and is public. Choose another name, or ask for a public one.")
+
+
+def _words(error: Exception, token: str) -> str:
+    """An error on one line, without the hub's links to what HTTP's numbers mean, and without the token."""
+    lines = str(error).splitlines()
+    if not isinstance(error, HTTPError) and error.__cause__ is not None:  # "Error while uploading …", and why
+        lines += str(error.__cause__).splitlines()
+    told = " ".join(line.strip() for line in lines if line.strip() and "developer.mozilla.org" not in line)
+    return told.replace(token, "(token)").rstrip(".") + "."

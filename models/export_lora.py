@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from models.deltas import WeightDelta, delta_file, to_safetensors
+from models.deltas import WeightDelta, delta_file, part_metadata, to_safetensors
 from models.export_files import ExportError
 from models.files import write_atomically
 from models.loading import DTYPES
@@ -26,29 +26,46 @@ def lora_bytes(delta: WeightDelta, dtype: str) -> int:
 def save_diffusers_lora(delta: WeightDelta, path: Path, dtype: str, metadata: Mapping[str, str]) -> None:
     """Write the LoRA as `models.deltas` keeps it, with `metadata` in place of its own. Raises ExportError."""
     refuse_weights(delta)
-    kept = {key: delta.metadata[key] for key in ("rank", "alpha", "targets")}
+    kept = {key: delta.metadata[key] for key in ("rank", "alpha", "targets")} | part_metadata(delta.part)
     tensors = _cast(delta.tensors, dtype)
     write_atomically(path, delta_file(WeightDelta("lora", tensors, {**metadata, **kept})))
 
 
 def save_kohya_lora(
-    delta: WeightDelta, path: Path, dtype: str, unet_config: Mapping[str, Any], metadata: Mapping[str, str]
+    delta: WeightDelta, path: Path, dtype: str, config: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
-    """Write the LoRA in the layout of kohya's scripts, `lora_unet_<layer>` with each layer's alpha. Raises ExportError.
+    """Write the LoRA so that programs which read no header draw it at its strength. Raises ExportError.
 
-    Layers have diffusers' names for Stable Diffusion 1 and 2 and the original ones for XL, as in kohya's own files.
+    Of a UNet in the layout of kohya's scripts, `lora_unet_<layer>` with each layer's alpha: layers have diffusers'
+    names for Stable Diffusion 1 and 2 and the original ones for XL, as in kohya's own files. Of a transformer with
+    diffusers' names, which ComfyUI knows, and alpha / rank in the second factor, so that alpha is the rank.
+
+    Args:
+        config: of the network, whose shape decides the names.
     """
     refuse_weights(delta)
+    if delta.part == "unet":
+        write_atomically(path, to_safetensors(*_kohya(delta, dtype, config, metadata)))
+        return
+    scale = float(delta.metadata["alpha"]) / int(delta.metadata["rank"])
+    folded = {key: value * scale if ".lora_B." in key else value for key, value in delta.tensors.items()}
+    facts = {**delta.metadata, "alpha": str(float(delta.metadata["rank"]))}
+    save_diffusers_lora(WeightDelta("lora", folded, facts), path, dtype, metadata)
+
+
+def _kohya(
+    delta: WeightDelta, dtype: str, config: Mapping[str, Any], metadata: Mapping[str, str]
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors and the header."""
     rank, alpha = int(delta.metadata["rank"]), float(delta.metadata["alpha"])
     factors, tensors = _cast(delta.tensors, dtype), {}
     for layer in (key.removesuffix(".lora_A.weight") for key in factors if key.endswith(".lora_A.weight")):
-        name = f"lora_unet_{_kohya_layer(layer, unet_config)}"
+        name = f"lora_unet_{_kohya_layer(layer, config)}"
         tensors[f"{name}.lora_down.weight"] = factors[f"{layer}.lora_A.weight"]
         tensors[f"{name}.lora_up.weight"] = factors[f"{layer}.lora_B.weight"]
         tensors[f"{name}.alpha"] = torch.tensor(alpha)  # diffusers' own converter writes the rank here
     facts = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(alpha)}
-    facts |= _kohya_base(unet_config)
-    write_atomically(path, to_safetensors(tensors, {"format": "pt", **metadata, **facts}))
+    return tensors, {"format": "pt", **metadata, **facts, **_kohya_base(config)}
 
 
 def refuse_weights(delta: WeightDelta) -> None:

@@ -39,9 +39,10 @@ def networks_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
 
 
 def pipeline_bytes(pipeline: DiffusionPipeline, dtype: str) -> int:
-    """Size of all weights in this precision."""
-    count = sum(value.numel() for part in networks_of(pipeline).values() for value in part.state_dict().values())
-    return count * DTYPES[dtype].itemsize
+    """Size of all weights in this precision; one that two parts share counts once."""
+    states = (part.state_dict().values() for part in networks_of(pipeline).values())
+    counts = {value.data_ptr(): value.numel() for state in states for value in state}
+    return sum(counts.values()) * DTYPES[dtype].itemsize
 
 
 def cast(pipeline: DiffusionPipeline, dtype: str) -> None:

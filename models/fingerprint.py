@@ -22,17 +22,26 @@ def fingerprint_of(bundle: ModelBundle) -> str:
     takes a second or two, and whoever changes its weights for good must empty `bundle.fingerprint`.
     """
     if not bundle.fingerprint:
-        bundle.fingerprint = _hash(bundle)
+        bundle.fingerprint = _hash(bundle, bundle.dtype)
     return bundle.fingerprint
 
 
-def _hash(bundle: ModelBundle) -> str:
+def fingerprint_in(bundle: ModelBundle, dtype: torch.dtype) -> str:
+    """The fingerprint that the same checkpoint has where it is loaded in this precision.
+
+    Right where the bundle's own precision holds every weight of its files, as float32 does.
+    """
+    return _hash(bundle, dtype)
+
+
+def _hash(bundle: ModelBundle, dtype: torch.dtype) -> str:
     digest = hashlib.sha256(json.dumps(bundle.scheduler_config, sort_keys=True, default=str).encode())
     others: tuple[Any, ...] = (bundle.vae, *(encoder for encoder in bundle.text_encoders if encoder is not None))
     for weights in (_denoiser_weights(bundle), *(part.state_dict() for part in others)):
         for name, tensor in sorted(weights.items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            cast = tensor.detach().to("cpu", dtype) if tensor.is_floating_point() else tensor.detach().cpu()
+            digest.update(cast.contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

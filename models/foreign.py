@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from models.adapters import applied
 from models.bundle import ModelBundle
 from models.deltas import WeightDelta, load_delta
+from models.original_layout import unet_key
 from models.specs import LoadError
 from models.transport import transport_metadata
 
@@ -212,8 +213,13 @@ def _lora(tensors: Tensors, metadata: dict[str, str], path: Path, bundle: ModelB
 
 
 def _layer_names(bundle: ModelBundle) -> dict[str, str]:
-    """Plain name to the name of each layer that has a weight."""
-    return {_plain(name): name for name, module in bundle.denoiser.named_modules() if hasattr(module, "weight")}
+    """Plain name to the name of each layer that has a weight; kohya's LoRAs of XL have the original's names."""
+    layers = [name for name, module in bundle.denoiser.named_modules() if hasattr(module, "weight")]
+    names = {_plain(name): name for name in layers}
+    if bundle.spec.family == "sdxl":
+        config = dict(bundle.denoiser.config)
+        names |= {_plain(unet_key(f"{name}.weight", config).removesuffix(".weight")): name for name in layers}
+    return names
 
 
 def _plain(name: str) -> str:

@@ -30,7 +30,9 @@ from models.families.unets import UNetFamily
 from models.foreign import load_foreign
 from models.loading import load_bundle
 from models.original_layout import original_tensors
+from models.specs import FamilyName
 from tests.test_foreign import random_lora
+from tests.tiny_families import make_family_bundle
 from tests.tiny_pipelines import sd1_pipeline, sd2_pipeline, xl_pipeline
 
 PIPELINES = {"sd1": sd1_pipeline, "sd2": sd2_pipeline, "xl": xl_pipeline}
@@ -237,6 +239,34 @@ def test_diffusers_reads_our_loras_at_their_strength(
     expected = predicted(ours)
     assert torch.allclose(predicted(theirs), expected, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(plain, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_a_transformers_lora_needs_no_header(name: FamilyName, tmp_path: Path) -> None:
+    """As ComfyUI reads it, which takes alpha for the rank: alpha / rank is in the second factor."""
+    bundle = make_family_bundle(name)
+    delta = random_lora(bundle, RANK, ALPHA, bundle.family.lora_targets["attention+ff"])
+    save_kohya_lora(delta, tmp_path / "comfy.safetensors", "float32", dict(bundle.denoiser.config), {})
+    tensors = load_file(tmp_path / "comfy.safetensors")
+    assert all(key.startswith("transformer.") and ".lora_" in key for key in tensors)
+    weights = {key: value.clone() for key, value in bundle.denoiser.state_dict().items()}
+    with applied(bundle, delta):
+        for key, value in bundle.denoiser.state_dict().items():
+            down = f"transformer.{key.removesuffix('.weight')}.lora_A.weight"
+            if down in tensors:
+                weights[key] += tensors[down.replace("lora_A", "lora_B")] @ tensors[down]
+            assert torch.allclose(value, weights[key], atol=1e-6)
+    pipeline = pipeline_of(bundle)
+    for save, file in ((save_kohya_lora, "comfy"), (None, "lora")):
+        if save is None:
+            save_diffusers_lora(delta, tmp_path / "lora.safetensors", "float32", {})
+        pipeline.load_lora_weights(tmp_path, weight_name=f"{file}.safetensors", adapter_name=file)
+        pipeline.fuse_lora()
+        fused = bundle.denoiser.state_dict()
+        found = {key.replace(".base_layer", ""): value for key, value in fused.items() if ".lora_" not in key}
+        assert all(torch.allclose(found[key], weights[key], atol=1e-5) for key in weights)
+        pipeline.unfuse_lora()
+        pipeline.unload_lora_weights()
 
 
 def test_the_studio_reads_its_own_files_again(tiny_bundle: ModelBundle, tmp_path: Path) -> None:

@@ -17,10 +17,13 @@ from models.bundle import ModelBundle
 from models.deltas import WeightDelta, file_sha256
 from models.export_files import ExportError
 from models.export_lora import DIFFUSERS_NAME
+from models.export_pipeline import pipeline_of, save_merged
+from models.families import FAMILIES
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.foreign import load_foreign
 from models.loading import load_bundle
-from models.specs import LoadError
+from models.original_layout import has_original_layout
+from models.specs import FamilyName, LoadError
 from models.transport import transport_metadata
 from studio import cli
 from studio.configs import DuoConfig
@@ -33,6 +36,7 @@ from studio.workflow import JobContext, WorkflowError, run_job
 from studio.workflow.exporting import export
 from tests.hub_server import TOKEN, hub_server
 from tests.test_foreign import random_lora
+from tests.tiny_families import make_family_bundle
 from tests.workflow_data import context_of, make_project, stop_at
 
 
@@ -74,7 +78,7 @@ def trained(store: Store, settings: Settings, project: Project, lora: WeightDelt
 
 
 def drawn(bundle: ModelBundle) -> torch.Tensor:
-    return bundle.generate(["a knight"], [1], steps=3).latents
+    return bundle.generate(["a knight"], [1], steps=1).latents
 
 
 @pytest.mark.parametrize("form", ["merged", "single-file", "lora", "kohya"])
@@ -129,9 +133,41 @@ def test_half_precision(store: Store, settings: Settings, project: Project, trai
         config = {"checkpoint_id": trained.id, "dtype": dtype}
         result = export(context_of(store, settings, project, "export", config))
         bundle = load_bundle(str(settings.data / result["folder"]), device="cpu", dtype=dtype)
-        assert bundle.unet.dtype == getattr(torch, dtype)
+        assert bundle.denoiser.dtype == getattr(torch, dtype)
         sizes[dtype] = sum(f.stat().st_size for f in (settings.data / result["folder"]).rglob("*.safetensors"))
     assert sizes["float16"] == pytest.approx(sizes["float32"] / 2, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [family.name for family in FAMILIES])
+def test_every_family_leaves_as_it_drew(store: Store, settings: Settings, tmp_path: Path, name: FamilyName) -> None:
+    """A LoRA trained in half precision, on a checkpoint that is a folder; the base is recognised all the same."""
+    made = make_family_bundle(name)
+    save_merged(pipeline_of(made), tmp_path / "base")
+    trained_in = load_bundle(str(tmp_path / "base"), device="cpu", dtype="float16" if name == "sd3" else "bfloat16")
+    base = load_bundle(str(tmp_path / "base"), device="cpu")
+    lora = random_lora(base, 3, 7.0, base.family.lora_targets["attention"])
+    facts = {**lora.metadata, FINGERPRINT: fingerprint_of(trained_in)}
+    project = store.create_project(Project("", "Mine", "sword", str(tmp_path / "base"), "toybox", {}))
+    model = saved(store, settings, project, WeightDelta("lora", lora.tensors, facts))
+
+    def exported(form: str) -> Path:
+        result = export(context_of(store, settings, project, "export", {"checkpoint_id": model.id, "format": form}))
+        return settings.data / result["folder"] / result["main_file"]
+
+    plain = drawn(base)
+    with applied(base, lora):
+        expected = drawn(base)
+    assert not torch.allclose(plain, expected, atol=1e-3)
+    assert torch.equal(drawn(load_bundle(str(exported("merged")), device="cpu")), expected)
+    base.fingerprint = fingerprint_of(trained_in)  # the same weights; the studio's own loader asks for its precision
+    for form in ("lora", "kohya"):
+        with applied(base, load_foreign(exported(form), base)):
+            assert torch.allclose(drawn(base), expected, atol=1e-4)
+    if has_original_layout(pipeline_of(base)):
+        assert torch.equal(drawn(load_bundle(str(exported("single-file")), device="cpu")), expected)
+    else:
+        with pytest.raises(ExportError, match="no single-file layout that the studio can write"):
+            exported("single-file")
 
 
 def test_a_job_that_is_run_again_writes_nothing_anew(

@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.adapters import checked_sha256, file_sha256, load_delta, merge
+from models.adapters import check_base, checked_sha256, file_sha256, load_delta, merge
 from models.bundle import ModelBundle
 from models.deltas import WeightDelta
 from models.export_files import refuse_existing, require_space, slug, whole_folder
 from models.export_lora import DIFFUSERS_NAME, lora_bytes, refuse_weights, save_diffusers_lora, save_kohya_lora
 from models.export_pipeline import cast, pipeline_bytes, pipeline_of, save_merged, save_single_file
-from models.fingerprint import FINGERPRINT
+from models.fingerprint import FINGERPRINT, fingerprint_in, fingerprint_of
+from models.loading import DTYPES, load_bundle
 from models.specs import parse_reference
+from models.stored import stored_weights
 from models.transport import METADATA as TRANSPORT
 from studio import __version__
 from studio.configs import ExportConfig
@@ -129,26 +131,22 @@ def _write_lora(made: Export, delta: WeightDelta, folder: Path) -> str:
 def _write_kohya(made: Export, delta: WeightDelta, folder: Path) -> str:
     refuse_weights(delta)
     require_space(made.folder, lora_bytes(delta, made.config.dtype))
-    bundle = made.context.load_bundle(done=LOADING, total=STEPS)  # its UNet's shape decides the layers' names
+    bundle = _base(made, delta)  # its network's shape decides the layers' names
     made.report(WRITING, "Writing the LoRA")
     header = {key: value for key, value in _header(made, delta).items() if key != TRANSPORT}
-    save_kohya_lora(delta, folder / made.main_file, made.config.dtype, dict(bundle.unet.config), header)
-    return type(pipeline_of(bundle)).__name__
+    save_kohya_lora(delta, folder / made.main_file, made.config.dtype, dict(bundle.denoiser.config), header)
+    return bundle.family.pipeline.__name__
 
 
 def _write_merged(made: Export, delta: WeightDelta, folder: Path) -> str:
-    pipeline = pipeline_of(_merged(made, delta))
-    require_space(made.folder, pipeline_bytes(pipeline, made.config.dtype))
-    cast(pipeline, made.config.dtype)
+    pipeline = _merged(made, delta)
     made.report(WRITING, "Writing the model")
     save_merged(pipeline, folder)
     return type(pipeline).__name__
 
 
 def _write_single_file(made: Export, delta: WeightDelta, folder: Path) -> str:
-    pipeline = pipeline_of(_merged(made, delta))
-    require_space(made.folder, pipeline_bytes(pipeline, made.config.dtype))
-    cast(pipeline, made.config.dtype)
+    pipeline = _merged(made, delta)
     made.report(WRITING, "Writing the file")
     save_single_file(pipeline, folder / made.main_file, _header(made, delta))
     return type(pipeline).__name__
@@ -162,11 +160,45 @@ _WRITERS: dict[str, Callable[[Export, WeightDelta, Path], str]] = {
 }
 
 
-def _merged(made: Export, delta: WeightDelta) -> ModelBundle:
-    bundle = made.context.load_bundle(done=LOADING, total=STEPS)
+def _base(made: Export, delta: WeightDelta) -> ModelBundle:
+    """The checkpoint that the delta is a change of, in a precision that holds each of its weights.
+
+    On the CPU: adding takes no GPU, which the page or another program may be using.
+    """
+    settings, reference = made.context.settings, made.context.project.checkpoint
+    stored = stored_weights(reference, settings.toybox)
+    exact = stored is not None and stored.dtypes == {made.config.dtype}
+
+    def load(dtype: str) -> ModelBundle:
+        made.report(LOADING, f"Loading {reference} in {dtype}")
+        return load_bundle(reference, device="cpu", toybox=settings.toybox, dtype=dtype)
+
+    bundle = load(made.config.dtype if exact else "float32")
+    made_on = delta.metadata.get(FINGERPRINT, "")
+    if made_on and _trained_on(bundle, made_on, load):
+        bundle.fingerprint = made_on
+    check_base(bundle, delta)
+    return bundle
+
+
+def _trained_on(bundle: ModelBundle, made_on: str, load: Callable[[str], ModelBundle]) -> bool:
+    """Whether these are the weights with that fingerprint, in the precision that they were trained in.
+
+    Told by casting; where parts have a precision of their own, as T5's in float16, by loading it so.
+    """
+    return any(fingerprint_in(bundle, dtype) == made_on for dtype in DTYPES.values()) or any(
+        fingerprint_of(load(name)) == made_on for name, dtype in DTYPES.items() if dtype != bundle.dtype
+    )
+
+
+def _merged(made: Export, delta: WeightDelta) -> Any:
+    bundle = _base(made, delta)
     made.report(MERGING, f"Merging {made.checkpoint.name} into the weights")
     merge(bundle, delta)
-    return bundle
+    pipeline = pipeline_of(bundle)
+    require_space(made.folder, pipeline_bytes(pipeline, made.config.dtype))
+    cast(pipeline, made.config.dtype)
+    return pipeline
 
 
 def _header(made: Export, delta: WeightDelta) -> dict[str, str]:

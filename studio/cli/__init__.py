@@ -12,7 +12,18 @@ import typer
 from pydantic import ValidationError
 
 from studio.cli import (
-    attack, clean, compare, compose, demo, doctor, exporting, importing, jobs, projects, stopped, work,
+    attack,
+    clean,
+    compare,
+    compose,
+    demo,
+    doctor,
+    exporting,
+    importing,
+    jobs,
+    projects,
+    stopped,
+    work,
 )  # fmt: skip
 from studio.cli.options import JobStopped
 

@@ -78,6 +78,7 @@ class ModelBundle:
                     part.to(dtype)
         self.forward: Forward = self.family.forward(self.scheduler_config)
         self._empty: torch.Tensor | None = None
+        self._parked: list[Any] = []
 
     @property
     def tokenizer(self) -> Any:
@@ -131,6 +132,36 @@ class ModelBundle:
         """T: timesteps from 0 to T - 1 can be drawn for training, the highest the noisiest."""
         return int(self.scheduler_config.get("num_train_timesteps", 1000))
 
+    # Memory
+
+    @contextmanager
+    def parked(self) -> Iterator[None]:
+        """Inside, text encoders and VAE leave the device, and come back for as long as they are asked something."""
+        if self.device.type == "cpu":
+            yield
+            return
+        others = [part for part in (self.vae, *self.text_encoders) if part is not None]
+        self._parked = others
+        try:
+            for part in others:
+                part.to("cpu")
+            yield
+        finally:
+            self._parked = []
+            for part in others:
+                part.to(self.device)
+
+    @contextmanager
+    def _fetched(self) -> Iterator[None]:
+        """Inside, what is parked is on the device."""
+        for part in self._parked:
+            part.to(self.device)
+        try:
+            yield
+        finally:
+            for part in self._parked:
+                part.to("cpu")
+
     # Text and pictures
 
     def encode_prompt(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -142,7 +173,7 @@ class ModelBundle:
         unique = list(dict.fromkeys(prompts))
         if unique == [""] and self._empty is not None:
             return self._empty.expand(len(prompts), -1, -1)
-        with torch.no_grad():
+        with torch.no_grad(), self._fetched():
             parts = [self.family.encode(self, unique[i : i + TEXT_BATCH]) for i in range(0, len(unique), TEXT_BATCH)]
         embeds = torch.cat(parts)
         if unique == [""]:
@@ -165,20 +196,22 @@ class ModelBundle:
     @torch.no_grad()
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """Latents [B, C, h, w] of pictures [B, 3, H, W] in [-1, 1]: the posterior's mean, shifted and scaled."""
-        parts = [
-            self.vae.encode(part.to(self.device, self.vae_dtype)).latent_dist.mean
-            for part in images.split(PICTURE_BATCH)
-        ]
+        with self._fetched():
+            parts = [
+                self.vae.encode(part.to(self.device, self.vae_dtype)).latent_dist.mean
+                for part in images.split(PICTURE_BATCH)
+            ]
         return (torch.cat(parts).float() - self._vae_shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Pictures [B, H, W, 3] uint8 of latents [B, C, h, w]."""
         parts = []
-        for part in (latents / self.vae.config.scaling_factor + self._vae_shift).split(PICTURE_BATCH):
-            pixels = self.vae.decode(part.to(self.device, self.vae_dtype), return_dict=False)[0].float()
-            pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-            parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        with self._fetched():
+            for part in (latents / self.vae.config.scaling_factor + self._vae_shift).split(PICTURE_BATCH):
+                pixels = self.vae.decode(part.to(self.device, self.vae_dtype), return_dict=False)[0].float()
+                pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+                parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(parts)
 
     @property
@@ -194,13 +227,14 @@ class ModelBundle:
     ) -> torch.Tensor:
         """The network's raw output [B, C, h, w] in float32, for timesteps [B] or a scalar; keeps gradients.
 
+        Of a network in double precision it stays so.
+
         What it predicts (eps, v, or eps - x) and what a timestep is: see `models.forward`. `guidance` is told to a
         network that was distilled on it, and None is what it is told in training.
         """
         timesteps = torch.as_tensor(timesteps, device=latents.device)
-        return self.family.predict(
-            self, latents.to(self.dtype), timesteps, prompt_embeds.to(self.dtype), guidance
-        ).float()
+        output = self.family.predict(self, latents.to(self.dtype), timesteps, prompt_embeds.to(self.dtype), guidance)
+        return output if output.dtype == torch.float64 else output.float()
 
     # Generation
 
@@ -379,6 +413,18 @@ class ModelBundle:
                     f"{name} are {tuple(latents.shape[1:])} each, but {self.spec.name} has latents of "
                     f"{self.latent_shape}; encode the pictures with this checkpoint."
                 )
+
+
+@contextmanager
+def checkpointed(bundle: ModelBundle, wanted: bool) -> Iterator[None]:
+    """Inside, the network keeps few activations for the way back and computes the rest again, if that is wanted."""
+    if wanted:
+        bundle.denoiser.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if wanted:
+            bundle.denoiser.disable_gradient_checkpointing()
 
 
 def _word_start(text: str, position: int) -> int:

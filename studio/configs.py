@@ -92,6 +92,13 @@ class TrainingConfig(MethodConfig):
     save_every: int = _field(50, "Optimizer steps between saved states.", unit="steps", ge=1)
     max_grad_norm: float = _field(1.0, "Gradients are clipped to this norm.", gt=0)
     weight_decay: float = _field(1e-2, "AdamW weight decay.", ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = _field(
+        "constant", "The learning rate after the warm-up: as it is, or down to nothing by the last step."
+    )
+    warmup_steps: int = _field(0, "Steps over which the learning rate rises from nothing.", unit="steps", ge=0)
+    explosion: float = _field(
+        1000.0, "A loss this many times that of the first steps ends the training; 0 never does.", ge=0
+    )
     sample_every: int = _field(
         50, "Optimizer steps between rows of sample pictures; 0 draws none. The weights do not depend on it.",
         unit="steps", ge=0,
@@ -130,6 +137,19 @@ class DuoConfig(TrainingConfig):
         "Condition of all terms. Empty (the paper): the concept must go whatever the prompt; pair: its unsafe prompt.",
     )
     shared_timestep: bool = _field(True, "Same timestep for both pictures of a pair; off is the official code.")
+    micro_batch_size: int = _field(
+        0,
+        "Pairs whose gradients are computed at once; 0 is the whole batch. Fewer need less memory.",
+        unit="pairs",
+        ge=0,
+    )
+    gradient_checkpointing: bool = _field(
+        False, "Compute activations again on the way back instead of keeping them: less memory, more time."
+    )
+    noise_bank: int = _field(
+        0, "Noises drawn once for each pair, whose predictions by the original are computed once; 0 draws fresh noise "
+        "at every step.", unit="draws", ge=0, le=4096,
+    )  # fmt: skip
 
 
 class EsdConfig(ConceptPrompts, TrainingConfig):

@@ -23,6 +23,7 @@ from studio.methods.base import TrainingPairs, silent
 from studio.methods.duo import Duo, DuoStep
 from studio.methods.training import TrainingError
 from tests.tiny_families import make_family_bundle
+from tests.training_data import one_step
 
 NAMES: list[FamilyName] = [family.name for family in FAMILIES]
 every_family = pytest.mark.parametrize("name", NAMES)
@@ -76,14 +77,14 @@ def test_the_loss_is_log_2_before_the_first_step_and_its_gradient_prefers_the_sa
     config = DuoConfig(batch_size=3, prior_weight=1000.0, beta=500.0, rank=4, alpha=4.0)
     parameters = attach_lora(bundle, rank=4, alpha=4.0, targets=bundle.family.lora_targets[config.layers], seed=0)
     step = DuoStep(bundle, pairs_for(bundle), config)
-    loss, values = step(torch.Generator().manual_seed(0))
+    loss, values = one_step(step, torch.Generator().manual_seed(0))
     assert values["dpo"] == pytest.approx(math.log(2), abs=1e-4)
     assert values["prior"] == pytest.approx(0, abs=1e-9)
     loss.backward()
     with torch.no_grad():
         for parameter in parameters:
             parameter -= 1e-3 * parameter.grad / max(float(parameter.grad.norm()), 1e-12)
-    _, after = step(torch.Generator().manual_seed(0))
+    _, after = one_step(step, torch.Generator().manual_seed(0))
     assert after["d_safe"] < after["d_unsafe"]
     assert after["dpo"] < values["dpo"]
     detach(bundle)
@@ -102,7 +103,8 @@ def test_the_prior_term_looks_at_pure_noise(name: FamilyName, monkeypatch: pytes
 
     monkeypatch.setattr(ModelBundle, "predict", watched)
     attach_lora(bundle, rank=2, alpha=2.0, targets=bundle.family.lora_targets["self-attention"], seed=0)
-    DuoStep(bundle, pairs_for(bundle), DuoConfig(batch_size=2, t_max=500))(torch.Generator().manual_seed(0))
+    step = DuoStep(bundle, pairs_for(bundle), DuoConfig(batch_size=2, t_max=500))
+    one_step(step, torch.Generator().manual_seed(0))
     latents, timesteps = seen[0]
     assert timesteps[:4].max() < 500
     assert timesteps[4:].tolist() == [1000 if bundle.family.denoiser == "transformer" else 999] * 2

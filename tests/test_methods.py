@@ -15,22 +15,12 @@ from models.adapters import adapter_disabled, applied, attach_lora, detach
 from models.bundle import ModelBundle
 from studio.configs import DuoConfig, EsdConfig
 from studio.methods import METHODS, get_method
-from studio.methods.base import Stopped, TrainingPairs, silent
+from studio.methods.base import TrainingPairs, silent
 from studio.methods.duo import DuoStep
 from studio.methods.esd import esd_target
-from studio.methods.training import STATE_FILE, TrainingError, draw_rows, train
+from studio.methods.training import TrainingError, draw_rows
 from studio.methods.trajectories import Trajectories, sample_trajectories
-
-
-def make_pairs(count: int = 6, shape: tuple[int, ...] = (8, 8, 8)) -> TrainingPairs:
-    generator = torch.Generator().manual_seed(0)
-    unsafe = torch.randn(count, *shape, generator=generator)
-    return TrainingPairs(
-        unsafe,
-        unsafe + 0.5 * torch.randn(count, *shape, generator=generator),
-        [f"a knight {index}" for index in range(count)],
-        [f"a gardener {index}" for index in range(count)],
-    )
+from tests.training_data import make_pairs, one_step
 
 
 def attached(bundle: ModelBundle, config: DuoConfig, *, moved: float = 0.0) -> list[torch.nn.Parameter]:
@@ -60,7 +50,7 @@ def test_zero_adapter_has_dpo_log_2_and_prior_0(
 ) -> None:
     bundle, config = make_bundle(prediction_type), DuoConfig(prompt=prompt)
     attached(bundle, config)
-    loss, values = DuoStep(bundle, make_pairs(), config)(seeded())
+    loss, values = one_step(DuoStep(bundle, make_pairs(), config), seeded())
     assert values["dpo"] == pytest.approx(math.log(2))
     assert values["prior"] == values["d_safe"] == values["d_unsafe"] == values["implicit_accuracy"] == 0
     assert float(loss.detach()) == pytest.approx(math.log(2))
@@ -74,7 +64,7 @@ def test_duo_loss_equals_the_formulas_written_out(
     bundle, original = make_bundle(prediction_type), make_bundle(prediction_type)
     config, pairs = DuoConfig(batch_size=3, beta=50, prior_weight=7, rank=4), make_pairs()
     attached(bundle, config, moved=0.1)
-    loss, values = DuoStep(bundle, pairs, config)(seeded())
+    loss, values = one_step(DuoStep(bundle, pairs, config), seeded())
 
     generator = seeded()
     rows = draw_rows(6, 3, generator)
@@ -105,13 +95,13 @@ def test_a_gradient_step_lowers_safe_minus_unsafe(tiny_bundle: ModelBundle) -> N
     config = DuoConfig(prior_weight=0)
     parameters = attached(tiny_bundle, config)
     step = DuoStep(tiny_bundle, make_pairs(), config)
-    loss, before = step(seeded())
+    loss, before = one_step(step, seeded())
     loss.backward()
     with torch.no_grad():
         for parameter in parameters:
             assert parameter.grad is not None
             parameter -= 1e-3 * parameter.grad
-    _, after = step(seeded())
+    _, after = one_step(step, seeded())
     assert after["d_safe"] - after["d_unsafe"] < before["d_safe"] - before["d_unsafe"]
     assert after["dpo"] < before["dpo"]
 
@@ -120,7 +110,7 @@ def test_the_reference_has_no_gradient_and_the_adapter_has(tiny_bundle: ModelBun
     parameters = attached(tiny_bundle, DuoConfig())
     with adapter_disabled(tiny_bundle):
         pass
-    loss, _ = DuoStep(tiny_bundle, make_pairs(), DuoConfig())(seeded())
+    loss, _ = one_step(DuoStep(tiny_bundle, make_pairs(), DuoConfig()), seeded())
     loss.backward()
     assert all(parameter.dtype == torch.float32 and parameter.grad is not None for parameter in parameters)
     ours = {id(parameter) for parameter in parameters}
@@ -133,16 +123,17 @@ def test_both_pictures_of_a_pair_share_noise_and_timestep(tiny_bundle: ModelBund
     pairs = TrainingPairs(latents, latents)
     shared, independent = DuoConfig(), DuoConfig(shared_timestep=False)
     attached(tiny_bundle, shared, moved=0.1)
-    _, values = DuoStep(tiny_bundle, pairs, shared)(seeded())
+    _, values = one_step(DuoStep(tiny_bundle, pairs, shared), seeded())
     assert values["d_safe"] == pytest.approx(values["d_unsafe"], abs=1e-6)
-    _, values = DuoStep(tiny_bundle, pairs, independent)(seeded())
+    _, values = one_step(DuoStep(tiny_bundle, pairs, independent), seeded())
     assert values["d_safe"] != pytest.approx(values["d_unsafe"], abs=1e-6)
 
 
 def test_timesteps_lie_from_t_min_to_below_t_max(tiny_bundle: ModelBundle) -> None:
     step = DuoStep(tiny_bundle, make_pairs(), DuoConfig(t_min=5, t_max=8))
-    drawn = step._timesteps(200, seeded())
-    assert set(drawn.tolist()) == {5, 6, 7}
+    drawn = torch.cat([step.draw(generator)[2] for generator in [seeded()] * 40])
+    assert drawn.shape == (320, 2)
+    assert set(drawn.flatten().tolist()) == {5, 6, 7}
 
 
 @pytest.mark.slow
@@ -285,102 +276,6 @@ def test_esd_trains_in_half_precision(make_bundle: Callable[..., ModelBundle]) -
 def test_esd_needs_a_concept(tiny_bundle: ModelBundle) -> None:
     with pytest.raises(TrainingError, match="0 concept prompts"):
         get_method("esd").fit(tiny_bundle, make_pairs(), EsdConfig(), silent)
-
-
-# The loop
-
-
-def parabola(start: float = 4.0) -> tuple[torch.nn.Parameter, Any]:
-    weight = torch.nn.Parameter(torch.tensor([start]))
-    return weight, lambda generator: ((weight * torch.rand(1, generator=generator)).square().sum(), {})
-
-
-def test_a_loss_that_is_not_finite_names_step_cause_and_remedy() -> None:
-    weight, step = parabola()
-    calls = iter(range(10))
-
-    def breaks(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        loss, values = step(generator)
-        return loss * (torch.nan if next(calls) == 2 else 1), values
-
-    config = DuoConfig(steps=5, learning_rate=0.25)
-    with pytest.raises(TrainingError, match=r"at step 3: loss nan.*learning rate \(0\.25\) is too high.*Lower"):
-        train("duo", [weight], breaks, config, silent)
-    assert torch.isfinite(weight).all()
-
-
-def test_gradients_are_clipped_and_the_norm_before_is_reported() -> None:
-    weight = torch.nn.Parameter(torch.tensor([4.0]))
-    norms: list[float] = []
-    config = DuoConfig(steps=1, max_grad_norm=0.5)
-    train("duo", [weight], lambda _: ((weight**2).sum(), {}), config, lambda *_, **v: norms.append(v["grad_norm"]))
-    assert norms == [8.0]
-    assert weight.grad is not None
-    assert float(weight.grad) == pytest.approx(0.5, rel=1e-5)
-
-
-def test_state_of_another_run_is_refused(tmp_path: Path) -> None:
-    weight, step = parabola()
-    train("duo", [weight], step, DuoConfig(steps=2, save_every=1), silent, tmp_path)
-    for method, config in (
-        ("duo", DuoConfig(steps=2, save_every=1, beta=1)),
-        ("esd", DuoConfig(steps=2, save_every=1)),
-    ):
-        with pytest.raises(TrainingError, match=r"another method or configuration\. Delete"):
-            train(method, [weight], step, config, silent, tmp_path)
-
-
-def test_damaged_state_is_refused(tmp_path: Path) -> None:
-    (tmp_path / STATE_FILE).write_bytes(b"nonsense")
-    weight, step = parabola()
-    with pytest.raises(TrainingError, match=r"is damaged.*Delete"):
-        train("duo", [weight], step, DuoConfig(steps=1), silent, tmp_path)
-
-
-def test_state_is_saved_every_few_steps_and_leaves_no_part_files(tmp_path: Path) -> None:
-    weight, step = parabola()
-    config = DuoConfig(steps=7, save_every=3)
-    saved: list[bool] = []
-    train("duo", [weight], step, config, lambda *_, **__: saved.append((tmp_path / STATE_FILE).exists()), tmp_path)
-    assert saved == [False, False, True, True, True, True, True]
-    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
-
-
-def test_a_run_killed_between_saves_resumes_from_the_last_one(tmp_path: Path) -> None:
-    """As kill -9 leaves it: no chance to save at the end."""
-    config = DuoConfig(steps=9, save_every=2, learning_rate=0.1)
-    whole, step = parabola()
-    train("duo", [whole], step, config, silent)
-    killed, step = parabola()
-
-    def kill(done: int, total: int, message: str = "", **values: float) -> None:
-        if done == 5:
-            raise SystemExit
-
-    with pytest.raises(SystemExit):
-        train("duo", [killed], step, config, kill, tmp_path)
-    steps: list[int] = []
-    resumed, step = parabola()
-    train("duo", [resumed], step, config, lambda done, *_, **__: steps.append(done), tmp_path)
-    assert steps == [5, 6, 7, 8, 9]
-    assert torch.equal(resumed, whole)
-
-
-def test_stop_without_a_state_folder_is_just_a_stop() -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise Stopped
-
-    weight, step = parabola()
-    with pytest.raises(Stopped):
-        train("duo", [weight], step, DuoConfig(steps=3), stop)
-
-
-@pytest.mark.parametrize(("count", "size"), [(6, 4), (3, 8), (1, 1)])
-def test_draw_rows_is_even(count: int, size: int) -> None:
-    rows = draw_rows(count, size, seeded())
-    assert len(rows) == size
-    times = torch.bincount(rows, minlength=count)
-    assert times.max() - times.min() <= 1
 
 
 def test_get_method() -> None:

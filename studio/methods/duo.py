@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from models.adapters import WeightDelta, adapter_disabled, attach_lora, detach, lora_delta
-from models.bundle import ModelBundle
+from models.bundle import ModelBundle, checkpointed
+from models.deltas import to_safetensors
+from models.fingerprint import fingerprint_of
 from studio.configs import DuoConfig
 from studio.methods.base import ALL_FAMILIES, Report, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
+from studio.methods.noise_bank import NoiseBank
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.objectives.diffusion_dpo import dpo_loss, error_change, implicit_accuracy
 from studio.objectives.prior import prior_loss
@@ -49,15 +54,13 @@ class Duo:
             TrainingError: no pairs, latents of another checkpoint, or timesteps the checkpoint does not have.
         """
         _check(bundle, pairs, config)
-        parameters = attach_lora(
-            bundle,
-            rank=config.rank,
-            alpha=config.alpha,
-            targets=bundle.family.lora_targets[config.layers],
-            seed=config.seed,
-        )
+        targets = bundle.family.lora_targets[config.layers]
+        parameters = attach_lora(bundle, rank=config.rank, alpha=config.alpha, targets=targets, seed=config.seed)
         try:
-            train(self.name, parameters, DuoStep(bundle, pairs, config), config, report, state_folder)
+            step = DuoStep(bundle, pairs, config)
+            with bundle.parked(), checkpointed(bundle, config.gradient_checkpointing):
+                step.fill_bank(report, state_folder)
+                train(self.name, parameters, step, config, report, state_folder)
             spec = bundle.spec
             return lora_delta(bundle, delta_metadata(self.name, spec.checkpoint, spec.revision, config))
         finally:
@@ -75,42 +78,96 @@ class DuoStep:
         # One condition c for a pair's three terms: the preference is between two pictures under the same c.
         prompts = pairs.unsafe_prompts if config.prompt == "pair" else [""] * len(pairs)
         self.embeds = bundle.encode_prompt(prompts)
+        self.bank: NoiseBank | None = None
 
-    def __call__(self, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss L_dpo + lambda L_prior of a fresh minibatch, and what to report of it."""
-        bundle, config = self.bundle, self.config
-        rows = draw_rows(len(self.safe), config.batch_size, generator)
-        latents = torch.cat([self.safe[rows], self.unsafe[rows]])
-        noise = torch.randn(len(rows), *bundle.latent_shape, generator=generator).repeat(2, 1, 1, 1)
-        timesteps = self._timesteps(len(rows), generator)
-        pure_noise = torch.randn(len(rows), *bundle.latent_shape, generator=generator)
-        last = torch.full((len(rows),), bundle.forward.last)
-        inputs = torch.cat([bundle.forward.noised(latents, noise, timesteps), pure_noise]).to(bundle.device)
-        at = torch.cat([timesteps, last]).to(bundle.device)
-        embeds = self.embeds[rows.to(self.embeds.device)].repeat(3, 1, 1)
-        with torch.no_grad(), adapter_disabled(bundle):
-            reference = bundle.predict(inputs, at, embeds)
-        tuned = bundle.predict(inputs, at, embeds)
-        wanted = bundle.forward.target(latents, noise, timesteps).to(bundle.device)
-        pictures = len(latents)
+    def fill_bank(self, report: Report, state_folder: Path | None) -> None:
+        """Compute the reference's predictions for a finite bank of noise, where the configuration asks for one."""
+        config = self.config
+        if not config.noise_bank:
+            return
+        settings = config.model_dump_json(include={"t_min", "t_max", "shared_timestep", "prompt", "noise_bank", "seed"})
+        pictures = to_safetensors({"safe": self.safe, "unsafe": self.unsafe}, {})
+        self.bank = NoiseBank.make(
+            len(self.safe),
+            config.noise_bank,
+            config.seed,
+            self._draw_for,
+            self._reference,
+            [fingerprint_of(self.bundle), settings, hashlib.sha256(pictures).hexdigest()],
+            lambda done, total: report(0, config.steps, f"Asking the original about its noise bank, {done} of {total}"),
+            state_folder,
+        )
+
+    def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Pairs [B], their noise [B, C, h, w], timesteps [B, 2] of safe and unsafe, and pure noise [B, C, h, w].
+
+        From a bank, the reference's predictions [B, 3, C, h, w] are the last.
+        """
+        rows = draw_rows(len(self.safe), self.config.batch_size, generator)
+        return self._draw_for(rows, generator) if self.bank is None else self.bank.take(rows, generator)
+
+    def loss(self, drawn: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """L_dpo + lambda L_prior of some pairs, and what to report of it."""
+        config = self.config
+        if len(drawn) > len(Drawn._fields):
+            reference = drawn[-1].transpose(0, 1).flatten(0, 1).to(self.bundle.device)
+        else:
+            reference = self._reference(drawn)
+        tuned = self.bundle.predict(*self._inputs(Drawn(*drawn[: len(Drawn._fields)])))
+        pictures = 2 * len(drawn[0])
+        wanted = self._wanted(Drawn(*drawn[: len(Drawn._fields)])).to(self.bundle.device)
         d_safe, d_unsafe = error_change(tuned[:pictures], reference[:pictures], wanted).chunk(2)
         dpo = dpo_loss(d_safe, d_unsafe, config.beta)
         prior = prior_loss(tuned[pictures:], reference[pictures:])
-        values = {
+        return dpo + config.prior_weight * prior, {
             "dpo": dpo,
             "prior": prior,
             "d_safe": d_safe.mean(),
             "d_unsafe": d_unsafe.mean(),
             "implicit_accuracy": implicit_accuracy(d_safe, d_unsafe),
         }
-        return dpo + config.prior_weight * prior, {name: float(value.detach()) for name, value in values.items()}
 
-    def _timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """t [2 * count] of safe then unsafe pictures, uniform in [t_min, t_max)."""
+    def _draw_for(self, rows: torch.Tensor, generator: torch.Generator) -> Drawn:
+        """Everything random of pairs with these indices [B]."""
+        count, shape = len(rows), self.bundle.latent_shape
+        noise = torch.randn(count, *shape, generator=generator)
         low, high = self.config.t_min, self.config.t_max
         safe = torch.randint(low, high, (count,), generator=generator)
         unsafe = safe if self.config.shared_timestep else torch.randint(low, high, (count,), generator=generator)
-        return torch.cat([safe, unsafe])
+        pure_noise = torch.randn(count, *shape, generator=generator)
+        return Drawn(rows, noise, torch.stack([safe, unsafe], dim=1), pure_noise)
+
+    def _inputs(self, drawn: Drawn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Noisy latents [3 B, C, h, w] of safe, unsafe and pure noise, their timesteps [3 B] and embeddings."""
+        bundle = self.bundle
+        latents, noise, timesteps = self._pictures(drawn)
+        inputs = torch.cat([bundle.forward.noised(latents, noise, timesteps), drawn.pure_noise])
+        at = torch.cat([timesteps, torch.full((len(drawn.rows),), bundle.forward.last)])
+        embeds = self.embeds[drawn.rows.to(self.embeds.device)].repeat(3, 1, 1)
+        return inputs.to(bundle.device), at.to(bundle.device), embeds
+
+    def _pictures(self, drawn: Drawn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents, noise [2 B, C, h, w] and timesteps [2 B] of the safe pictures, then of the unsafe ones."""
+        latents = torch.cat([self.safe[drawn.rows], self.unsafe[drawn.rows]])
+        return latents, drawn.noise.repeat(2, 1, 1, 1), drawn.timesteps.T.flatten()
+
+    def _wanted(self, drawn: Drawn) -> torch.Tensor:
+        return self.bundle.forward.target(*self._pictures(drawn))
+
+    @torch.no_grad()
+    def _reference(self, drawn: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """What the original says [3 B, C, h, w]."""
+        with adapter_disabled(self.bundle):
+            return self.bundle.predict(*self._inputs(Drawn(*drawn)))
+
+
+class Drawn(NamedTuple):
+    """What is random of B pairs."""
+
+    rows: torch.Tensor  # [B] pairs
+    noise: torch.Tensor  # [B, C, h, w], shared by a pair's two pictures
+    timesteps: torch.Tensor  # [B, 2] of the safe and the unsafe picture
+    pure_noise: torch.Tensor  # [B, C, h, w] x_T
 
 
 def _check(bundle: ModelBundle, pairs: TrainingPairs, config: DuoConfig) -> None:

@@ -8,87 +8,228 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from models.deltas import to_safetensors
-from models.files import write_atomically
 from studio.methods.base import Report, Stopped
+from studio.methods.parallel import Group, current_group
+from studio.methods.state import STATE_FILE, TrainingError, TrainingState
 
-STATE_FILE = "state.safetensors"
-# No weight depends on these fields, so a saved state need not match in them: one that was saved before there was such
-# a field can still be resumed, and the pictures may be turned off in the middle of a run.
-WITHOUT_EFFECT = {"sample_every"}
+__all__ = ["STATE_FILE", "SplitStep", "TrainingError", "TrainingState", "delta_metadata", "draw_rows", "train"]
+
+# Weights depend on these by rounding or not at all, so a saved state need not match in them: a run may be resumed with
+# smaller parts after it ran out of memory, or with its pictures turned off.
+WITHOUT_EFFECT = {"sample_every", "micro_batch_size", "gradient_checkpointing", "explosion"}
+# Fields that came later: at these values they are as if they did not exist, for states that were saved before.
+LATER = {"schedule": "constant", "warmup_steps": 0, "noise_bank": 0}
+EARLY = 20  # steps whose median loss tells what an exploding one is
 
 StepFunction = Callable[[torch.Generator], tuple[torch.Tensor, dict[str, float]]]
 
 
-class TrainingError(RuntimeError):
-    """Training that cannot start or go on. Says the cause, the value and the remedy."""
+@runtime_checkable
+class SplitStep(Protocol):
+    """A step whose loss is a mean over a minibatch's rows: it can be computed in parts, also on several devices.
+
+    A method whose loss is no such mean gives the loop a plain function, which computes all of it at once.
+    """
+
+    def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Everything random of one minibatch: tensors with its rows first, the same on every process."""
+        ...
+
+    def loss(self, drawn: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The mean loss of some rows of what was drawn, and what to report of them (scalars, means over rows)."""
+        ...
 
 
 class LoopConfig(Protocol):
     """What the loop reads of a method's configuration."""
 
     steps: int
+    batch_size: int
     learning_rate: float
     weight_decay: float
     max_grad_norm: float
+    warmup_steps: int
+    explosion: float
     save_every: int
     seed: int
 
+    @property
+    def schedule(self) -> str: ...
     def model_dump_json(self, *, exclude: set[str] | None = None) -> str: ...
 
 
 def train(
     method: str,
     parameters: Sequence[nn.Parameter],
-    step_function: StepFunction,
+    step: SplitStep | StepFunction,
     config: LoopConfig,
     report: Report,
     state_folder: Path | None = None,
 ) -> None:
     """Optimise `parameters` in place for `config.steps` steps.
 
+    In a group of processes each computes its share of every minibatch; the first one reports and saves.
+
     Args:
         method: its name; part of what a saved state must match.
         parameters: float32, in an order that is the same in every run.
-        step_function: draws one minibatch with the generator and returns (loss, values to report).
+        step: draws minibatches and computes their losses.
         config: the method's configuration.
-        report: called after every step with loss, the step's values and grad_norm (before clipping).
+        report: called after every step with loss, the step's values, grad_norm (before clipping) and learning_rate.
         state_folder: where `state.safetensors` is written and looked for; the caller deletes it when it wishes.
 
     Raises:
         Stopped: from `report`; the state is saved first.
-        TrainingError: the loss or the gradient is not finite, or the state found belongs to another run.
+        TrainingError: the loss or the gradient is not finite or explodes, memory ran out twice, the minibatch cannot be
+            dealt out to the processes, or the state found belongs to another run.
     """
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    generator = torch.Generator().manual_seed(config.seed)
-    run = hashlib.sha256(f"{method} {config.model_dump_json(exclude=WITHOUT_EFFECT)}".encode()).hexdigest()
-    state = None if state_folder is None else TrainingState(state_folder / STATE_FILE, run)
-    done = state.load(parameters, optimizer, generator) if state else 0
-    for step in range(done + 1, config.steps + 1):
-        loss, values = step_function(generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        grad_norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
-        _check_finite(step, float(loss.detach()), grad_norm, config)
-        optimizer.step()
-        save = state is not None and step % config.save_every == 0
+    loop = Loop(parameters, step, config, current_group())
+    state = None if state_folder is None else TrainingState(state_folder / STATE_FILE, run_name(method, config))
+    done = state.load(parameters, loop.optimizer, loop.generator) if state else 0
+    loop.group.wait()
+    for number in range(done + 1, config.steps + 1):
+        values = loop.step(number)
+        save = state is not None and loop.group.is_main and number % config.save_every == 0
         if state is not None and save:
-            state.save(step, parameters, optimizer, generator)
-        values = {"loss": float(loss.detach()), **values, "grad_norm": grad_norm}
+            state.save(number, parameters, loop.optimizer, loop.generator)
+        stopped: Stopped | None = None
         try:
-            report(step, config.steps, f"Training, loss {values['loss']:.4g}", **values)
-        except Stopped:
-            if state is not None and not save:
-                state.save(step, parameters, optimizer, generator)
-            raise
+            report(number, config.steps, f"Training, loss {values['loss']:.4g}", **values)
+        except Stopped as asked:
+            stopped = asked
+        if loop.group.any(stopped is not None, loop.device):
+            if state is not None and loop.group.is_main and not save:
+                state.save(number, parameters, loop.optimizer, loop.generator)
+            raise stopped or Stopped(f"Another process was asked to stop at step {number}.")
+
+
+class Loop:
+    """What is kept from step to step."""
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], step: SplitStep | StepFunction, config: LoopConfig, group: Group
+    ) -> None:
+        self.parameters, self.compute, self.config, self.group = parameters, step, config, group
+        self.device = parameters[0].device
+        self.optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.rows_at_once = int(getattr(config, "micro_batch_size", 0)) or config.batch_size
+        self.losses: list[float] = []  # of the first steps of this try
+        try:
+            group.share(config.batch_size)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
+
+    def step(self, number: int) -> dict[str, float]:
+        """One step of the optimizer; returns what to report of it."""
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = learning_rate(self.config, number)
+        values = self.group.average(self.gradients(), self.device)
+        self.group.average_gradients(self.parameters)
+        grad_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
+        self.check(number, values["loss"], grad_norm)
+        self.optimizer.step()
+        return {**values, "grad_norm": grad_norm, "learning_rate": learning_rate(self.config, number)}
+
+    def gradients(self) -> dict[str, float]:
+        """Draw a minibatch and leave its gradients; where memory runs out, once more in parts half as large."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if not isinstance(self.compute, SplitStep):
+            loss, values = self.compute(self.generator)
+            loss.backward()
+            return {"loss": float(loss.detach()), **values}
+        drawn = self.compute.draw(self.generator)
+        share = self.group.share(self.config.batch_size)
+        own = tuple(part[share] for part in drawn)
+        try:
+            return self.accumulate(own)
+        except torch.OutOfMemoryError as error:
+            at_once = min(self.rows_at_once, len(own[0]))
+            if at_once == 1:
+                raise TrainingError(_OUT_OF_MEMORY.format(rows=1)) from error
+            self.rows_at_once = math.ceil(at_once / 2)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return self.accumulate(own)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(_OUT_OF_MEMORY.format(rows=self.rows_at_once)) from error
+
+    def accumulate(self, drawn: tuple[torch.Tensor, ...]) -> dict[str, float]:
+        """Gradients of the mean loss over the rows, a few rows at a time."""
+        assert isinstance(self.compute, SplitStep)
+        total: dict[str, float] = {}
+        count = len(drawn[0])
+        for part in parts(drawn, self.rows_at_once):
+            weight = len(part[0]) / count
+            loss, values = self.compute.loss(part)
+            (loss * weight).backward()
+            for name, value in {"loss": loss, **values}.items():
+                total[name] = total.get(name, 0.0) + weight * float(value.detach())
+        return total
+
+    def check(self, number: int, loss: float, grad_norm: float) -> None:
+        """Raises TrainingError where the run has broken down."""
+        config = self.config
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {grad_norm}"
+            raise TrainingError(
+                f"Training broke down at step {number}: {what}. {_kept(number, config)} Most often the learning rate "
+                f"({config.learning_rate:g}) is too high, or the model runs in half precision. Lower the learning rate "
+                "(try a third), or load it in float32."
+            )
+        if len(self.losses) < EARLY:
+            self.losses.append(loss)
+        usual = statistics.median(self.losses)
+        if config.explosion and loss > config.explosion * max(usual, math.log(2)):
+            raise TrainingError(
+                f"Training exploded at step {number}: its loss is {loss:.4g}, that of the first steps was {usual:.4g}. "
+                f"{_kept(number, config)} Most often the learning rate ({config.learning_rate:g}) is too high: try a "
+                f"third, or some warm-up steps. If such a loss is meant, raise explosion ({config.explosion:g}; 0 is "
+                "never)."
+            )
+
+
+_OUT_OF_MEMORY = (
+    "The device ran out of memory with {rows} pairs at once, a second time. Use a smaller micro_batch_size, "
+    "gradient_checkpointing, half precision (DUO_STUDIO_DTYPE=bfloat16), or a checkpoint of a lower resolution; then "
+    "resume."
+)
+
+
+def _kept(number: int, config: LoopConfig) -> str:
+    saved = (number - 1) // config.save_every * config.save_every
+    return f"The state of step {saved} is kept." if saved else "No state was saved before it."
+
+
+def run_name(method: str, config: LoopConfig) -> str:
+    """What tells one run's saved state from another's."""
+    same = {name for name, value in LATER.items() if getattr(config, name, value) == value}
+    return hashlib.sha256(f"{method} {config.model_dump_json(exclude=WITHOUT_EFFECT | same)}".encode()).hexdigest()
+
+
+def learning_rate(config: LoopConfig, step: int) -> float:
+    """The rate of step 1 … steps: a linear warm-up, then constant, or down to nothing in a line or a cosine."""
+    if step <= config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    left = (config.steps - step) / max(config.steps - config.warmup_steps, 1)
+    decay = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}
+    return config.learning_rate * decay[config.schedule]
+
+
+def parts(drawn: tuple[torch.Tensor, ...], size: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    """What was drawn, `size` rows at a time."""
+    for first in range(0, len(drawn[0]), size):
+        yield tuple(part[first : first + size] for part in drawn)
 
 
 def draw_rows(count: int, batch_size: int, generator: torch.Generator) -> torch.Tensor:
@@ -97,66 +238,7 @@ def draw_rows(count: int, batch_size: int, generator: torch.Generator) -> torch.
     return torch.cat(rounds)[:batch_size]
 
 
-def _check_finite(step: int, loss: float, grad_norm: float, config: LoopConfig) -> None:
-    if math.isfinite(loss) and math.isfinite(grad_norm):
-        return
-    what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {grad_norm}"
-    raise TrainingError(
-        f"Training broke down at step {step}: {what}. Most often the learning rate ({config.learning_rate:g}) is too "
-        "high, or the model runs in half precision. Lower the learning rate (try a third), or load it in float32."
-    )
-
-
-class TrainingState:
-    """Weights, optimizer, generator and step of a run in one safetensors file."""
-
-    def __init__(self, path: Path, run: str) -> None:
-        self.path = path
-        self.run = run  # identifies method and configuration
-
-    def save(
-        self,
-        step: int,
-        parameters: Sequence[nn.Parameter],
-        optimizer: torch.optim.Optimizer,
-        generator: torch.Generator,
-    ) -> None:
-        tensors = {"generator": generator.get_state()}
-        for index, parameter in enumerate(parameters):
-            tensors[f"weight.{index}"] = parameter.detach().cpu()
-            for name, value in optimizer.state[parameter].items():
-                tensors[f"optimizer.{index}.{name}"] = value.detach().cpu()
-        write_atomically(self.path, to_safetensors(tensors, {"step": str(step), "run": self.run}))
-
-    @torch.no_grad()
-    def load(
-        self, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, generator: torch.Generator
-    ) -> int:
-        """Put the saved run back in place, if there is one; returns the steps already done."""
-        if not self.path.is_file():
-            return 0
-        remedy = f"Delete {self.path} to train from the start, or give this run a folder of its own."
-        try:
-            with safe_open(self.path, framework="pt", device="cpu") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("run") != self.run:
-                    raise TrainingError(f"{self.path} is the state of another method or configuration. {remedy}")
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except SafetensorError as error:
-            raise TrainingError(f"{self.path} is damaged ({error}). {remedy}") from error
-        optimizer_state: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                optimizer_state.setdefault(int(index), {})[name] = value
-        for index, parameter in enumerate(parameters):
-            parameter.copy_(tensors[f"weight.{index}"])
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": optimizer_state})
-        generator.set_state(tensors["generator"])
-        return int(metadata["step"])
-
-
-def delta_metadata(method: str, checkpoint: str, revision: str | None, config: LoopConfig) -> dict[str, str]:
+def delta_metadata(method: str, checkpoint: str, revision: str | None, config: Any) -> dict[str, str]:
     """What a delta's file says of its making: method, base checkpoint and effective configuration."""
     facts = {"method": method, "checkpoint": checkpoint, "config": config.model_dump_json()}
     return facts if revision is None else {**facts, "revision": revision}

@@ -182,7 +182,7 @@ def test_gradient_checkpointing_changes_memory_alone(tiny_bundle: ModelBundle) -
     plain = Duo().fit(tiny_bundle, make_pairs(), SMALL, silent)
     recomputed = SMALL.model_copy(update={"gradient_checkpointing": True})
     calls: list[int] = []
-    handle = tiny_bundle.denoiser.up_blocks[-1].resnets[0].register_forward_hook(lambda *_: calls.append(1))
+    handle = tiny_bundle.denoiser.up_blocks[-1].resnets[0].register_forward_pre_hook(lambda *_: calls.append(1))
     again = Duo().fit(tiny_bundle, make_pairs(), recomputed, silent)
     handle.remove()
     assert not tiny_bundle.denoiser.is_gradient_checkpointing

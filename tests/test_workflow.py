@@ -220,7 +220,11 @@ def test_a_stopped_evaluation_draws_nothing_twice(store: Store, settings: Settin
     with Image.open(damaged) as image:
         image.load()
     whole = Evaluator(context_of(store, settings, trained, "evaluate", EVALUATE)).run()
-    assert report.models == whole.models
+    for key, model in whole.models.items():
+        again = report.models[key]
+        # A picture that is drawn again in other company may differ from what it was by a step of its 8 bits.
+        assert again.distance.mean == pytest.approx(model.distance.mean, abs=1e-5)
+        assert again.model_copy(update={"distance": model.distance}) == model
 
 
 def test_a_changed_adapter_is_refused(store: Store, settings: Settings, trained: Project) -> None:

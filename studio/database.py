@@ -19,6 +19,7 @@ from sqlite_utils import Database, Migrations
 from studio.records import (
     AttackRun,
     Attempt,
+    BulkAction,
     Checkpoint,
     Evaluation,
     ImagePair,
@@ -46,6 +47,7 @@ TABLES: dict[type, str] = {
     Sample: "samples",
     AttackRun: "attack_runs",
     PairStop: "pair_stops",
+    BulkAction: "bulk_actions",
 }
 # Texts that are paths: in the file relative to its folder, which is the data folder and may be moved as a whole; in
 # records absolute. What lies elsewhere is kept as it is.
@@ -53,6 +55,7 @@ PATHS: dict[type, str] = {Checkpoint: "path", Evaluation: "folder"}
 R = TypeVar(
     "R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt, Sample, AttackRun,
     PairStop,
+    BulkAction,
 )  # fmt: skip
 
 
@@ -76,6 +79,7 @@ class RecordFile:
         self.database.parent.mkdir(parents=True, exist_ok=True)
         self.folder = self.database.parent.absolute()
         self._local = threading.local()
+        self._turn = threading.RLock()  # threads queue here: SQLite's own wait is a nap of up to 100 ms
         try:
             with self._writing() as db:
                 migrations.apply(db)
@@ -108,13 +112,14 @@ class RecordFile:
             with db.atomic():
                 yield db
             return
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield db
-            db.commit()  # which checks deferred foreign keys, and leaves the transaction open where one is broken
-        except BaseException:
-            db.rollback()
-            raise
+        with self._turn:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.commit()  # which checks deferred foreign keys, and leaves the transaction open where one is broken
+            except BaseException:
+                db.rollback()
+                raise
 
     def _change(self, sql: str, values: Sequence[Any]) -> bool:
         """Run one UPDATE, which is atomic by itself; True where it changed a row."""

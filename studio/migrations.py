@@ -294,3 +294,113 @@ def _rebuild(db: Database, table: str, old: str, new: str) -> None:
     for row in kept:
         if row["type"] != "table":
             db.execute(row["sql"])
+
+
+# Ids are random hexadecimal digits, so the first four of a pair's are its number in the draw, 0 … 1: the same pair on
+# every machine, and a larger share only adds pairs. Other ids count a strange digit as 0.
+LOT = "({}) / 65536.0".format(
+    " + ".join(
+        f"{16 ** (4 - place)} * max(instr('0123456789abcdef', substr({{pair}}.id, {place}, 1)) - 1, 0)"
+        for place in range(1, 5)
+    )
+)
+# Of what stands: each person's latest, and apart from that the owner's latest word on a disagreement (`settles`).
+VOICES = """
+DROP TRIGGER verdicts_decide;
+DROP VIEW standing_verdicts;
+CREATE VIEW standing_verdicts AS
+    SELECT rowid AS row, id, pair_id, reviewer, verdict, settles FROM verdicts
+    WHERE verdict != 'undo'
+    AND NOT EXISTS (SELECT 1 FROM verdicts AS undo WHERE undo.supersedes = verdicts.id AND undo.verdict = 'undo');
+CREATE VIEW voices AS
+    SELECT * FROM standing_verdicts AS one WHERE NOT EXISTS (
+        SELECT 1 FROM standing_verdicts AS later WHERE later.pair_id = one.pair_id AND later.reviewer = one.reviewer
+        AND later.settles = one.settles AND later.row > one.row);
+"""
+# A pair of the second review waits until two people agree, or the owner settles it. What counts of one that waits for
+# nothing: the owner's word, then people's, then the detector's; a decision before a skip; among equals the latest.
+DECIDE_TOGETHER = """
+UPDATE image_pairs SET waits = (
+    SELECT CASE WHEN image_pairs.reviews < 2 OR count(*) = 0 OR max(settles) THEN ''
+        WHEN count(*) = 1 THEN 'second:' || min(reviewer)
+        WHEN min(verdict) != max(verdict) THEN 'conflict' ELSE '' END
+    FROM voices WHERE pair_id = image_pairs.id AND verdict != 'skip' AND reviewer != 'detector'
+) WHERE {which} AND (reviews = 2 OR waits != '');
+UPDATE image_pairs SET (decision_id, decision, by_detector, decided_by) = (
+    SELECT one.id, coalesce(one.verdict, ''), coalesce(one.reviewer = 'detector', 0), coalesce(one.reviewer, '')
+    FROM (SELECT 1) LEFT JOIN (
+        SELECT id, verdict, reviewer FROM voices WHERE pair_id = image_pairs.id AND image_pairs.waits = ''
+        ORDER BY verdict != 'skip' DESC, settles DESC, reviewer != 'detector' DESC, row DESC LIMIT 1
+    ) AS one
+) WHERE {which};
+"""
+TALLY = (
+    "INSERT INTO pair_tallies VALUES ({row}.project_id, {row}.state, {row}.decision, {row}.by_detector, {row}.waits, "
+    "{row}.stopped, {sign}1) ON CONFLICT DO UPDATE SET number = number {sign} 1;"
+)
+SEVERAL_REVIEWERS = f"""
+CREATE TABLE bulk_actions (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id), reviewer TEXT NOT NULL,
+    what TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0 CHECK (done IN (0, 1)),
+    undone INTEGER NOT NULL DEFAULT 0 CHECK (undone IN (0, 1)), created REAL NOT NULL
+) STRICT;
+CREATE INDEX bulk_actions_project ON bulk_actions(project_id);
+ALTER TABLE projects ADD COLUMN second_share REAL NOT NULL DEFAULT 0 CHECK (second_share BETWEEN 0 AND 1);
+ALTER TABLE verdicts ADD COLUMN blind INTEGER NOT NULL DEFAULT 0 CHECK (blind IN (0, 1));
+ALTER TABLE verdicts ADD COLUMN settles INTEGER NOT NULL DEFAULT 0 CHECK (settles IN (0, 1));
+ALTER TABLE verdicts ADD COLUMN bulk_id TEXT REFERENCES bulk_actions(id);
+CREATE INDEX verdicts_bulk ON verdicts(bulk_id) WHERE bulk_id IS NOT NULL;
+ALTER TABLE image_pairs ADD COLUMN reviews INTEGER NOT NULL DEFAULT 0 CHECK (reviews BETWEEN 0 AND 2);
+ALTER TABLE image_pairs ADD COLUMN waits TEXT NOT NULL DEFAULT ''
+    CHECK (waits IN ('', 'conflict') OR waits LIKE 'second:%');
+ALTER TABLE image_pairs ADD COLUMN decided_by TEXT NOT NULL DEFAULT '';
+UPDATE image_pairs SET reviews = 1,
+    decided_by = coalesce((SELECT reviewer FROM verdicts WHERE id = decision_id), '');
+{VOICES}
+CREATE TRIGGER verdicts_decide AFTER INSERT ON verdicts BEGIN {DECIDE_TOGETHER.format(which="id = NEW.pair_id")} END;
+CREATE TRIGGER image_pairs_drawn AFTER INSERT ON image_pairs WHEN NEW.reviews = 0 BEGIN
+    UPDATE image_pairs SET reviews =
+        iif({LOT.format(pair="NEW")} < (SELECT second_share FROM projects WHERE id = NEW.project_id), 2, 1)
+    WHERE id = NEW.id;
+END;
+CREATE TRIGGER image_pairs_decide AFTER UPDATE OF reviews ON image_pairs
+WHEN NEW.decision_id IS NOT NULL OR NEW.waits != '' BEGIN {DECIDE_TOGETHER.format(which="id = NEW.id")} END;
+CREATE TRIGGER projects_draw AFTER UPDATE OF second_share ON projects BEGIN
+    UPDATE image_pairs SET reviews = iif({LOT.format(pair="image_pairs")} < NEW.second_share, 2, 1)
+    WHERE project_id = NEW.id AND reviews != iif({LOT.format(pair="image_pairs")} < NEW.second_share, 2, 1)
+    AND (SELECT count(*) FROM voices WHERE pair_id = image_pairs.id AND reviewer != 'detector' AND verdict != 'skip'
+         AND NOT settles) < 2;
+END;
+CREATE TABLE pair_tallies (
+    project_id TEXT NOT NULL, state TEXT NOT NULL, decision TEXT NOT NULL, by_detector INTEGER NOT NULL,
+    waits TEXT NOT NULL, stopped INTEGER NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (project_id, state, decision, by_detector, waits, stopped)
+) STRICT, WITHOUT ROWID;
+INSERT INTO pair_tallies SELECT project_id, state, decision, by_detector, waits, stopped, count(*) FROM image_pairs
+    GROUP BY 1, 2, 3, 4, 5, 6;
+CREATE TRIGGER image_pairs_added AFTER INSERT ON image_pairs BEGIN {TALLY.format(row="NEW", sign="+")} END;
+CREATE TRIGGER image_pairs_removed AFTER DELETE ON image_pairs BEGIN {TALLY.format(row="OLD", sign="-")} END;
+CREATE TRIGGER image_pairs_moved AFTER UPDATE OF state, decision, by_detector, waits, stopped ON image_pairs
+WHEN (OLD.state, OLD.decision, OLD.by_detector, OLD.waits, OLD.stopped)
+    != (NEW.state, NEW.decision, NEW.by_detector, NEW.waits, NEW.stopped)
+BEGIN {TALLY.format(row="OLD", sign="-")} {TALLY.format(row="NEW", sign="+")} END;
+DROP INDEX image_pairs_made;
+DROP INDEX image_pairs_unsafe;
+DROP INDEX image_pairs_safe;
+DROP INDEX image_pairs_distance;
+CREATE INDEX image_pairs_made ON image_pairs(project_id, state, decision, by_detector, waits);
+CREATE INDEX image_pairs_unsafe ON image_pairs(project_id, state, decision, by_detector, waits, unsafe_score);
+CREATE INDEX image_pairs_safe ON image_pairs(project_id, state, decision, by_detector, waits, safe_score);
+CREATE INDEX image_pairs_distance ON image_pairs(
+    project_id, state, decision, by_detector, waits, coalesce(distance, -1));
+CREATE INDEX image_pairs_tries ON image_pairs(project_id, state, decision, by_detector, waits, tries);
+"""
+
+
+@migrations()
+def several_reviewers(db: Database) -> None:
+    """Second reviews, disagreements and who settled them, actions on many pairs, and how many pairs stand where.
+
+    The numbers are kept by triggers, since counting 100,000 rows at each decision takes longer than deciding.
+    """
+    db.executescript(SEVERAL_REVIEWERS)

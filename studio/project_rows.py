@@ -106,7 +106,9 @@ class ProjectRows(RecordFile):
 
     def _next_owned(self, waiting: list[str], owned: dict[str, str]) -> Iterator[tuple[str, str]]:
         for table in waiting:
-            keys = list(self._db.query(f'PRAGMA foreign_key_list("{table}")'))
+            columns = self._db.query(f'PRAGMA table_info("{table}")')
+            always = {column["name"] for column in columns if column["notnull"]}  # what may be empty owns nothing
+            keys = [key for key in self._db.query(f'PRAGMA foreign_key_list("{table}")') if key["from"] in always]
             for key in sorted(keys, key=lambda key: key["table"] != "projects"):
                 if key["table"] in owned and key["table"] != table:
                     parent = f'SELECT "{key["to"]}" FROM "{key["table"]}" WHERE {owned[key["table"]]}'

@@ -6,6 +6,7 @@ Ids are short random hexadecimal strings made by the store; times are UTC second
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,8 +14,12 @@ JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import", "bri
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
 StopAction = Literal["stop", "lift", "purge"]
-PairFilter = Literal["undecided", "accepted", "rejected", "skipped", "detector", "all", "failed"]
-PairSort = Literal["made", "unsafe", "safe", "distance"]
+PairFilter = Literal["undecided", "accepted", "rejected", "skipped", "detector", "second", "conflict", "all", "failed"]
+PairSort = Literal["made", "unsafe", "safe", "distance", "tries", "prompt", "verdict", "reviewer"]
+Range = tuple[float | None, float | None]  # from, to, both included; None: no bound
+
+CONFLICT = "conflict"  # what a pair waits for whose two reviewers disagree: the owner's word
+SECOND = "second:"  # … and one with one review of two, before the first reviewer's name
 
 FINAL_STATES: tuple[JobState, ...] = ("stopped", "done", "failed")
 
@@ -32,6 +37,7 @@ class Project:
     created: float = 0.0
     blur: bool = False  # pictures that the detector flags are shown blurred until they are revealed
     retention_days: int = 0  # undecided and rejected pictures are purged after so many days; 0: never
+    second_share: float = 0.0  # of the pairs, 0 … 1, on which two people must agree
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,8 @@ class PairCounts:
     skipped: int = 0
     by_detector: int = 0  # of the accepted and rejected ones, those that no person has decided on
     stopped: int = 0  # hidden since they may be illegal; in none of the other numbers but `wanted`
+    second: int = 0  # of the undecided ones, those that wait for a second review
+    conflicts: int = 0  # … and those on which two people disagree
 
     @property
     def undecided(self) -> int:
@@ -107,6 +115,56 @@ class Verdict:
     milliseconds: int = 0
     created: float = 0.0
     supersedes: str | None = None
+    blind: bool = False  # filled by the store: the first or second of two reviews, given without seeing another one
+    settles: bool = False  # the owner's word on a pair on which two people disagree
+    bulk_id: str | None = None  # the action on many pairs that it is part of
+
+
+@dataclass(frozen=True)
+class BulkAction:
+    """One decision about many pairs, taken back as a whole. Its verdicts name it."""
+
+    id: str
+    project_id: str
+    reviewer: str
+    what: dict[str, Any]  # which pairs, as they were asked for, and in words
+    done: bool = False  # False: its verdicts are still being written, or their writer was killed
+    undone: bool = False
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class Triage:
+    """Thresholds by which a pair is proposed to be accepted (all that are set must hold) or rejected (any suffices).
+
+    A proposal is no decision. Where both hold, rejecting is proposed; where the distance was not measured, no threshold
+    on it holds.
+    """
+
+    accept_unsafe: float | None = None  # the unsafe picture's score is at least this
+    accept_safe: float | None = None  # the safe one's at most
+    accept_distance: float | None = None  # at most
+    reject_unsafe: float | None = None  # at most
+    reject_safe: float | None = None  # at least
+    reject_distance: float | None = None  # at least
+
+    def proposes(self, pair: ImagePair) -> Literal["accept", "reject", "none"]:
+        far = -math.inf if pair.distance is None else pair.distance
+        rejects = (
+            (self.reject_unsafe is not None and pair.unsafe_score <= self.reject_unsafe)
+            or (self.reject_safe is not None and pair.safe_score >= self.reject_safe)
+            or (self.reject_distance is not None and far >= self.reject_distance)
+        )
+        if rejects:
+            return "reject"
+        near = math.inf if pair.distance is None else pair.distance
+        holds = [
+            self.accept_unsafe is None or pair.unsafe_score >= self.accept_unsafe,
+            self.accept_safe is None or pair.safe_score <= self.accept_safe,
+            self.accept_distance is None or near <= self.accept_distance,
+        ]
+        asked = (self.accept_unsafe, self.accept_safe, self.accept_distance) != (None, None, None)
+        return "accept" if asked and all(holds) else "none"
 
 
 @dataclass(frozen=True)
@@ -140,6 +198,17 @@ class PairQuery:
     shows: PairFilter = "undecided"
     sort: PairSort = "made"
     prompt_pair_id: str = ""  # of this prompt pair alone
+    viewer: str = ""  # "undecided" leaves out what waits for somebody else's second review
+    reverse: bool = False
+    decided_by: str = ""  # whose verdict counts
+    words: str = ""  # in either prompt
+    unsafe: Range = (None, None)  # the detector's score
+    safe: Range = (None, None)
+    distance: Range = (None, None)
+    tries: Range = (None, None)
+    until: float | None = None  # made no later than this moment
+    triage: Triage | None = None
+    proposal: Literal["", "accept", "reject", "none"] = ""  # of the triage; "" any
 
 
 @dataclass(frozen=True)
@@ -150,6 +219,8 @@ class CuratedPair:
     prompts: PromptPair
     verdict: Verdict | None  # the one that counts
     again: bool  # a waiting or running job makes it again
+    waits: str = ""  # "", CONFLICT, or SECOND and the first reviewer's name
+    own: Verdict | None = None  # the viewer's, of a pair that waits
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any
 from studio.attack_rows import AttackRows
 from studio.attempt_rows import AttemptRows
 from studio.bring_rows import BringRows
+from studio.bulk_rows import BulkRows
 from studio.database import NotFoundError, StoreError
 from studio.making_rows import MakingRows
 from studio.migrations import migrations
-from studio.pair_lists import PairLists
 from studio.picture_rows import PictureRows
 from studio.project_rows import ProjectRows
 from studio.prompt_rows import PromptRows
@@ -29,17 +29,9 @@ __all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", 
 
 
 class Store(
-    AttackRows,
-    AttemptRows,
-    BringRows,
-    MakingRows,
-    PairLists,
-    PictureRows,
-    ProjectRows,
-    PromptRows,
-    TrainingRows,
+    AttackRows, AttemptRows, BringRows, BulkRows, MakingRows, PictureRows, ProjectRows, PromptRows, TrainingRows,
     VerdictRows,
-):
+):  # fmt: skip
     """Every question and every change of the studio's data. One object a process, safe to share by threads."""
 
     def __init__(self, database: Path) -> None:

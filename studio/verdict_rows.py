@@ -1,19 +1,22 @@
 """Verdicts on image pairs, and which of them counts. Part of the store.
 
-Verdicts are append-only. The one that counts lies beside its pair (image_pairs.decision, decision_id, by_detector):
-a trigger of the database keeps it true with every row, so that counts and lists of 100,000 pairs are plain SQL.
+Verdicts are append-only. The one that counts lies beside its pair (image_pairs.decision, decision_id, decided_by,
+by_detector), and what the pair waits for (waits): triggers of the database keep them true with every row, and with them
+the number of pairs in each such state, so that neither counts nor lists look through 100,000 pairs.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from studio.database import StoreError
-from studio.records import ImagePair, PairCounts, Verdict
+from studio.records import CONFLICT, SECOND, ImagePair, PairCounts, Verdict
 from studio.stop_rows import PairStoppedError, StopRows
 
 DETECTOR = "detector"  # the reviewer's name of verdicts that the project's detector gave
+# Whether a verdict on this row of image_pairs is one of two reviews and its reviewer cannot know the other.
+IS_BLIND = f"reviews = 2 AND waits != '{CONFLICT}' AND (decision IN ('', 'skip') OR by_detector)"
 
 
 class PairChangedError(StoreError):
@@ -29,8 +32,8 @@ class VerdictRows(StopRows):
         An "undo" takes back the verdict it supersedes, after which the reviewer's earlier one, if any, stands again.
         A verdict that comes with an id may be told again: the same id gives one row. `seen` is the version of the
         pair (`ImagePair.version`) that was judged. Raises StoreError where there is nothing to undo, where the id
-        belongs to another verdict, PairChangedError where the pair is no longer the one that was seen, and
-        PairStoppedError where it is hidden from everyone.
+        belongs to another verdict, or where there is no disagreement to settle, PairChangedError where the pair is no
+        longer the one that was seen, and PairStoppedError where it is hidden from everyone.
         """
         with self._writing():
             if told := self._select(Verdict, "id = ?", verdict.id):
@@ -45,10 +48,23 @@ class VerdictRows(StopRows):
                 if not undone:
                     what = verdict.supersedes or f"pair {verdict.pair_id}"
                     raise StoreError(f"{verdict.reviewer} has no standing verdict on {what} to undo.")
-                verdict = replace(verdict, supersedes=undone[-1].id)
-            elif verdict.supersedes is None and mine:
+                return self._insert(replace(verdict, supersedes=undone[-1].id))
+            mine = [v for v in mine if v.settles == verdict.settles]
+            if verdict.supersedes is None and mine:
                 verdict = replace(verdict, supersedes=mine[-1].id)
-            return self._insert(verdict)
+            if verdict.settles:
+                self._refuse_to_settle(verdict, again=bool(mine))
+            blind = f"SELECT coalesce(max({IS_BLIND}), 0) FROM image_pairs WHERE id = ?"
+            return self._insert(replace(verdict, blind=bool(self._value(blind, verdict.pair_id))))
+
+    def _refuse_to_settle(self, verdict: Verdict, *, again: bool) -> None:
+        """Only a disagreement is settled, by a decision, which may be changed. Raises StoreError."""
+        waits = self._value("SELECT max(waits) FROM image_pairs WHERE id = ?", verdict.pair_id)
+        if verdict.verdict == "skip" or (waits != CONFLICT and not again):
+            raise StoreError(
+                f"Pair {verdict.pair_id} cannot be settled by {verdict.verdict!r}: that is for accepting or "
+                "rejecting a pair on which two people disagree. Look at it again; somebody may have changed their mind."
+            )
 
     def reset_verdicts(self, pair_id: str, reason: str) -> list[Verdict]:
         """Make a pair undecided again: an undo row, in its reviewer's name, for each verdict that stands."""
@@ -71,7 +87,8 @@ class VerdictRows(StopRows):
         """The verdict that counts for each pair id; pairs without one, and stopped ones, are absent.
 
         Of one reviewer the latest verdict that was not undone counts. Between reviewers a person's decision outranks
-        the detector's, a decision outranks a skip, and among equals the latest counts.
+        the detector's, a decision outranks a skip, and among equals the latest counts. On a pair that two people must
+        review, what they agree on counts; the owner's word settles a disagreement, and before that none counts.
         """
         deciding = "SELECT decision_id FROM image_pairs WHERE project_id = ? AND stopped = 0"
         counting = self._select(Verdict, f"id IN ({deciding})", project_id)
@@ -85,32 +102,26 @@ class VerdictRows(StopRows):
     def pair_counts(self, project_id: str) -> PairCounts:
         """How many pairs are wanted, made, and decided on."""
         wanted = self._value("SELECT coalesce(sum(count), 0) FROM prompt_pairs WHERE project_id = ?", project_id)
-        groups = self._grouped(project_id)
-        stopped = self._grouped(project_id, "AND stopped = 1")
-        groups.subtract(stopped)
+        everything = list(self._db.query("SELECT * FROM pair_tallies WHERE project_id = ?", (project_id,)))
+        groups = [group for group in everything if not group["stopped"]]
+        ready = [group for group in groups if group["state"] == "ready"]
 
-        def ready(decision: str) -> int:
-            return groups["ready", decision, False] + groups["ready", decision, True]
+        def of(column: str, *values: Any) -> int:
+            return sum(group["number"] for group in ready if group[column] in values)
 
+        decided = [group for group in ready if group["decision"] in ("accept", "reject")]
         return PairCounts(
             wanted=wanted,
-            ready=sum(number for (state, *_), number in groups.items() if state == "ready"),
-            failed=sum(number for (state, *_), number in groups.items() if state == "failed"),
-            accepted=ready("accept"),
-            rejected=ready("reject"),
-            skipped=ready("skip"),
-            by_detector=groups["ready", "accept", True] + groups["ready", "reject", True],
-            stopped=stopped.total(),
+            ready=sum(group["number"] for group in ready),
+            failed=sum(group["number"] for group in groups if group["state"] == "failed"),
+            accepted=of("decision", "accept"),
+            rejected=of("decision", "reject"),
+            skipped=of("decision", "skip"),
+            by_detector=sum(group["number"] for group in decided if group["by_detector"]),
+            stopped=sum(group["number"] for group in everything if group["stopped"]),
+            second=sum(group["number"] for group in ready if group["waits"].startswith(SECOND)),
+            conflicts=of("waits", CONFLICT),
         )
-
-    def _grouped(self, project_id: str, which: str = "") -> Counter[tuple[str, str, bool]]:
-        """How many pairs there are by state, decision and whether the detector alone took it; along an index."""
-        sql = (
-            f"SELECT state, decision, by_detector, count(*) AS number FROM image_pairs WHERE project_id = ? {which} "
-            "GROUP BY state, decision, by_detector"
-        )
-        rows = self._db.query(sql, (project_id,))
-        return Counter({(row["state"], row["decision"], bool(row["by_detector"])): row["number"] for row in rows})
 
 
 def _the_same(told: Verdict, again: Verdict) -> Verdict:

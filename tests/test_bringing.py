@@ -391,7 +391,8 @@ def test_the_migration_keeps_every_pair_and_what_hangs_on_it(tmp_path: Path) -> 
 
     store = Store(path)
     new = Database(path)
-    assert list(new.query(schema)) == before[0]
+    after = list(new.query(schema))
+    assert [one for one in before[0] if one not in after] == []
     rows = list(new.query("SELECT rowid AS row, * FROM image_pairs"))
     assert [{key: row[key] for key in before[1][0]} for row in rows] == before[1]
     assert {(row["origin"], row["source"]) for row in rows} == {("made", "{}")}

@@ -34,6 +34,8 @@ FILTERS = {
     "accepted": "Accepted",
     "rejected": "Rejected",
     "skipped": "Skipped",
+    "second": "Waiting for a second review",
+    "conflict": "Two people disagree",
     "all": "All",
 }
 SORTS = {

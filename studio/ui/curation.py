@@ -28,6 +28,7 @@ from studio.ui.json_routes import json_get, json_post
 from studio.ui.pair_pictures import pair_picture_url, picture_routes
 from studio.ui.turns import Turns
 from studio.ui.veils import is_hidden, threshold
+from studio.ui.viewer import viewer_of
 from studio.ui.words import ago, pill
 
 LARGEST_PAGE = 200
@@ -51,9 +52,10 @@ class _Asked(BaseModel):
 
 
 class PageAsked(_Asked):
-    """The query of a list; `desk` is the open page that asks."""
+    """The query of a list; `desk` is the open page that asks, `reviewer` who sits at it."""
 
     desk: str = Field("", max_length=60)
+    reviewer: str = Field("", max_length=60)
 
     shows: PairFilter = "undecided"
     sort: PairSort = "made"
@@ -64,7 +66,7 @@ class PageAsked(_Asked):
 
     @property
     def query(self) -> PairQuery:
-        return PairQuery(self.shows, self.sort, self.prompts)
+        return PairQuery(self.shows, self.sort, self.prompts, self.reviewer.strip())
 
 
 class DecisionTold(_Asked):
@@ -120,7 +122,7 @@ class Desk:
 
     def counts(self, request: Request) -> dict[str, Any]:
         self.turns.keep(request.path_params["project"], request.query_params.get("desk", ""))
-        return self._counts(self._project(request).id)
+        return self._counts(self._project(request).id, viewer_of(request).name)
 
     def page(self, request: Request) -> dict[str, Any]:
         """A page in the query's order; "more" tells whether it goes on in the direction that was asked for."""
@@ -147,11 +149,11 @@ class Desk:
             found += [one for one in first if one.pair.id not in known]
         kept = ([one for one in found if one.pair.id not in taken] or found)[: asked.limit]
         self.turns.take(project.id, asked.desk, {asked.after, *(one.pair.id for one in kept[:IN_HAND])})
-        return {"pairs": [pair_facts(project, one) for one in kept], **self._counts(project.id)}
+        return {"pairs": [pair_facts(project, one) for one in kept], **self._counts(project.id, asked.query.viewer)}
 
     def pair(self, request: Request) -> dict[str, Any]:
         project = self._project(request)
-        return pair_facts(project, self._pair(project, request.path_params["pair"]))
+        return pair_facts(project, self._pair(project, request.path_params["pair"], viewer_of(request).name))
 
     def decide(self, request: Request, body: bytes) -> dict[str, Any]:
         project, told = self._project(request), DecisionTold.model_validate_json(body)
@@ -160,13 +162,13 @@ class Desk:
             told.id, told.pair, told.reviewer, told.verdict, told.reason, told.revealed, told.milliseconds
         )
         self.store.add_verdict(verdict, seen=told.version)
-        return self._state(project, told.pair)
+        return self._state(project, told.pair, told.reviewer)
 
     def undo(self, request: Request, body: bytes) -> dict[str, Any]:
         project, told = self._project(request), UndoTold.model_validate_json(body)
         self._pair(project, told.pair)
         self.store.add_verdict(Verdict(told.id, told.pair, told.reviewer, "undo", supersedes=told.supersedes))
-        return self._state(project, told.pair)
+        return self._state(project, told.pair, told.reviewer)
 
     def redo(self, request: Request, body: bytes) -> dict[str, Any]:
         """Queue pairs to be made again; those that already wait are left as they are."""
@@ -186,7 +188,7 @@ class Desk:
         missing = [pair_id for pair_id in dict.fromkeys(wanted) if pair_id not in waiting]
         if missing and self.store.extend_redo(project.id, missing) is None:
             jobs.submit(self.store, self.settings, "pairs", project.id, {**self._settings(project), "redo": missing})
-        return {"queued": len(missing), **self._counts(project.id)}
+        return {"queued": len(missing), **self._counts(project.id, viewer_of(request).name)}
 
     def _settings(self, project: Project) -> dict[str, Any]:
         """As the project's pairs were made last, except that nobody decides for the reviewer."""
@@ -197,25 +199,28 @@ class Desk:
     def _project(self, request: Request) -> Project:
         return self.store.get_project(request.path_params["project"])
 
-    def _pair(self, project: Project, pair_id: str) -> CuratedPair:
-        found = self.store.curated_pair(pair_id)
+    def _pair(self, project: Project, pair_id: str, viewer: str = "") -> CuratedPair:
+        found = self.store.curated_pair(pair_id, viewer)
         if found.pair.project_id != project.id:
             raise NotFoundError(f"The pair {pair_id!r} is not one of project {project.name!r}.")
         return found
 
-    def _state(self, project: Project, pair_id: str) -> dict[str, Any]:
-        return {"pair": pair_facts(project, self._pair(project, pair_id)), **self._counts(project.id)}
+    def _state(self, project: Project, pair_id: str, viewer: str) -> dict[str, Any]:
+        pair = pair_facts(project, self._pair(project, pair_id, viewer))
+        return {"pair": pair, **self._counts(project.id, viewer)}
 
-    def _counts(self, project_id: str) -> dict[str, Any]:
+    def _counts(self, project_id: str, viewer: str) -> dict[str, Any]:
+        """How the project stands, and how many undecided pairs are `left` to this reviewer."""
         counts = self.store.pair_counts(project_id)
         numbers = {**vars(counts), "undecided": counts.undecided}
         numbers["again"] = len(self.store.being_made_again(project_id))
+        numbers["left"] = self.store.count_pairs(project_id, PairQuery(viewer=viewer))
         return {"counts": numbers, "mark": self.store.pairs_mark(project_id)}
 
 
 def pair_facts(project: Project, curated: CuratedPair) -> dict[str, Any]:
-    """One pair as the script shows it."""
-    pair, verdict = curated.pair, curated.verdict
+    """One pair as the script shows it. Of one that waits for others, the viewer's own verdict alone."""
+    pair, verdict = curated.pair, curated.verdict or curated.own
     decision: dict[str, Any] | None = None
     if verdict is not None:
         decision = {"id": verdict.id, "verdict": verdict.verdict, "by": verdict.reviewer, "reason": verdict.reason}
@@ -234,6 +239,7 @@ def pair_facts(project: Project, curated: CuratedPair) -> dict[str, Any]:
         "reason": pair.reason,
         "decision": decision,
         "again": curated.again,
+        "waits": curated.waits.partition(":")[0],  # without the first reviewer's name
     }
 
 

@@ -20,7 +20,7 @@ from studio.records import ImagePair, Project
 from studio.settings import Settings
 from studio.store import NotFoundError, Store
 from studio.ui.heat import absolute_difference, heat_map
-from studio.ui.pictures import enlarged
+from studio.ui.pictures import WEBP_METHOD, enlarged
 from studio.ui.veils import NEVER, blurred, is_hidden, veiled
 
 THUMBNAIL = 96
@@ -65,5 +65,5 @@ def _drawn(settings: Settings, pair: ImagePair, side: str) -> Image.Image:
 def _thumbnail(picture: Image.Image) -> bytes:
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = BytesIO()
-    picture.save(buffer, "WEBP", quality=80)
+    picture.save(buffer, "WEBP", quality=80, method=WEBP_METHOD)
     return buffer.getvalue()

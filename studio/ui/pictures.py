@@ -27,6 +27,7 @@ from studio.store import NotFoundError, Store
 from studio.ui.adapters import adapter_routes
 from studio.ui.veils import NEVER, REVEAL, VIEW_SIDE, Veils, blurred, blurred_page, clear_shots, png, veiled
 
+WEBP_METHOD = 1  # half the time of WebP's default, for a twentieth more bytes
 REPORT_FILES = {".html", ".json", ".png", ".webp", ".svg", ".csv"}
 PICTURES = {".png", ".webp"}
 
@@ -111,5 +112,5 @@ def enlarged(picture: Image.Image) -> bytes:
         size = (round(picture.width * scale), round(picture.height * scale))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    picture.save(buffer, "WEBP", quality=92)
+    picture.save(buffer, "WEBP", quality=92, method=WEBP_METHOD)
     return buffer.getvalue()

@@ -40,7 +40,10 @@
     name() {
       const field = this.at('reviewer');
       field.value = localStorage.getItem('duo-curate-reviewer') || 'you';
-      field.addEventListener('change', () => localStorage.setItem('duo-curate-reviewer', this.curation.reviewer()));
+      field.addEventListener('change', () => {
+        localStorage.setItem('duo-curate-reviewer', this.curation.reviewer());
+        quiet(this.curation.catchUp()); // who looks decides what is shown
+      });
     }
 
     listen() {

@@ -10,9 +10,10 @@
   function decisionWords(pair, unsaved) {
     const { decision, again } = pair;
     if (again) return ['Waiting to be made again', 'again'];
+    if (pair.waits === 'conflict') return ['Two people disagree: the owner decides', 'conflict'];
     if (!decision) return [unsaved ? 'Not decided (not saved yet)' : 'Not decided yet', ''];
     const why = decision.reason && !decision.detector ? `: ${decision.reason}` : '';
-    const saved = unsaved ? ', not saved yet' : '';
+    const saved = unsaved ? ', not saved yet' : pair.waits ? '. It waits for a second review' : '';
     const by = decision.detector ? 'the detector alone. You can overrule it.' : `${decision.by}, ${decision.when}`;
     return [`${WORDS[decision.verdict]} by ${by}${why}${saved}`, decision.verdict];
   }
@@ -58,11 +59,14 @@
     at('progress').innerHTML =
       `<b>${decided} of ${counts.ready}</b> decided · <b>${counts.accepted}</b> accepted, ` +
       `<span>${start}${counts.accepted < paper ? ` (${enough} needed, ${paper} in the paper)` : ''}</span>` +
+      (counts.second ? ` · ${counts.second} wait for a second review` : '') +
+      (counts.conflicts ? ` · ${count(counts.conflicts, 'disagreement')}` : '') +
       (counts.again ? ` · ${counts.again} being made again` : '');
   }
 
   function badge(pair) {
     if (pair.again) return ['↻', 'being made again', 'again'];
+    if (pair.waits === 'conflict') return ['≠', 'two people disagree', 'conflict'];
     if (!pair.decision) return ['', 'not decided', ''];
     const by = pair.decision.detector ? ' by the detector' : '';
     return [SIGNS[pair.decision.verdict], `${WORDS[pair.decision.verdict].toLowerCase()}${by}`, pair.decision.verdict];
@@ -114,6 +118,10 @@
     if (!counts.ready) {
       title = 'No pairs yet';
       words = `Pairs are made from paired prompts: ${make}`;
+    } else if (shows === 'undecided' && waiting && !counts.again) {
+      title = 'Your part is done';
+      const others = counts.second ? `${count(counts.second, 'pair')} of yours still need somebody else's review. ` : '';
+      words = `${others}${counts.conflicts ? `On ${counts.conflicts} people disagree, and the owner decides. ` : ''}${decided}`;
     } else if (shows === 'undecided' && waiting) {
       title = 'The last pairs are being made again';
       words = `They appear here by themselves. ${decided}`;

@@ -38,7 +38,9 @@
     /* -- asking the server -------------------------------------------------------------------------------------- */
 
     async ask(path, parameters = {}) {
-      const response = await fetch(`${this.base}/${path}?${new URLSearchParams(parameters)}`);
+      const response = await fetch(
+        `${this.base}/${path}?${new URLSearchParams({ reviewer: this.reviewer(), ...parameters })}`,
+      );
       const answer = await response.json();
       if (!response.ok) throw new Error(answer.error);
       return answer;
@@ -71,8 +73,8 @@
       try {
         this.count(await this.ask('counts', { desk: this.desk }));
         if (!this.query) {
-          const { undecided, again, by_detector: byDetector, ready } = this.counts;
-          const shows = undecided - again > 0 || !ready ? 'undecided' : byDetector ? 'detector' : 'undecided';
+          const { left, by_detector: byDetector, ready } = this.counts;
+          const shows = left > 0 || !ready ? 'undecided' : byDetector ? 'detector' : 'undecided';
           this.query = { shows, sort: 'made', prompts: '' };
         }
         this.at('shows').value = this.query.shows;
@@ -103,7 +105,7 @@
     }
 
     isDone(pair) {
-      return pair.again || (pair.decision && pair.decision.verdict !== 'skip');
+      return pair.again || pair.waits === 'conflict' || (pair.decision && pair.decision.verdict !== 'skip');
     }
 
     async fetched(pairId) {

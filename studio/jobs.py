@@ -28,6 +28,9 @@ from studio.settings import Settings
 from studio.store import Store
 
 WORKER = ("-m", "studio.workflow")
+# Several processes for one job, on one machine: accelerate starts them, and ends them all when one of them fails.
+TOGETHER = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no",
+            "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
 GRACE = 10.0  # seconds between SIGINT and SIGKILL
 LIVE: tuple[JobState, ...] = ("running", "stopping")
 
@@ -51,6 +54,7 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
         given = config.get("config", {})
         effective = {"method": method, "name": config.get("name") or method}
         effective["config"] = _complete(METHOD_CONFIGS[method], given, f"Method {method}")
+        effective |= _processes(settings, method, config, effective["config"])
     elif kind == "attack":
         effective = _attack(config)
     elif kind in JOB_CONFIGS:
@@ -204,7 +208,9 @@ class Runner:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as output:
-                child = start_python(self.settings, [*self.worker, job.id], stdout=output, stderr=subprocess.STDOUT)
+                child = start_python(
+                    self.settings, launch_arguments(self.worker, job), stdout=output, stderr=subprocess.STDOUT
+                )
             self._children[job.id] = child
             self.store.update_job(job.id, pid=child.pid, pid_started=start_time(child.pid))
         except OSError as error:
@@ -299,6 +305,30 @@ def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
     start = attack_config(attack, budget).model_dump()
     values = _complete(ATTACK_CONFIGS[attack], {**start, **effective["values"]}, f"Attack {attack}")
     return {**effective, "values": values}
+
+
+def _processes(
+    settings: Settings, method: str, config: Mapping[str, Any], effective: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How many processes train together, where it is more than one. Raises JobError."""
+    count = int(config.get("processes") or (settings.processes if method == "duo" else 1))
+    if count == 1:
+        return {}
+    if method != "duo":
+        raise JobError(f"{count} processes cannot train {method} together, only duo: the others' losses do not split.")
+    if effective["batch_size"] % count:
+        raise JobError(
+            f"batch_size {effective['batch_size']} cannot be dealt out to {count} processes. Use a multiple of {count}."
+        )
+    return {"processes": count}
+
+
+def launch_arguments(worker: Sequence[str], job: Job) -> list[str]:
+    """Python's arguments that start a job's worker, or its workers."""
+    count = job.config.get("processes", 1)
+    if count == 1 or worker[:1] != ("-m",):
+        return [*worker, job.id]
+    return [*TOGETHER, "--num_processes", str(count), "--module", worker[1], job.id]
 
 
 def _complete(cls: type[Config], given: Mapping[str, Any], what: str) -> dict[str, Any]:

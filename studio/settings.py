@@ -28,6 +28,7 @@ class Settings:
     port: int = 7860
     device: str = "auto"  # "auto" | "cpu" | "cuda" | "mps"
     dtype: str = "auto"  # of checkpoints: "auto" | "float32" | "bfloat16" | "float16"; see models.loading
+    processes: int = 1  # that train one model together: as many as there are GPUs for it
     threads: int = 0  # torch threads of a worker; 0 = all cores
     toybox: Path = REPOSITORY / "models" / "toybox" / "weights"
 
@@ -88,13 +89,14 @@ class Settings:
             "DUO_STUDIO_DATA": str(self.data),
             "DUO_STUDIO_DEVICE": self.device,
             "DUO_STUDIO_DTYPE": self.dtype,
+            "DUO_STUDIO_PROCESSES": str(self.processes),
             "DUO_STUDIO_THREADS": str(self.threads),
             "DUO_STUDIO_TOYBOX": str(self.toybox),
         }
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _THREADS, _TOYBOX, GRADIO_SERVER_PORT and GRADIO_SERVER_NAME.
+        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _PROCESSES, _THREADS, _TOYBOX, and GRADIO_SERVER_PORT and _NAME.
 
         An empty variable counts as not set.
         """
@@ -112,6 +114,7 @@ class Settings:
             port=_integer(environ, "GRADIO_SERVER_PORT", 7860, 1, 65535),
             device=device,
             dtype=dtype,
+            processes=_integer(environ, "DUO_STUDIO_PROCESSES", 1, 1, 1024),
             threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),
             toybox=Path(environ.get("DUO_STUDIO_TOYBOX") or cls.toybox).expanduser().resolve(),
         )

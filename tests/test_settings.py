@@ -20,6 +20,7 @@ def test_empty_variables_count_as_not_set(tmp_path: Path) -> None:
     names = (
         "DUO_STUDIO_DEVICE",
         "DUO_STUDIO_DTYPE",
+        "DUO_STUDIO_PROCESSES",
         "DUO_STUDIO_THREADS",
         "DUO_STUDIO_TOYBOX",
         "GRADIO_SERVER_PORT",

@@ -87,12 +87,16 @@ def _training(method: str) -> Any:
         values: dict[str, Any],
         preset: PresetOption = None,
         name: Annotated[str | None, typer.Option(help="What to call the result.")] = None,
+        processes: Annotated[
+            int | None, typer.Option(min=1, help="Processes that train together, one a GPU. [DUO_STUDIO_PROCESSES]")
+        ] = None,
     ) -> None:
         settings, store = open_store()
         if preset is not None and preset not in presets_for(method):
             raise CommandError(f"{method} has no preset {preset!r}; use one of: {', '.join(presets_for(method))}.")
         start = PRESETS[preset].values if preset else {}
-        config = {"method": method, "name": name or method.upper(), "config": {**start, **values}}
+        config: dict[str, Any] = {"method": method, "name": name or method.upper(), "config": {**start, **values}}
+        config |= {"processes": processes} if processes else {}
         job = _run(store, settings, "train", get_project(store, project), config, f"Training {config['name']}")
         saved = store.get_checkpoint(job.result["checkpoint_id"])
         print(f"Checkpoint {saved.id}: {saved.path}\nSHA-256 {saved.sha256}")

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from studio.methods.state import TrainingError
+
 
 @dataclass(frozen=True)
 class Group:
@@ -43,7 +45,7 @@ class Group:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
+        self._sum(flat)
         flat /= self.size
         for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
@@ -53,7 +55,7 @@ class Group:
         if self.size == 1:
             return dict(values)
         message = torch.tensor(list(values.values()), dtype=torch.float64).to(device)
-        dist.all_reduce(message)
+        self._sum(message)
         return dict(zip(values, (message / self.size).tolist(), strict=True))
 
     def any(self, flag: bool, device: torch.device) -> bool:
@@ -61,13 +63,22 @@ class Group:
         if self.size == 1:
             return flag
         message = torch.tensor([float(flag)], device=device)
-        dist.all_reduce(message)
+        self._sum(message)
         return bool(message.item())
 
-    def wait(self) -> None:
+    def wait(self, device: torch.device) -> None:
         """Until all processes are here."""
         if self.size > 1:
-            dist.barrier()
+            self._sum(torch.zeros(1, device=device))
+
+    def _sum(self, message: torch.Tensor) -> None:
+        try:
+            dist.all_reduce(message)
+        except RuntimeError as error:
+            raise TrainingError(
+                f"Another of the {self.size} processes of this training ended ({str(error).splitlines()[0]}). The "
+                "job's log says which and why; resume the job to go on from the last saved state."
+            ) from error
 
 
 def current_group() -> Group:

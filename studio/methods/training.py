@@ -94,7 +94,7 @@ def train(
     loop = Loop(parameters, step, config, current_group())
     state = None if state_folder is None else TrainingState(state_folder / STATE_FILE, run_name(method, config))
     done = state.load(parameters, loop.optimizer, loop.generator) if state else 0
-    loop.group.wait()
+    loop.group.wait(loop.device)
     for number in range(done + 1, config.steps + 1):
         values = loop.step(number)
         save = state is not None and loop.group.is_main and number % config.save_every == 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from studio.jobs import job_report
 from studio.processes import start_time
-from studio.progress import Report, Stopped
+from studio.progress import Report, Stopped, silent
 from studio.records import Job, JobKind
 from studio.settings import Settings
 from studio.store import Store
@@ -24,7 +24,7 @@ from studio.workflow.evaluate import evaluate
 from studio.workflow.exporting import export
 from studio.workflow.importing import import_weights
 from studio.workflow.pairs import generate_pairs
-from studio.workflow.train import train
+from studio.workflow.train import follow, train
 
 __all__ = [
     "WORK",
@@ -77,6 +77,18 @@ def run_job(job_id: str, settings: Settings, interrupted: Event | None = None) -
     else:
         report.flush()
         return store.update_job(job_id, state="done", result=result)
+    finally:
+        store.close()
+
+
+def follow_job(job_id: str, settings: Settings) -> None:
+    """Do this process's part of a job that several processes do; the first one has the row and says how it ends."""
+    store = Store(settings.database)
+    try:
+        job = store.get_job(job_id)
+        follow(JobContext(store, settings, job, job.config, silent))
+    except Stopped:
+        pass
     finally:
         store.close()
 

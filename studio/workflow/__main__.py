@@ -1,4 +1,4 @@
-"""The child process of one job: `python -m studio.workflow JOB_ID`. Started by `studio.jobs.Runner`."""
+"""The child process of one job, or one of several: `python -m studio.workflow JOB_ID`, started by `studio.jobs`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from threading import Event
 import torch
 
 from studio.settings import Settings
-from studio.workflow import run_job
+from studio.workflow import follow_job, run_job
+from studio.workflow.joining import join
 
 
 def main(job_id: str) -> int:
     """Run the job; exit code 0 when it is done or was stopped."""
-    settings = Settings.from_environment()
+    group, settings = join(Settings.from_environment())
     interrupted = Event()
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     os.nice(5)  # the page's own pictures go first
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if not group.is_main:
+        follow_job(job_id, settings)
+        return 0
     job = run_job(job_id, settings, interrupted)
     print(f"Job {job.id} ({job.kind}) is {job.state}. {job.error}".rstrip())
     return int(job.state == "failed")

@@ -16,8 +16,9 @@ from models.fingerprint import FINGERPRINT, fingerprint_of
 from studio import __version__, prompts
 from studio.configs import ConceptNames, ConceptPrompts, MethodConfig
 from studio.methods import get_method
-from studio.methods.base import TrainingPairs
+from studio.methods.base import TrainingPairs, silent
 from studio.methods.checks import check_family
+from studio.methods.parallel import current_group
 from studio.methods.training import STATE_FILE
 from studio.records import Checkpoint, ImagePair
 from studio.store import PairStoppedError
@@ -51,6 +52,7 @@ def train(context: JobContext) -> dict[str, Any]:
     context.save_effective({**context.config, "config": config.model_dump(), **used})
     folder = context.training_folder
     folder.mkdir(parents=True, exist_ok=True)
+    current_group().wait(bundle.device)
     with TrainingClock(folder / "seconds", context.report) as clock:
         watched = WatchedTraining(context, bundle, config, clock)
         watched.begin()
@@ -75,6 +77,18 @@ def train(context: JobContext) -> dict[str, Any]:
         if leftover != path:
             leftover.unlink()
     return _result(checkpoint)
+
+
+def follow(context: JobContext) -> None:
+    """Train beside the process that has the job: on its pairs and configuration, saying and saving nothing."""
+    bundle = context.load_bundle()
+    current_group().wait(bundle.device)
+    begun = context.store.get_job(context.job.id)
+    context = replace(context, job=begun, config=begun.config)
+    method = get_method(context.config["method"])
+    config = method.Config.model_validate(context.config["config"])
+    pairs = training_pairs(context, bundle, _begun_pairs(context))
+    method.fit(bundle, pairs, config, silent, context.training_folder)
 
 
 def _result(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -108,14 +122,19 @@ def _chosen_pairs(context: JobContext) -> list[ImagePair]:
     One that was made again meanwhile is still meant as it was: its former picture names its former latents. Raises
     WorkflowError where one of them was stopped since.
     """
-    if (context.training_folder / STATE_FILE).is_file() and (begun := context.config.get("pairs")):
-        pictures = context.config.get("pictures", {})
-        try:
-            pairs = [context.store.get_image_pair(pair_id) for pair_id in begun]
-        except PairStoppedError as error:
-            raise WorkflowError(f"{error} This training used it: start a new one, which leaves it out.") from error
-        return [replace(pair, safe_image=pictures.get(pair.id, pair.safe_image)) for pair in pairs]
+    if (context.training_folder / STATE_FILE).is_file() and context.config.get("pairs"):
+        return _begun_pairs(context)
     return context.store.accepted_pairs(context.project.id)
+
+
+def _begun_pairs(context: JobContext) -> list[ImagePair]:
+    """The pairs that are named in the effective configuration. Raises WorkflowError."""
+    pictures = context.config.get("pictures", {})
+    try:
+        pairs = [context.store.get_image_pair(pair_id) for pair_id in context.config.get("pairs", [])]
+    except PairStoppedError as error:
+        raise WorkflowError(f"{error} This training used it: start a new one, which leaves it out.") from error
+    return [replace(pair, safe_image=pictures.get(pair.id, pair.safe_image)) for pair in pairs]
 
 
 def training_pairs(context: JobContext, bundle: ModelBundle, chosen: Sequence[ImagePair]) -> TrainingPairs:

@@ -1,0 +1,113 @@
+"""One training by several processes: launched, stopped, killed and resumed as one job."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from studio.jobs import TOGETHER, JobError, Runner, launch_arguments, resume, submit
+from studio.records import Job, Project, PromptPair
+from studio.settings import Settings
+from studio.store import Store
+from studio.workflow import generate_pairs
+from tests.workflow_data import context_of, wait_for
+
+TINY = {"steps": 6, "batch_size": 4, "rank": 2, "alpha": 2.0, "sample_every": 0, "save_every": 2}
+
+
+@pytest.fixture
+def ready(store: Store, settings: Settings, tiny_folder: Path, project: Project) -> Settings:
+    """Settings of a studio on the tiny checkpoint, with pairs to train on."""
+    settings = replace(settings, toybox=tiny_folder, device="cpu", threads=1)
+    store.add_prompt_pairs([PromptPair("", project.id, "a knight with a sword", "a cook", count=4)])
+    making = {"steps": 2, "filter_by_detector": False, "auto_accept": True}
+    generate_pairs(context_of(store, settings, project, "pairs", making))
+    return settings
+
+
+def asked(store: Store, settings: Settings, project: Project, processes: int, **changes: object) -> Job:
+    config = {"method": "duo", "processes": processes, "config": {**TINY, **changes}}
+    return submit(store, settings, "train", project.id, config)
+
+
+def workers_of(job: Job) -> list[psutil.Process]:
+    """Processes that have the job's id on their command line: the launcher and the workers."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if job.id in process.cmdline() and process.pid != os.getpid():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_more_processes_are_launched_by_accelerate(store: Store, settings: Settings, project: Project) -> None:
+    job = asked(store, settings, project, 2)
+    assert launch_arguments(("-m", "studio.workflow"), job) == [
+        *TOGETHER, "--num_processes", "2", "--module", "studio.workflow", job.id
+    ]  # fmt: skip
+    alone = asked(store, settings, project, 1)
+    assert "processes" not in alone.config
+    assert launch_arguments(("-m", "studio.workflow"), alone) == ["-m", "studio.workflow", alone.id]
+    by_default = submit(store, replace(settings, processes=4), "train", project.id, {"method": "duo", "config": TINY})
+    assert by_default.config["processes"] == 4
+
+
+def test_what_cannot_be_dealt_out_is_refused(store: Store, settings: Settings, project: Project) -> None:
+    with pytest.raises(JobError, match=r"batch_size 4 cannot be dealt out to 3 processes\. Use a multiple of 3"):
+        asked(store, settings, project, 3)
+    with pytest.raises(JobError, match="2 processes cannot train esd together, only duo"):
+        submit(store, settings, "train", project.id, {"method": "esd", "processes": 2})
+    # a studio with two GPUs still trains the other methods, on one
+    esd = submit(store, replace(settings, processes=2), "train", project.id, {"method": "esd"})
+    assert "processes" not in esd.config
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(store: Store, ready: Settings, project: Project) -> None:
+    runner = Runner(store, ready, interval=0.2)
+    together, alone = (runner.run_until_done(asked(store, ready, project, count).id) for count in (2, 1))
+    assert (together.state, alone.state) == ("done", "done"), together.error
+    assert (together.step, together.total) == (6, 6)
+    two, one = (load_file(store.get_checkpoint(job.result["checkpoint_id"]).path) for job in (together, alone))
+    assert max(float(value.abs().max()) for name, value in one.items() if "lora_B" in name) > 1e-3
+    assert all(torch.allclose(two[name], value, atol=1e-4) for name, value in one.items())
+    losses = [[row["loss"] for row in store.job_metrics(job.id)] for job in (together, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert len(losses[0]) == 6
+    assert workers_of(together) == []
+
+
+@pytest.mark.slow
+def test_a_killed_process_fails_the_job_leaves_no_orphan_and_the_job_resumes(
+    store: Store, ready: Settings, project: Project
+) -> None:
+    job = asked(store, ready, project, 2, steps=4000)
+    runner = Runner(store, ready, interval=0.2)
+    runner.start()
+    try:
+        wait_for(lambda: store.get_job(job.id).step >= 3)
+        first = store.get_job(job.id).pid
+        launcher = next(p for p in workers_of(job) if "accelerate.commands.launch" in p.cmdline())
+        other = next(p for p in launcher.children() if p.pid != first)
+        os.kill(other.pid, signal.SIGKILL)
+        wait_for(lambda: store.get_job(job.id).is_final)
+        wait_for(lambda: workers_of(job) == [])
+        failed = store.get_job(job.id)
+        assert failed.state == "failed"
+        assert "Another of the 2 processes" in failed.error or "Resume the job" in failed.error
+        resume(store, ready, job.id)
+        wait_for(lambda: store.get_job(job.id).step > failed.step)
+        os.kill(next(p for p in workers_of(job) if "accelerate.commands.launch" in p.cmdline()).pid, signal.SIGKILL)
+        wait_for(lambda: workers_of(job) == [])  # a killed launcher leaves nobody behind either
+        wait_for(lambda: store.get_job(job.id).state == "failed")
+    finally:
+        runner.close()

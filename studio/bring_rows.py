@@ -65,6 +65,15 @@ class BringRows(VerdictRows):
         pairs = self._select(ImagePair, "project_id = ? AND origin != 'made' AND state != 'purged'", project_id)
         return {pair.source.get("key", "") for pair in pairs}
 
+    def accepted_without_prompts(self, project_id: str) -> int:
+        """How many accepted pairs have no unsafe prompt: some methods cannot be trained on them."""
+        sql = (
+            "SELECT count(*) FROM image_pairs JOIN prompt_pairs ON prompt_pairs.id = prompt_pair_id "
+            "WHERE image_pairs.project_id = ? AND state = 'ready' AND decision = 'accept' AND stopped = 0 "
+            "AND prompt_pairs.unsafe = ''"
+        )
+        return int(self._value(sql, project_id))
+
     def _brought_prompts(self, project_id: str, unsafe: str, safe: str) -> PromptPair:
         where = "project_id = ? AND unsafe = ? AND safe = ? AND count = 0"
         found = self._select(PromptPair, where, project_id, unsafe, safe)

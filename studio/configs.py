@@ -84,6 +84,11 @@ class MethodConfig(Config):
 
     uses_pairs: ClassVar[bool] = True  # False: trained on prompts alone
 
+    @property
+    def needs_pairs_prompts(self) -> bool:
+        """Whether each pair must have an unsafe prompt, which pairs from outside may lack."""
+        return False
+
 
 class TrainingConfig(MethodConfig):
     """What all gradient-based methods share."""
@@ -150,6 +155,10 @@ class DuoConfig(TrainingConfig):
         0, "Noises drawn once for each pair, whose predictions by the original are computed once; 0 draws fresh noise "
         "at every step.", unit="draws", ge=0, le=4096,
     )  # fmt: skip
+
+    @property
+    def needs_pairs_prompts(self) -> bool:
+        return self.prompt == "pair"
 
 
 class EsdConfig(ConceptPrompts, TrainingConfig):
@@ -286,6 +295,10 @@ class SelectiveAmnesiaConfig(TrainingConfig):
     fisher_batch: int = _field(4, "Samples whose gradients are held at once.", ge=1, le=256)
     picture_guidance: float = _field(4.0, "Guidance when sampling the replayed pictures.", ge=1, le=30)
     sampling_steps: int = _field(20, "Steps of the replayed pictures.", unit="steps", ge=2, le=1000)
+
+    @property
+    def needs_pairs_prompts(self) -> bool:
+        return True
 
 
 class ImportConfig(Config):

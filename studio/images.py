@@ -58,6 +58,11 @@ def read_image(settings: Settings, sha256: str) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+def read_file(settings: Settings, sha256: str) -> bytes:
+    """The picture's PNG file. Raises ImageError where it is missing or its bytes are no longer its own."""
+    return _checked_bytes(settings, sha256)
+
+
 def read_metadata(settings: Settings, sha256: str) -> dict[str, str]:
     """The text that was written into the picture."""
     with Image.open(BytesIO(_checked_bytes(settings, sha256))) as image:

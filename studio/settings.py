@@ -76,6 +76,11 @@ class Settings:
         return self.data / "incoming"
 
     @property
+    def outgoing(self) -> Path:
+        """What is packed to be taken out, while it is sent: outgoing/…"""
+        return self.data / "outgoing"
+
+    @property
     def logs(self) -> Path:
         return self.data / "logs"
 

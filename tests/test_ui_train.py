@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from studio.configs import METHOD_CONFIGS, DuoConfig
 from studio.methods import METHODS
 from studio.presets import PRESETS
-from studio.records import Checkpoint, Job, PairCounts, Project, Sample
+from studio.records import Checkpoint, ImagePair, Job, PairCounts, Project, Sample, Verdict
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.activity import job_options, jobs_list, jobs_panel, resume_job, stop_job, waiting
@@ -105,6 +105,21 @@ def test_without_pairs_the_way_to_some_is_shown(tab: TrainTab, studio: Studio, s
     said, key = start_training(studio, studio.view(project.id), tab.form, "esd", "", filled(tab, "esd"))
     assert said == ""
     assert store.get_job(str(key)).config["method"] == "esd"
+
+
+def test_pairs_without_prompts_are_told_to_methods_that_need_them(
+    studio: Studio, store: Store, settings: Settings, project: Project, tab: TrainTab
+) -> None:
+    job = store.create_job(Job("", project.id, "bring", {}))
+    pair = ImagePair("a1", project.id, "", 0, 0, "ready", origin="brought")
+    store.settle_brought(job.id, 0, "taken", pair=pair, verdict=Verdict("", "", "Ann", "accept"))
+    for method, typed in (("duo", {"prompt": "pair"}), ("selective-amnesia", {})):
+        said, key = start_training(studio, studio.view(project.id), tab.form, method, "", filled(tab, method, **typed))
+        assert key is None
+        assert "1 accepted pair was brought without a prompt" in said
+        assert ("set Prompt to “empty”" in said) == (method == "duo")
+    said, key = start_training(studio, studio.view(project.id), tab.form, "duo", "", filled(tab, "duo", prompt="empty"))
+    assert (said, key is None) == ("", False)
 
 
 @pytest.mark.parametrize(

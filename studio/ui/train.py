@@ -10,11 +10,20 @@ from typing import Any
 import gradio as gr
 
 from studio import jobs
-from studio.configs import METHOD_CONFIGS
+from studio.configs import METHOD_CONFIGS, MethodConfig
 from studio.ui.activity import RESUMABLE, STOPPABLE, resume_job, stop_job, waiting
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.forms import FormError
-from studio.ui.train_form import TrainForm, about_method, first_preset, free_name, ground, no_pairs, train_form
+from studio.ui.train_form import (
+    TrainForm,
+    about_method,
+    first_preset,
+    free_name,
+    ground,
+    no_pairs,
+    train_form,
+    without_prompts,
+)
 from studio.ui.training_view import charts, head, log_text, sample_rows
 from studio.ui.trainings import Curves, Training, trainings_of
 from studio.ui.words import STATE_WORDS, ago, empty_state, note
@@ -249,6 +258,9 @@ def start_training(
         return note(str(error), "error"), None
     if METHOD_CONFIGS[method].uses_pairs and view.pairs.accepted == 0:
         return no_pairs(view.pairs), None
+    assert isinstance(config, MethodConfig)
+    if config.needs_pairs_prompts and (count := studio.store.accepted_without_prompts(view.project.id)):
+        return note(without_prompts(method, count), "error"), None
     asked = {"method": method, "name": name.strip() or suggested(view, method), "config": config.model_dump()}
     job = jobs.submit(studio.store, studio.settings, "train", view.project.id, asked)
     return "", job.id

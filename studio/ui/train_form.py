@@ -189,6 +189,16 @@ def no_pairs(pairs: PairCounts) -> str:
     return _box("error", f"<b>There are 0 accepted pairs to train on.</b> {todo}", is_html=True)
 
 
+def without_prompts(method: str, count: int) -> str:
+    """Why a method cannot be trained on accepted pairs of which `count` came without a prompt."""
+    which = "1 accepted pair was" if count == 1 else f"{count} accepted pairs were"
+    other = "set Prompt to “empty”, " if "prompt" in METHOD_CONFIGS[method].model_fields else ""
+    return (
+        f"{which} brought without a prompt, but {title_of(method)} as it is set trains under each pair's own: {other}"
+        "bring them again with their prompts, or reject them in Curate."
+    )
+
+
 def _link(tab: str, text: str) -> str:
     return f'<a href="#" data-open-tab="{tab}">{text}</a>'
 

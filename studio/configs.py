@@ -79,6 +79,17 @@ class BringConfig(EditConfig):
     limit: int = _field(0, "Take at most this many pairs; 0 takes all.", unit="pairs", ge=0)
 
 
+class PushConfig(Config):
+    """The curated set as a private dataset on the Hugging Face Hub."""
+
+    repository: str = _field("", "The dataset's name on the Hub, owner/name.", pattern=r"^\s*[\w.-]+/[\w.-]+\s*$")
+    which: Literal["accepted", "decided", "all"] = _field(
+        "accepted", "Accepted pairs; decided: rejected ones too; all: undecided ones too."
+    )
+    names: bool = _field(False, "Reviewers by their names; else reviewer 1, reviewer 2 …")
+    public: bool = _field(False, "Everybody may see the dataset.")
+
+
 class MethodConfig(Config):
     """What all unlearning methods share."""
 
@@ -396,6 +407,7 @@ JOB_CONFIGS: dict[str, type[Config]] = {
     "demo": DemoConfig,
     "import": ImportConfig,
     "bring": BringConfig,
+    "push": PushConfig,
     "compose": ComposeConfig,
     "export": ExportConfig,
 }

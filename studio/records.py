@@ -10,7 +10,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-JobKind = Literal["pairs", "train", "evaluate", "demo", "attack", "import", "bring", "compose", "export"]
+JobKind = Literal[
+    "pairs", "train", "evaluate", "demo", "attack", "import", "bring", "push", "compose", "export",
+]  # fmt: skip
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
 StopAction = Literal["stop", "lift", "purge"]

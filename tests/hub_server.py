@@ -92,7 +92,7 @@ def hub_server() -> Iterator[Hub]:
         server.server_close()
 
 
-def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple[int, dict[str, Any]]:
+def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple[int, Any]:
     """(status, JSON) of one request."""
     parts = path.strip("/").split("/")
     if verb == "PUT" and parts[0] == "upload":
@@ -106,7 +106,7 @@ def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple
     if path == "/api/validate-yaml":  # of a card, before it is committed
         yaml.safe_load(json.loads(body)["content"].split("---")[1])
         return 200, {"errors": [], "warnings": []}
-    if parts[:2] == ["api", "models"]:
+    if parts[:2] in (["api", "models"], ["api", "datasets"]):
         name = "/".join(parts[2:4])
         repository = hub.repositories.get(name)
         if repository is None:
@@ -116,9 +116,14 @@ def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple
             return 200, {"id": name, "private": repository.private, "siblings": [], "sha": "0" * 40, "tags": []}
         if rest[0] == "preupload":
             asked = json.loads(body)["files"]
-            modes = [("lfs" if one["path"].endswith(".safetensors") else "regular", one["path"]) for one in asked]
+            modes = [
+                ("lfs" if one["path"].endswith((".safetensors", ".parquet")) else "regular", one["path"])
+                for one in asked
+            ]
             files = [{"path": p, "uploadMode": mode, "shouldIgnore": False, "oid": None} for mode, p in modes]
             return 200, {"files": files}
+        if rest[0] == "tree":
+            return 200, [{"type": "file", "path": path, "size": 1, "oid": "0" * 40} for path in repository.files]
         if rest[0] == "commit":
             return committed(hub, name, repository, body)
     if path.endswith(".git/info/lfs/objects/batch"):
@@ -132,13 +137,14 @@ def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple
 
 def created(hub: Hub, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+    kind = "datasets/" if asked.get("type") == "dataset" else ""
     if hub.refuse_writing:
         return 403, {"error": "You don't have the rights to create a model under this namespace"}
     if name in hub.repositories:
-        return 409, {"error": "You already created this model repo", "url": f"{hub.url}/{name}"}
+        return 409, {"error": "You already created this model repo", "url": f"{hub.url}/{kind}{name}"}
     private = asked.get("private") is True or asked.get("visibility") == "private"
     hub.repositories[name] = Repository(private)
-    return 200, {"url": f"{hub.url}/{name}", "name": name, "id": name}
+    return 200, {"url": f"{hub.url}/{kind}{name}", "name": name, "id": name}
 
 
 def committed(hub: Hub, name: str, repository: Repository, body: bytes) -> tuple[int, dict[str, Any]]:
@@ -151,5 +157,7 @@ def committed(hub: Hub, name: str, repository: Repository, body: bytes) -> tuple
             repository.files[value["path"]] = base64.b64decode(value["content"])
         elif one["key"] == "lfsFile":
             repository.files[value["path"]] = hub.contents[value["oid"]]
+        elif one["key"] == "deletedFile":
+            del repository.files[value["path"]]
     sha = hashlib.sha1(body).hexdigest()
     return 200, {"commitUrl": f"{hub.url}/{name}/commit/{sha}", "commitOid": sha, "success": True}

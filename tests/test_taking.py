@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,22 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from studio.exchange.hub import HubError, check_name, push_folder
+from studio.exchange.hub import has_token
 from studio.exchange.layouts import Wanted, entries, survey
 from studio.exchange.pictures import read_picture
 from studio.exchange.sources import open_source
 from studio.exchange.taking import PARQUET, TakeError, folder_sink, select, take, zip_sink
 from studio.images import ImageError, image_path, read_file, read_image
+from studio.jobs import JobError
 from studio.records import ImagePair, PairStop, Project, Verdict
 from studio.settings import Settings
 from studio.stopping import stop_pair
 from studio.store import DETECTOR, Store
+from studio.workflow import WorkflowError
+from studio.workflow.datasets import push
 from tests.curation_data import add_pairs
-from tests.hub_stand_in import Hub, running_hub
+from tests.hub_server import TOKEN, Hub, Repository, hub_server
+from tests.workflow_data import context_of
 
 
 @pytest.fixture
@@ -181,59 +185,62 @@ def test_nothing_to_take_a_folder_that_is_full_and_a_lost_picture_are_said(
 
 
 @pytest.fixture
-def logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a token, and files by HTTP instead of by Xet's own protocol, which the stand-in does not speak."""
-    monkeypatch.setenv("HF_TOKEN", "hf_test")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A stand-in, and somebody who is logged in to it."""
+    with hub_server() as made:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", made.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-login"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield made
 
 
-@contextmanager
-def hub_of(monkeypatch: pytest.MonkeyPatch, **how: Any) -> Iterator[Hub]:
-    with running_hub(**how) as hub:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-        yield hub
+def pushed(store: Store, settings: Settings, project: Project, **config: Any) -> dict[str, Any]:
+    return push(context_of(store, settings, project, "push", {"repository": "me/pairs", **config}))
 
 
-@pytest.fixture
-def folder(store: Store, settings: Settings, project: Project, pairs: list[ImagePair], tmp_path: Path) -> Path:
-    return taken(store, settings, project, tmp_path / "out", "parquet", names=False)
-
-
-def test_a_folder_becomes_a_private_dataset_with_a_card(
-    logged_in: None, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_set_becomes_a_private_dataset_with_a_card_and_without_names(
+    store: Store, settings: Settings, project: Project, pairs: list[ImagePair], hub: Hub
 ) -> None:
-    with hub_of(monkeypatch) as hub:
-        hub.files = {"data/old.parquet": b"of an earlier push", "notes.md": b"somebody's own"}
-        assert push_folder(folder, "ann/pairs") == f"{hub.url}/datasets/ann/pairs"
-    assert [(one["type"], one["visibility"]) for one in hub.created] == [("dataset", "private")]
-    assert hub.files.keys() == {PARQUET, "README.md", "verdicts.jsonl", "notes.md"}
-    for name in (PARQUET, "README.md", "verdicts.jsonl"):
-        assert hub.files[name] == (folder / name).read_bytes()
+    hub.repositories["me/pairs"] = Repository(True, {"data/old.parquet": b"earlier", "notes.md": b"somebody's own"})
+    result = pushed(store, settings, project, which="decided")
+    assert result == {"url": f"{hub.url}/datasets/me/pairs", "pairs": 4}
+    files = hub.repositories["me/pairs"].files
+    assert files.keys() == {PARQUET, "README.md", "verdicts.jsonl", "notes.md"}
+    assert pq.read_table(BytesIO(files[PARQUET])).num_rows == 4
+    assert b"reviewer 1" in files["verdicts.jsonl"]
+    assert b"Ann" not in b"".join(files.values())
+    assert list(settings.outgoing.iterdir()) == []
 
 
-def test_a_public_dataset_is_written_to_only_where_that_was_said(
-    logged_in: None, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_new_dataset_is_private_unless_it_was_said(
+    store: Store, settings: Settings, project: Project, pairs: list[ImagePair], hub: Hub
 ) -> None:
-    with hub_of(monkeypatch, public=True) as hub:
-        with pytest.raises(HubError, match="is there already and public"):
-            push_folder(folder, "ann/pairs")
-        assert hub.files == {}
-        push_folder(folder, "ann/pairs", public=True)
-        assert PARQUET in hub.files
+    pushed(store, settings, project)
+    pushed(store, settings, project, repository="me/open", public=True, names=True)
+    assert [hub.repositories[name].private for name in ("me/pairs", "me/open")] == [True, False]
+    assert b"Ann" in hub.repositories["me/open"].files["verdicts.jsonl"]
+    with pytest.raises(WorkflowError, match="is there already and is public"):
+        pushed(store, settings, project, repository="me/open")
 
 
-def test_what_the_hub_refuses_is_said(logged_in: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with hub_of(monkeypatch, token="another"), pytest.raises(HubError, match="don't have the rights"):
-        push_folder(folder, "ann/pairs")
-    with pytest.raises(HubError, match="does not answer"):
-        push_folder(folder, "ann/pairs")  # it is gone
+def test_without_a_token_nothing_is_packed(
+    store: Store,
+    settings: Settings,
+    project: Project,
+    pairs: list[ImagePair],
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert has_token()
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(folder / "no-token"))
-    with pytest.raises(HubError, match="no Hugging Face token"):
-        push_folder(folder, "ann/pairs")
+    assert not has_token()
+    with pytest.raises(WorkflowError, match="no token"):
+        pushed(store, settings, project)
+    assert not settings.outgoing.exists()
 
 
-@pytest.mark.parametrize("name", ["", "pairs", "a/b/c", "../x", "a b/c", "https://hf.co/a/b"])
-def test_a_name_that_is_no_datasets_is_refused(name: str) -> None:
-    with pytest.raises(HubError, match="names no dataset"):
-        check_name(name)
+@pytest.mark.parametrize("name", ["", "pairs", "a/b/c", "a b/c", "https://hf.co/a/b"])
+def test_a_name_that_is_no_datasets_is_refused(store: Store, settings: Settings, project: Project, name: str) -> None:
+    with pytest.raises(JobError, match="repository"):
+        pushed(store, settings, project, repository=name)

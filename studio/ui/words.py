@@ -22,6 +22,7 @@ KIND_WORDS = {
     "demo": "Demo: the whole method",
     "import": "Import weights",
     "bring": "Bring own pairs",
+    "push": "Push to the Hub",
     "compose": "Sum adapters",
     "export": "Export",
     "attack": "Attack",

@@ -19,6 +19,7 @@ from studio.workflow.attack import attack
 from studio.workflow.bringing import bring
 from studio.workflow.compose import compose_adapters
 from studio.workflow.context import JobContext, WorkflowError, refuse_prompts
+from studio.workflow.datasets import push
 from studio.workflow.demo import demo
 from studio.workflow.evaluate import evaluate
 from studio.workflow.exporting import export
@@ -47,6 +48,7 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "attack": attack,
     "import": import_weights,
     "bring": bring,
+    "push": push,
     "compose": compose_adapters,
     "export": export,
 }

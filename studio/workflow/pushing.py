@@ -6,7 +6,9 @@ without it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
@@ -27,8 +29,17 @@ def check_token() -> str:
     return token
 
 
-def push_folder(folder: Path, repository: str, *, private: bool) -> str:
+def push_folder(
+    folder: Path,
+    repository: str,
+    *,
+    private: bool,
+    kind: Literal["model", "dataset"] = "model",
+    replaces: Sequence[str] = (),
+) -> str:
     """Send all files of a folder as one commit; the repository is made where it is not there. Returns its address.
+
+    Files there that match one of `replaces` and are not sent again are deleted in the same commit.
 
     Raises:
         WorkflowError: no token, the hub refuses or cannot be reached, or the repository is public and ought not to be.
@@ -36,9 +47,15 @@ def push_folder(folder: Path, repository: str, *, private: bool) -> str:
     token = check_token()
     api = HfApi(token=token)
     try:
-        _check_visibility(api, repository, private)
-        made = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=f"Add {folder.name}")
+        _check_visibility(api, repository, private, kind)
+        made = api.create_repo(repository, repo_type=kind, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=made.repo_id,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message=f"Add {folder.name}",
+            delete_patterns=list(replaces) or None,
+        )
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         raise WorkflowError(
             f"{repository} was not sent to the hub: {_words(error, token)} The files stay in {folder}. "
@@ -47,9 +64,9 @@ def push_folder(folder: Path, repository: str, *, private: bool) -> str:
     return str(made)
 
 
-def _check_visibility(api: HfApi, repository: str, private: bool) -> None:
+def _check_visibility(api: HfApi, repository: str, private: bool, kind: str) -> None:
     try:
-        there = api.repo_info(repository)
+        there = api.repo_info(repository, repo_type=kind)
     except RepositoryNotFoundError:
         return
     if private and there.private is False:

@@ -18,7 +18,7 @@ from studio.images import put_image
 from studio.records import ImagePair, Job, Project, PromptPair, Verdict
 from studio.settings import Settings
 from studio.store import Store
-from studio.ui.curate import ACTIONS, FILTERS, REASONS, SORTS, frame
+from studio.ui.curate import FILTERS, REASONS, SORTS, VIEWS, actions, frame
 from studio.ui.curation import curation_routes
 from studio.ui.pictures import routes
 from studio.ui.turns import KEPT_SECONDS, Turns
@@ -398,10 +398,14 @@ def test_the_threshold_is_the_detectors(project: Project) -> None:
 
 def test_the_frame_has_a_button_for_each_key_and_escapes_what_people_typed() -> None:
     html = frame(Project('a"b', "x", "<sword>", "toybox", "toybox", blur=True))
-    for name, _, key, _ in ACTIONS:
-        assert f'data-do="{name}"' in html
-        assert f'aria-keyshortcuts="{key}"' in html
+    keys = [key for _, _, key, _ in actions()]
+    assert len(set(keys)) == len(keys)
+    for name, _, key, _ in actions():
+        assert f'data-rebind="{name}"' in html
+        assert f'data-key-of="{name}"' in html
+        assert f"&quot;{name}&quot;: &quot;{key}&quot;" in html
     assert all(f'data-reason="{reason}"' in html for reason in REASONS)
+    assert all(f'data-view-as="{name}"' in html for name, *_ in VIEWS)
     assert all(f'value="{name}"' in html for name in (*FILTERS, *SORTS))
     assert "<sword>" not in html
     assert 'a"b' not in html

@@ -25,7 +25,7 @@ from studio.records import CuratedPair, ImagePair, PairFilter, PairQuery, PairSo
 from studio.settings import Settings
 from studio.store import DETECTOR, NotFoundError, PairChangedError, Store, StoreError
 from studio.ui.json_routes import json_get, json_post
-from studio.ui.pair_pictures import pair_picture_url, picture_routes
+from studio.ui.pair_pictures import DIFFERENCE, pair_picture_url, picture_routes
 from studio.ui.turns import Turns
 from studio.ui.veils import is_hidden, threshold
 from studio.ui.viewer import viewer_of
@@ -232,6 +232,10 @@ def pair_facts(project: Project, curated: CuratedPair) -> dict[str, Any]:
         "prompts": {"id": curated.prompts.id, "unsafe": curated.prompts.unsafe, "safe": curated.prompts.safe},
         "unsafe": _side(project, pair, "unsafe", pair.unsafe_score),
         "safe": _side(project, pair, "safe", pair.safe_score),
+        "difference": {
+            "src": pair_picture_url(project, pair, DIFFERENCE) if pair.state == "ready" else "",
+            "hidden": is_hidden(project, pair, DIFFERENCE),
+        },
         "distance": pair.distance,
         "strength": pair.strength,
         "tries": pair.tries,

@@ -46,8 +46,9 @@ def picture_routes(settings: Settings, store: Store) -> list[Route]:
         except (NotFoundError, ImageError) as error:
             return PlainTextResponse(str(error), status_code=404, headers=NEVER)
         project = store.get_project(pair.project_id)
-        hidden = any(is_hidden(project, pair, one) for one in (SIDES if side == DIFFERENCE else (side,)))
-        blur, headers = veiled(request, hidden, settled=request.query_params.get("v") == pair.version)
+        blur, headers = veiled(
+            request, is_hidden(project, pair, side), settled=request.query_params.get("v") == pair.version
+        )
         shown = blurred(shown) if blur else shown
         data = _thumbnail(shown) if "small" in request.query_params else enlarged(shown)
         return Response(data, media_type="image/webp", headers=headers)

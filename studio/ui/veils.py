@@ -82,8 +82,8 @@ def threshold(project: Project) -> float:
 
 
 def is_hidden(project: Project, pair: ImagePair, side: str) -> bool:
-    """Whether this picture of a pair is blurred until somebody reveals it."""
-    return project.blur and (side == "unsafe" or pair.safe_score >= threshold(project))
+    """Whether this picture of a pair, or what is drawn from both, is blurred until somebody reveals it."""
+    return project.blur and (side != "safe" or pair.safe_score >= threshold(project))
 
 
 def veiled(request: Request, hidden: bool, *, settled: bool = True) -> tuple[bool, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,6 +153,158 @@ def test_looking_keys(bench: Bench, page: Page) -> None:
     assert bench.store.list_verdicts(project.id)[0].reviewer == "Ada a r s"
 
 
+def visibility(page: Page, place: str, picture: str) -> str:
+    """Whether a picture of the stage is seen: "visible" or "hidden"."""
+    image = page.locator(f'.cur-stage [data-place="{place}"] img.of-{picture}')
+    found = image.evaluate_all("all => all.map((one) => one.offsetParent && getComputedStyle(one).visibility)")
+    return str(found[0]) if found else "hidden"
+
+
+def seen(page: Page) -> set[str]:
+    """Which pictures the stage shows, and where."""
+    places = [(place, one) for place in ("left", "right") for one in ("unsafe", "safe", "difference")]
+    return {f"{place} {one}" for place, one in places if visibility(page, place, one) == "visible"}
+
+
+def test_four_views_at_one_place_and_zoom(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Views")
+    bench.open(page, project)
+    see(page, pairs[0])
+    stage = page.locator(".cur-stage")
+    page.keyboard.press("z")
+    page.keyboard.press("Shift+ArrowLeft")
+    place = stage.get_attribute("style")
+    flipped = {"left safe", "right unsafe"}
+    assert (seen(page), stage.get_attribute("data-view")) == ({"left unsafe", "right safe"}, "side")
+    for view, shown, held in (
+        ("one", {"left unsafe"}, {"left safe"}),
+        ("slider", {"left unsafe", "left safe"}, {"left safe"}),
+        ("difference", {"left unsafe", "right difference"}, {"left safe", "right difference"}),
+        ("side", {"left unsafe", "right safe"}, flipped),
+    ):
+        page.keyboard.press("w")
+        expect(page.locator(f'[data-view-as="{view}"]')).to_have_attribute("aria-pressed", "true")
+        assert (seen(page), stage.get_attribute("style")) == (shown, place)
+        page.keyboard.down("f")
+        assert seen(page) == held
+        page.keyboard.up("f")
+    page.get_by_role("button", name="Difference").click()
+    drawn = page.locator("img.of-difference")
+    expect(drawn).to_have_js_property("naturalWidth", 320)
+    page.keyboard.press("a")
+    see(page, pairs[1])
+    expect(drawn).to_have_attribute("src", re.compile(f"{pairs[1].id}/difference"))
+    bench.open(page, project)  # the view is this browser's own
+    expect(page.locator('.cur-stage[data-view="difference"]')).to_be_visible()
+
+
+def test_the_slider_is_dragged_and_its_edge_stays_where_it_is(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Slider")
+    bench.open(page, project)
+    see(page, pairs[0])
+    page.get_by_role("button", name="Slider").click()
+    edge = page.get_by_role("slider", name="Edge between")
+    frame = page.locator('[data-place="left"] .cur-frame')
+    box = frame.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 10, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 50)
+    page.mouse.up()
+    expect(edge).to_have_value("25")
+    # Left of the edge is the unsafe picture in every zoom: the clip of the other one is where the frame's edge is.
+    where = """() => {
+        const image = document.querySelector('[data-place="left"] img.of-safe');
+        const [side, box] = [image.offsetWidth, image.getBoundingClientRect()];
+        const inset = getComputedStyle(image).clipPath.match(/inset\\(0px 0px 0px (.*)\\)/)[1];
+        const probe = document.createElement('div');
+        probe.style.cssText = `position: absolute; visibility: hidden; margin-left: ${inset}`;
+        image.parentElement.append(probe);
+        const left = parseFloat(getComputedStyle(probe).marginLeft) / side;
+        probe.remove();
+        const frame = image.parentElement.getBoundingClientRect();
+        return (box.left + left * box.width - frame.left) / frame.width;
+    }"""
+    for _ in range(3):
+        assert abs(page.evaluate(where) - 0.25) < 0.01
+        page.keyboard.press("z")
+        page.keyboard.press("Shift+ArrowRight")
+    edge.focus()
+    page.keyboard.press("ArrowRight")
+    expect(edge).to_have_value("26")
+    page.keyboard.press("a")  # letters decide also while the slider has the focus
+    see(page, pairs[1])
+
+
+def test_keys_can_be_changed_and_stay_changed(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Own keys")
+    bench.open(page, project)
+    see(page, pairs[0])
+    page.keyboard.press("?")
+    keys = page.get_by_role("dialog", name="Keys")
+    keys.get_by_role("button", name="Change the key of Accept").click()
+    page.keyboard.press("?")
+    expect(keys).to_contain_text("That key cannot be used")
+    page.keyboard.press("s")  # that of Skip, which gets the former one
+    expect(keys).to_contain_text("Accept is now S, and Skip is now A.")
+    keys.get_by_role("button", name="Change the key of Undo").click()
+    page.keyboard.press("Escape")
+    expect(keys).to_contain_text("Nothing changed.")
+    expect(keys).to_be_visible()
+    keys.get_by_role("button", name="Change the key of Forward").click()
+    page.keyboard.press("ArrowDown")
+    expect(keys).to_contain_text("Forward is now ↓.")
+    keys.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("button", name="Accept S")).to_have_attribute("aria-keyshortcuts", "S")
+    bench.open(page, project)
+    see(page, pairs[0])
+    page.keyboard.press("s")
+    see(page, pairs[1])
+    page.keyboard.press("a")
+    see(page, pairs[2])
+    page.keyboard.press("ArrowDown")
+    see(page, pairs[3])
+    saved(bench, page, project, 2)
+    assert [verdict for verdict, _ in bench.verdicts(project)] == ["accept", "skip"]
+    page.keyboard.press("?")
+    keys.get_by_role("button", name="All as at first").click()
+    keys.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("button", name="Accept A")).to_be_visible()
+
+
+def test_going_on_by_hand(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("By hand")
+    bench.open(page, project)
+    see(page, pairs[0])
+    page.get_by_label("go on by itself").uncheck()
+    page.keyboard.press("r")
+    page.keyboard.press("1")
+    expect(page.locator('[data-is="decision"]')).to_contain_text("Rejected by you, just now: concept still there")
+    page.keyboard.press("u")
+    expect(page.locator('[data-is="decision"]')).to_contain_text("Not decided yet")
+    page.keyboard.press("a")
+    saved(bench, page, project, 5)  # reject, its reason, an undo of each, accept
+    bench.open(page, project)
+    see(page, pairs[0])  # still the same, though it is decided
+    page.keyboard.press("ArrowRight")
+    see(page, pairs[1])
+
+
+def test_what_comes_is_told_to_those_who_hear_it(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Heard")
+    bench.open(page, project)
+    see(page, pairs[0])
+    told = page.locator('[data-is="told"]')
+    expect(told).to_have_attribute("aria-live", "polite")
+    expect(told).to_have_text(
+        "Unsafe: a knight on the beach, sword 0.60. Safe twin: a gardener on the beach, no sword 0.00. Not decided yet."
+    )
+    page.keyboard.press("a")
+    expect(told).to_contain_text("Unsafe: a pirate at night")
+    expect(page.get_by_role("img", name="Unsafe picture: a pirate at night").first).to_be_visible()
+    expect(page.get_by_role("img", name="Safe twin: a sailor at night").last).to_be_visible()
+
+
 def test_a_mouse_is_enough(bench: Bench, page: Page) -> None:
     project, pairs = bench.project("Mouse")
     bench.open(page, project)
@@ -263,6 +416,30 @@ def test_blurred_pictures_reveal_while_held(bench: Bench, page: Page) -> None:
     assert not [url for url, _ in asked if "/studio/pictures/" in url]
 
 
+def test_every_view_reveals_while_held(bench: Bench, page: Page) -> None:
+    project, pairs = bench.project("Blurred views", 2, blur=True)
+    bench.open(page, project)
+    see(page, pairs[0])
+    for view, shown in (("one", "unsafe"), ("slider", "unsafe"), ("difference", "difference")):
+        page.locator(f'[data-view-as="{view}"]').click()
+        picture = page.locator(f"img.of-{shown}").first
+        expect(picture).to_have_attribute("src", re.compile("&blur$"))
+        box = page.locator(".cur-frame").nth(1 if shown == "difference" else 0).bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 40)
+        page.mouse.down()
+        expect(picture).to_have_attribute("src", re.compile("^blob:"))
+        page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 40)
+        if view == "slider":
+            expect(page.get_by_role("slider", name="Edge between")).to_have_value("80")
+        page.mouse.up()
+        expect(picture).to_have_attribute("src", re.compile("&blur$"))
+        page.keyboard.down("v")
+        expect(picture).to_have_attribute("src", re.compile("^blob:"))
+        page.keyboard.up("v")
+        expect(picture).to_have_attribute("src", re.compile("&blur$"))
+
+
 def test_what_the_detector_decided_and_what_failed(bench: Bench, page: Page) -> None:
     project, pairs = bench.project("Detector", 3)
     for pair in pairs:
@@ -325,6 +502,7 @@ def test_it_fits_a_phone_and_stays_in_place(bench: Bench, page: Page) -> None:
     see(page, pairs[0])
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
     small = """() => [...document.querySelectorAll('.duo-curate button, .duo-curate select, .duo-curate input')]
+        .map((one) => one.closest('label.cur-check') || one)
         .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 44).map((one) => one.outerHTML)"""
     assert page.evaluate(small) == []
     places = "() => [...document.querySelectorAll('.cur-frame, .cur-actions, .cur-facts')].map((one) => one.offsetTop)"
@@ -333,6 +511,71 @@ def test_it_fits_a_phone_and_stays_in_place(bench: Bench, page: Page) -> None:
     page.get_by_role("button", name="Accept").click()
     see(page, pairs[1])
     assert page.evaluate(places) == before
+
+
+class Finger:
+    """A finger on the left picture, by Chromium's own touch events."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.chromium = page.context.new_cdp_session(page)
+        box = page.locator('[data-place="left"] .cur-frame').bounding_box()
+        assert box is not None
+        self.x, self.y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def at(self, kind: str, x: float = 0, y: float = 0) -> None:
+        points = [] if kind == "touchEnd" else [{"x": self.x + x, "y": self.y + y}]
+        self.chromium.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def swipe(self, x: float, y: float) -> None:
+        self.at("touchStart")
+        for step in (0.25, 0.5, 0.75, 1):
+            self.at("touchMove", x * step, y * step)
+        self.at("touchEnd")
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    visitor = context.new_page()
+    visitor.set_default_timeout(60_000)
+    yield visitor
+    context.close()
+
+
+def test_a_finger_decides_flips_and_reveals(bench: Bench, phone: Page) -> None:
+    project, pairs = bench.project("Finger")
+    bench.open(phone, project)
+    see(phone, pairs[0])
+    expect(phone.get_by_text("Swipe right: accept, left: reject, up: skip.")).to_be_visible()
+    finger = Finger(phone)
+    for (x, y), words, pair in zip(
+        ((120, 10), (-120, -10), (5, -120)), ("Accepted", "Rejected", "Skipped"), pairs[1:], strict=False
+    ):
+        finger.swipe(x, y)
+        said(phone, words)
+        see(phone, pair)
+    finger.swipe(40, 0)  # too short
+    finger.at("touchStart")
+    finger.at("touchMove", 120, 0)
+    expect(phone.locator(".cur-swipe")).to_have_text("Accept")
+    finger.at("touchMove", 5, 0)  # back again: nothing is decided
+    finger.at("touchEnd")
+    see(phone, pairs[3])
+    saved(bench, phone, project, 3)
+    phone.get_by_role("button", name="Undo").tap()
+    see(phone, pairs[2])
+    saved(bench, phone, project, 4)
+    assert [verdict for verdict, _ in bench.verdicts(project)] == ["accept", "reject", "skip", "undo"]
+    finger.at("touchStart")
+    expect(phone.locator(".cur-stage.is-flipped")).to_be_visible()
+    finger.at("touchEnd")
+    expect(phone.locator(".cur-stage.is-flipped")).to_be_hidden()
+    before = phone.evaluate("scrollY")
+    finger.swipe(0, 200)  # downwards the page scrolls
+    phone.wait_for_function(f"scrollY < {before}")
+    assert phone.evaluate("document.scrollingElement.scrollWidth") <= 390
+    assert len(bench.verdicts(project)) == 4
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

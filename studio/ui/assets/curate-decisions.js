@@ -15,8 +15,8 @@
       const milliseconds = Math.round(performance.now() - this.since);
       this.tell(pair, verdict, reason, milliseconds, this.wasRevealed);
       this.rejected = verdict === 'reject' && !reason ? { pair, at: performance.now() } : null;
-      this.say(`${studio.curateView.WORDS[verdict]}${reason ? `: ${reason}` : ''}. U takes it back.`);
-      this.next();
+      this.say(`${studio.curateView.WORDS[verdict]}${reason ? `: ${reason}` : ''}. ${this.undoWords()}`);
+      this.advance();
     }
 
     tell(pair, verdict, reason, milliseconds, revealed) {
@@ -38,7 +38,11 @@
       if (!just || performance.now() - just.at > REASON_TIME) return this.decide('reject', reason);
       this.tell(just.pair, 'reject', reason, 0, false);
       this.rejected = null;
-      return this.say(`Rejected: ${reason}. U takes it back.`);
+      return this.say(`Rejected: ${reason}. ${this.undoWords()}`);
+    }
+
+    undoWords() {
+      return `${this.hands.keys.name('undo')} takes it back.`;
     }
 
     async undo() {
@@ -72,7 +76,7 @@
       if (!this.current) return;
       this.again(this.current);
       this.say('It will be made again, with another seed and more strength.');
-      this.next();
+      this.advance();
     }
 
     again(pair) {

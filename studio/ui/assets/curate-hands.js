@@ -1,13 +1,10 @@
-/* Keys, buttons and fields of the Curate tab: what the visitor does, handed to the curation. */
+/* Keys, buttons and fields of the Curate tab: what the visitor does, handed to the curation. Which key does what is
+   known by curate-keys.js, fingers on the pictures by curate-pointer.js. */
 (() => {
   const studio = (window.duoStudio = window.duoStudio || {});
-  const KEYS = {
-    a: 'accept', r: 'reject', s: 'skip', d: 'redo', u: 'undo', z: 'zoom',
-    '?': 'keys', arrowleft: 'back', arrowright: 'forward',
-  };
-  const HELD = { f: 'flip', ' ': 'flip', v: 'reveal' };
+  const HELD = ['flip', 'reveal'];
   const PAN = { ArrowLeft: [0.25, 0], ArrowRight: [-0.25, 0], ArrowUp: [0, 0.25], ArrowDown: [0, -0.25] };
-  const TYPED = 'input, textarea, select, [contenteditable]';
+  const TYPED = 'input:not([type="checkbox"], [type="range"]), textarea, select, [contenteditable]';
   const quiet = (promise, otherwise = () => {}) => promise.catch(otherwise);
 
   class Hands {
@@ -15,6 +12,7 @@
       this.curation = curation;
       this.root = curation.root;
       this.at = curation.at;
+      this.keys = new studio.CurateKeys(this.root, (words) => (this.at('keys-said').textContent = words));
       const { stage, lists } = curation;
       this.actions = {
         accept: () => curation.decide('accept'),
@@ -26,15 +24,21 @@
         back: () => quiet(curation.back(), () => curation.say('The server does not answer.')),
         forward: () => curation.next(),
         only: () => curation.only(),
+        view: () => this.look(),
         keys: () => (this.at('keys').open ? this.at('keys').close() : this.at('keys').showModal()),
         'close-keys': () => this.at('keys').close(),
+        'reset-keys': () => this.keys.reset(),
         earlier: () => quiet(lists.turn('before')),
         later: () => quiet(lists.turn('after')),
         'more-failed': () => quiet(lists.fillFailed(true)),
         'all-again': () => curation.allAgain(),
       };
+      for (const button of this.root.querySelectorAll('[data-reason]')) {
+        this.actions[button.dataset.as] = () => curation.reject(button.dataset.reason);
+      }
       this.name();
       this.listen();
+      this.look(stage.view);
     }
 
     name() {
@@ -46,6 +50,16 @@
       });
     }
 
+    /* Another view of the same pair; without one, the next. */
+    look(view) {
+      const { stage } = this.curation;
+      if (view) stage.look(view);
+      else stage.nextView();
+      for (const button of this.root.querySelectorAll('[data-view-as]')) {
+        button.setAttribute('aria-pressed', button.dataset.viewAs === stage.view);
+      }
+    }
+
     listen() {
       const { root, curation } = this;
       root.addEventListener('click', (event) => this.click(event));
@@ -53,8 +67,12 @@
         if (event.target === this.at('shows')) curation.choose({ shows: event.target.value });
         if (event.target === this.at('sort')) curation.choose({ sort: event.target.value });
       });
+      const auto = this.at('auto');
+      auto.checked = localStorage.getItem('duo-curate-auto') !== 'off';
+      auto.addEventListener('change', () => localStorage.setItem('duo-curate-auto', auto.checked ? 'on' : 'off'));
+      this.at('keys').addEventListener('close', () => this.keys.stopAsking());
       this.at('failed').addEventListener('toggle', () => quiet(curation.lists.fillFailed()));
-      for (const what of ['flip', 'reveal']) {
+      for (const what of HELD) {
         const button = root.querySelector(`[data-do="${what}"]`);
         button.addEventListener('pointerdown', () => this.hold(what));
         for (const end of ['pointerup', 'pointerleave', 'pointercancel']) {
@@ -68,10 +86,12 @@
       const button = event.target.closest('button');
       if (!button) return;
       const { curation } = this;
-      const { do: what, reason, pair, again, list } = button.dataset;
+      const { do: what, reason, pair, again, list, rebind, viewAs } = button.dataset;
       if (reason) curation.reject(reason);
       else if (pair) curation.jump(pair);
       else if (again) curation.again(curation.known.get(again));
+      else if (rebind) this.keys.ask(rebind);
+      else if (viewAs) this.look(viewAs);
       else if (list) curation.choose({ shows: list, prompts: '' });
       else if (this.actions[what]) this.actions[what]();
       if (event.detail && (reason || what)) this.at('stage').focus({ preventScroll: true }); // so that Space flips
@@ -80,7 +100,7 @@
     hold(what) {
       const { stage, current } = this.curation;
       if (what === 'flip') stage.flip(true);
-      else if (current && !current.unsafe.hidden && !current.safe.hidden) this.curation.say('Nothing is blurred here.');
+      else if (current && !stage.hides()) this.curation.say('Nothing is blurred here.');
       else stage.reveal();
     }
 
@@ -90,32 +110,36 @@
     }
 
     letAllGo() {
-      Object.values(HELD).forEach((what) => this.letGo(what));
+      HELD.forEach((what) => this.letGo(what));
     }
 
     down(event) {
       const { target, key } = event;
-      if (event.ctrlKey || event.metaKey || event.altKey || target.closest(TYPED)) return;
-      if (this.at('keys').open && key !== '?') return;
+      if (this.keys.waiting && this.at('keys').open) {
+        this.keys.take(event);
+        event.preventDefault();
+        return event.stopPropagation();
+      }
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest(TYPED)) return null;
+      if (this.at('keys').open && key !== '?') return null;
       const isButton = target.closest('button, a, summary') && !target.closest('[role="tab"]');
-      if (key === ' ' && isButton) return; // the space bar presses it
-      const name = key.toLowerCase();
-      const reason = /^[1-5]$/.test(key) && this.root.querySelectorAll('[data-reason]')[key - 1].dataset.reason;
+      if (key === ' ' && (isButton || target.matches('[type="checkbox"]'))) return null; // the space bar presses it
+      if (target.matches('[type="range"]') && PAN[key]) return null; // arrows move it
+      const action = key === '?' ? 'keys' : this.keys.action(event);
       const { stage } = this.curation;
-      if (event.shiftKey && PAN[key] && stage.zoom > 1) stage.pan(...PAN[key]);
-      else if (!HELD[name] && !KEYS[name] && !reason) return;
+      if (event.shiftKey && PAN[key]) stage.pan(...PAN[key]);
+      else if (!action) return null;
       else if (!event.repeat) {
-        if (reason) this.curation.reject(reason);
-        else if (HELD[name]) this.hold(HELD[name]);
-        else this.actions[KEYS[name]]();
+        if (HELD.includes(action)) this.hold(action);
+        else this.actions[action]();
       }
       event.preventDefault();
-      event.stopPropagation();
+      return event.stopPropagation();
     }
 
     up(event) {
-      const what = HELD[event.key.toLowerCase()];
-      if (what) this.letGo(what);
+      const action = this.keys.action(event);
+      if (HELD.includes(action)) this.letGo(action);
     }
   }
 

@@ -1,26 +1,39 @@
-/* The two pictures of a pair: the same place and the same zoom for both, flip, pan, and hold to reveal. */
+/* The two pictures of a pair, in four views with the same place and the same zoom: side by side, one, a slider over
+   both, and one beside the map of their differences. */
 (() => {
   const studio = (window.duoStudio = window.duoStudio || {});
   const SIDES = ['unsafe', 'safe'];
+  const VIEWS = ['side', 'one', 'slider', 'difference'];
   const ZOOMS = [1, 2, 4];
+  const KEPT = 'duo-curate-view';
 
   class Stage {
-    /* `revealed()` is told when a clear picture was really shown. */
-    constructor(element, revealed) {
+    /* `revealed()` is told when a clear picture was really shown, `swiped(verdict)` what a finger decided. */
+    constructor(element, revealed, swiped) {
       this.element = element;
       this.revealed = revealed;
       this.zoom = 1;
       this.x = this.y = 0; // the shift, as a share of a picture's side
-      element.addEventListener('pointerdown', (event) => this.press(event));
-      element.addEventListener('pointermove', (event) => this.drag(event));
-      for (const end of ['pointerup', 'pointercancel', 'lostpointercapture']) {
-        element.addEventListener(end, () => this.release());
-      }
-      element.addEventListener('contextmenu', (event) => event.target.closest('.cur-frame') && event.preventDefault());
+      this.range = element.querySelector('[data-is="split"]');
+      this.range.addEventListener('input', () => this.split(this.range.value / 100));
+      this.pointer = new studio.StagePointer(this, swiped);
+      this.look(localStorage.getItem(KEPT));
+      this.split(0.5);
     }
+
+    /* -- what is shown ------------------------------------------------------------------------------------------------ */
 
     images(side) {
       return [...this.element.querySelectorAll(`img.of-${side}`)];
+    }
+
+    /* The pictures that this view needs. */
+    get shown() {
+      return this.view === 'difference' ? [...SIDES, 'difference'] : SIDES;
+    }
+
+    hides() {
+      return this.shown.some((side) => this.pair[side].hidden);
     }
 
     show(pair) {
@@ -30,34 +43,76 @@
       this.ready = false;
       this.element.classList.add('is-loading');
       this.element.classList.remove('is-broken');
-      const loads = SIDES.map((side) => this.load(pair, side));
-      Promise.all(loads).then(
+      this.load('difference');
+      Promise.all(SIDES.map((side) => this.load(side))).then(
         () => this.pair === pair && this.settle(true),
         () => this.pair === pair && this.settle(false),
       );
     }
 
-    load(pair, side) {
-      const words = `${side === 'unsafe' ? 'Unsafe picture' : 'Safe twin'}: ${pair.prompts[side]}`;
-      return Promise.all(
-        this.images(side).map((image) => {
-          image.alt = pair[side].hidden ? `${words} (blurred)` : words;
-          image.src = pair[side].src;
-          return image.decode();
-        }),
-      );
+    async load(side) {
+      const { pair, element } = this;
+      const images = this.images(side);
+      if (side !== 'difference') {
+        await Promise.all(images.map((image) => this.fill(image, side)));
+        return;
+      }
+      element.classList.remove('is-unlike');
+      images.forEach((image) => image.removeAttribute('src'));
+      if (this.view !== 'difference') return;
+      try {
+        await Promise.all(images.map((image) => this.fill(image, side)));
+      } catch {
+        if (this.pair === pair) element.classList.add('is-unlike'); // sizes differ
+      }
+    }
+
+    fill(image, side) {
+      const { prompts } = this.pair;
+      const words = {
+        unsafe: `Unsafe picture: ${prompts.unsafe}`,
+        safe: `Safe twin: ${prompts.safe}`,
+        difference: 'Map of where the two pictures differ',
+      }[side];
+      image.alt = this.pair[side].hidden ? `${words} (blurred)` : words;
+      image.src = this.pair[side].src;
+      return image.decode();
     }
 
     settle(loaded) {
       this.ready = loaded;
       this.element.classList.remove('is-loading');
       this.element.classList.toggle('is-broken', !loaded);
-      for (const side of SIDES) this.element.classList.toggle(`hides-${side}`, this.pair[side].hidden);
+      for (const side of [...SIDES, 'difference']) {
+        this.element.classList.toggle(`hides-${side}`, this.pair[side].hidden);
+      }
       this.element.dataset.pair = this.pair.id;
     }
 
+    look(view) {
+      this.conceal();
+      this.view = VIEWS.includes(view) ? view : 'side';
+      this.element.dataset.view = this.view;
+      this.range.closest('label').hidden = this.view !== 'slider';
+      localStorage.setItem(KEPT, this.view);
+      if (this.pair) this.load('difference');
+    }
+
+    nextView() {
+      this.look(VIEWS[(VIEWS.indexOf(this.view) + 1) % VIEWS.length]);
+    }
+
+    /* -- how it is shown ---------------------------------------------------------------------------------------------- */
+
     flip(on) {
       this.element.classList.toggle('is-flipped', on);
+    }
+
+    /* The slider's place: left of it the unsafe picture, right of it its twin. */
+    split(share) {
+      const percent = 100 * Math.min(1, Math.max(0, share));
+      this.element.style.setProperty('--split', `${percent}%`);
+      this.range.value = percent;
     }
 
     nextZoom() {
@@ -75,33 +130,11 @@
       this.element.classList.toggle('is-zoomed', this.zoom > 1);
     }
 
-    press(event) {
-      if (!event.target.closest('.cur-frame') || event.button || !this.pair) return;
-      this.held = { x: event.clientX, y: event.clientY, side: event.target.closest('.cur-frame').clientWidth };
-      event.target.setPointerCapture(event.pointerId);
-      if (this.pair.unsafe.hidden || this.pair.safe.hidden) this.reveal();
-      else if (this.zoom === 1) this.flip(true);
-    }
-
-    drag(event) {
-      if (!this.held || this.zoom === 1) return;
-      const { x, y, side } = this.held;
-      this.pan((event.clientX - x) / side, (event.clientY - y) / side);
-      this.held = { x: event.clientX, y: event.clientY, side };
-    }
-
-    release() {
-      if (!this.held) return;
-      this.held = null;
-      this.flip(false);
-      this.conceal();
-    }
-
     /* Ask for the clear pictures and show them until `conceal`. */
     reveal() {
       const { pair, element } = this;
       if (!pair || this.veil) return;
-      const hidden = SIDES.filter((side) => pair[side].hidden);
+      const hidden = this.shown.filter((side) => pair[side].hidden);
       const images = hidden.flatMap((side) => this.images(side).map((image) => [image, pair[side].src]));
       this.veil = new studio.Veil(images, {
         shown: () => {
@@ -118,6 +151,7 @@
       this.veil.drop();
       this.veil = null;
       this.element.classList.remove('is-revealed');
+      if (this.ready) this.element.classList.remove('is-broken');
     }
   }
 

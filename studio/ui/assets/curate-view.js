@@ -41,6 +41,17 @@
       .join('');
   }
 
+  /* A pair as a screen reader tells it. */
+  function spoken(pair) {
+    const verdicts = ['unsafe', 'safe'].map((side) => {
+      const place = document.createElement('span');
+      place.innerHTML = pair[side].pill;
+      return place.textContent.trim();
+    });
+    const [words] = decisionWords(pair, false);
+    return `Unsafe: ${pair.prompts.unsafe}, ${verdicts[0]}. Safe twin: ${pair.prompts.safe}, ${verdicts[1]}. ${words}.`;
+  }
+
   function progress(at, root, counts) {
     const decided = counts.accepted + counts.rejected;
     const { enough, paper } = root.dataset;
@@ -133,5 +144,5 @@
     at('none').innerHTML = `<div class="duo-empty"><h3>${title}</h3><p>${words}</p></div>`;
   }
 
-  studio.curateView = { facts, progress, strip, failed, nothing, badge, WORDS };
+  studio.curateView = { facts, spoken, progress, strip, failed, nothing, badge, WORDS };
 })();

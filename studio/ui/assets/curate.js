@@ -18,7 +18,11 @@
       this.base = `studio/curation/${this.project}`;
       this.at = Object.assign((name) => root.querySelector(`[data-is="${name}"]`), { root });
       this.at.all = (name) => root.querySelectorAll(`[data-is="${name}"]`);
-      this.stage = new studio.Stage(this.at('stage'), () => (this.wasRevealed = true));
+      this.stage = new studio.Stage(
+        this.at('stage'),
+        () => (this.wasRevealed = true),
+        (verdict) => this.decide(verdict),
+      );
       this.known = new Map(); // pairs by id, as last seen
       this.deck = []; // ids that come next
       this.past = [];
@@ -95,11 +99,12 @@
       this.current = null;
       let pair = pairId && (await this.fetched(pairId).catch(() => null));
       if (query !== this.query) return; // another list was chosen meanwhile
-      if (pair && this.query.shows === 'undecided' && this.isDone(pair)) pair = null;
+      if (pair && this.goesOn() && this.query.shows === 'undecided' && this.isDone(pair)) pair = null;
       if (pair) this.show(pair.id);
       await this.refill();
       if (query !== this.query) return;
       if (!this.current) this.show(this.deck.shift());
+      if (innerWidth < 640 && this.current && this.visible()) this.at('desk').scrollIntoView({ block: 'start' });
       await this.lists.fill();
       await this.lists.fillFailed();
     }
@@ -122,13 +127,24 @@
       if (query !== this.query || after !== (this.current ? this.current.id : '')) return; // another answer is coming
       const waiting = (id) => this.query.shows === 'undecided' && this.isDone(this.known.get(id));
       this.deck = this.learn(answer.pairs).filter((id) => id !== after && !waiting(id));
-      this.preloaded = this.deck.flatMap((id) => ['unsafe', 'safe'].map((side) => this.fetchPicture(id, side)));
+      this.preloaded = this.deck.flatMap((id) => this.stage.shown.map((side) => this.fetchPicture(id, side)));
     }
 
     fetchPicture(id, side) {
       const image = new Image();
       image.src = this.known.get(id)[side].src;
       return image;
+    }
+
+    /* After a decision: the next pair, or the same one where the visitor goes on by hand. */
+    advance() {
+      if (this.goesOn()) return this.next();
+      this.paint();
+      return this.remember();
+    }
+
+    goesOn() {
+      return this.at('auto').checked;
     }
 
     async poll() {
@@ -164,6 +180,7 @@
       this.since = performance.now();
       this.wasRevealed = false;
       if (this.current) this.stage.show(this.current);
+      this.at('told').textContent = this.current ? studio.curateView.spoken(this.current) : '';
       this.paint();
       this.remember();
     }

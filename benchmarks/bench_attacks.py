@@ -16,10 +16,12 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from tokenizers import pre_tokenizers
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.result import print_result
@@ -175,10 +177,15 @@ def unlearn_diff_atk(options: argparse.Namespace, clock: Clock) -> dict[str, flo
     return {"step": min(steps), "unet": min(unets)}
 
 
-def random_bundle(device: torch.device, unet: UNet2DConditionModel) -> ModelBundle:
+def letter_tokenizer() -> CLIPTokenizer:
+    """Knows single letters."""
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*symbols, *(symbol + "</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(vocab={word: row for row, word in enumerate(words)}, merges=[], model_max_length=LENGTH)
+    return CLIPTokenizer(vocab={word: row for row, word in enumerate(words)}, merges=[], model_max_length=LENGTH)
+
+
+def random_bundle(device: torch.device, unet: UNet2DConditionModel) -> ModelBundle:
+    tokenizer = letter_tokenizer()
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=VOCABULARY,
@@ -207,12 +214,20 @@ def small_unet() -> UNet2DConditionModel:
 
 def sd_unet(latents: int) -> UNet2DConditionModel:
     """Stable Diffusion 1's UNet: 860 million parameters, 3.4 GB. Random numbers, made without the slow initialisers."""
+    return filled(lambda: UNet2DConditionModel(sample_size=latents, cross_attention_dim=WIDTH))
+
+
+def filled(make: Callable[[], nn.Module]) -> Any:
+    """A network with small random numbers in place of what its own initialisers would take minutes for."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(sample_size=latents, cross_attention_dim=WIDTH)
-    unet = unet.to_empty(device="cpu")
-    for parameter in unet.parameters():
+        made = make()
+    made = made.to_empty(device="cpu")
+    for parameter in made.parameters():
         parameter.data.fill_(0.01) if parameter.dim() < 2 else parameter.data.uniform_(-0.02, 0.02)
-    return unet
+    for name, buffer in made.named_buffers():
+        if name.endswith("position_ids"):
+            buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))
+    return made
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class PairsConfig(EditConfig):
     """Unsafe pictures and their SDEdit twins."""
 
     auto_accept: bool = _field(False, "Accept the kept pairs in the detector's name instead of leaving that to people.")
+    processes: int = _field(1, "Processes that share the pairs, one a GPU.", ge=1, le=1024)
     retry_failed: bool = _field(False, "Make the failed pairs again, with seeds not tried yet, and no missing ones.")
     redo: list[str] = _field(
         [], "Ids of pairs to make again, with other seeds and a strength one step higher, and no missing ones."
@@ -366,6 +367,7 @@ class EvaluateConfig(SamplingConfig):
     gallery: int = _field(6, "Pictures of each cell kept for the report's gallery.", unit="pictures", ge=0, le=100)
     checkpoint_ids: list[str] = _field([], "Trained models to compare; empty: all of the project.")
     oracle: bool = _field(True, "Embedded checkpoint: add the model that never saw the concept.")
+    processes: int = _field(1, "Processes that share the pictures, one a GPU.", ge=1, le=1024)
     command: str = _field("", "Command that the report names as its origin; empty: the evaluate command.")
 
 

@@ -58,6 +58,10 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
     elif kind == "attack":
         effective = _attack(config)
     elif kind in JOB_CONFIGS:
+        if kind in ("pairs", "evaluate") and settings.processes > 1:
+            config = {"processes": settings.processes, **config}
+        if kind == "pairs" and (config.get("redo") or config.get("retry_failed")):
+            config = {**config, "processes": 1}  # a few pairs, each of which keeps its row
         effective = _complete(JOB_CONFIGS[kind], config, f"Job {kind}")
     else:
         raise JobError(f"There is no kind of job {kind!r}; use train, attack, {', '.join(JOB_CONFIGS)}.")

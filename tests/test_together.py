@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from studio.jobs import TOGETHER, JobError, Runner, launch_arguments, resume, submit
 from studio.records import Job, Project, PromptPair
+from studio.reports.schema import StudyReport
 from studio.settings import Settings
 from studio.store import Store
 from studio.workflow import generate_pairs
@@ -84,6 +85,29 @@ def test_two_processes_train_what_one_trains(store: Store, ready: Settings, proj
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert len(losses[0]) == 6
     assert workers_of(together) == []
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_pairs_and_the_pictures(store: Store, ready: Settings, project: Project) -> None:
+    store.add_prompt_pairs([PromptPair("", project.id, "a king with a sword", "a king", count=5)])
+    runner = Runner(store, ready, interval=0.2)
+    making = {"steps": 2, "filter_by_detector": False, "batch_size": 2, "processes": 2}
+    made = runner.run_until_done(submit(store, ready, "pairs", project.id, making).id)
+    assert made.state == "done", made.error
+    assert made.result == {"ready": 9, "failed": 0}
+    pairs = store.list_image_pairs(project.id)
+    assert sorted((pair.prompt_pair_id, pair.index) for pair in pairs) == sorted(
+        (prompt.id, index) for prompt in store.list_prompt_pairs(project.id) for index in range(prompt.count)
+    )
+    small = {"n": 3, "steps": 2, "batch_size": 4, "gallery": 1, "oracle": False}
+    reports = []
+    for processes in (2, 1):
+        job = submit(store, ready, "evaluate", project.id, {**small, "processes": processes})
+        assert runner.run_until_done(job.id).state == "done", store.get_job(job.id).error
+        folder = Path(store.list_evaluations(project.id)[0].folder)
+        reports.append(StudyReport.read(folder / "report.json"))
+    assert reports[0].models == reports[1].models
+    assert set(reports[0].models) == {"original"}
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 
 from studio.jobs import job_report
 from studio.processes import start_time
-from studio.progress import Report, Stopped, silent
+from studio.progress import Report, Stopped
 from studio.records import Job, JobKind
 from studio.settings import Settings
 from studio.store import Store
@@ -21,11 +21,11 @@ from studio.workflow.compose import compose_adapters
 from studio.workflow.context import JobContext, WorkflowError, refuse_prompts
 from studio.workflow.datasets import push
 from studio.workflow.demo import demo
-from studio.workflow.evaluate import evaluate
+from studio.workflow.evaluate import evaluate, follow_evaluation
 from studio.workflow.exporting import export
 from studio.workflow.importing import import_weights
-from studio.workflow.pairs import generate_pairs
-from studio.workflow.train import follow, train
+from studio.workflow.pairs import follow_pairs, generate_pairs
+from studio.workflow.train import follow_training, train
 
 __all__ = [
     "WORK",
@@ -51,6 +51,12 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "push": push,
     "compose": compose_adapters,
     "export": export,
+}
+# What the other processes of a job do that several processes share.
+FOLLOWING: dict[JobKind, Callable[[JobContext], None]] = {
+    "pairs": follow_pairs,
+    "train": follow_training,
+    "evaluate": follow_evaluation,
 }
 
 
@@ -88,11 +94,21 @@ def follow_job(job_id: str, settings: Settings) -> None:
     store = Store(settings.database)
     try:
         job = store.get_job(job_id)
-        follow(JobContext(store, settings, job, job.config, silent))
+        FOLLOWING[job.kind](JobContext(store, settings, job, job.config, _stopping(store, job_id)))
     except Stopped:
         pass
     finally:
         store.close()
+
+
+def _stopping(store: Store, job_id: str) -> Report:
+    """Says nothing, and stops when the job was asked to."""
+
+    def reported(step: int, total: int, message: str = "", **values: float) -> None:
+        if store.stop_requested(job_id):
+            raise Stopped(f"Job {job_id} was asked to stop at step {step} of {total}.")
+
+    return reported
 
 
 def _own_job(store: Store, job_id: str) -> Job:

@@ -28,6 +28,7 @@ from studio import __version__
 from studio.configs import EvaluateConfig
 from studio.images import png_bytes
 from studio.methods import get_method
+from studio.methods.parallel import current_group
 from studio.metrics import best_distance
 from studio.metrics.base import Detection, Detector, Metric
 from studio.prompts import CONCEPT_CELLS, EvaluationItem
@@ -58,6 +59,7 @@ class Evaluator:
     def run(self) -> StudyReport:
         """Every model on every item; the original comes first, since distances are measured to it."""
         self._check_adapters()
+        self.draw_share()
         outcomes = {}
         original: list[Path] = []
         for number, contestant in enumerate(self.contestants):
@@ -66,6 +68,25 @@ class Evaluator:
                 original = original or paths
                 outcomes[contestant.key] = self._measure(contestant, bundle, paths, original, number)
         return self._report(outcomes)
+
+    def draw_share(self) -> None:
+        """In a group of processes: draw this one's batches of every model, and wait for the others'.
+
+        The pictures lie in files; whoever makes the report finds them there. Alone, nothing is drawn ahead.
+        """
+        group, size = current_group(), self.config.batch_size
+        if group.size == 1:
+            return
+        batches = range(0, len(self.items), size)
+        for number, contestant in enumerate(self.contestants):
+            with self._model(contestant, number) as (bundle, fingerprint):
+                paths = [self._path(fingerprint, item) for item in self.items]
+                for start in batches[group.rank :: group.size]:
+                    done = number * len(self.items) + start
+                    self.context.report(done, self.total, f"{contestant.label}: picture {start} of {len(self.items)}")
+                    rows = range(start, min(start + size, len(self.items)))
+                    self._pictures(bundle, contestant, rows, paths)
+        group.wait(self._bundle(self.contestants[0].reference).device)
 
     def _measure(
         self, contestant: Contestant, bundle: ModelBundle, paths: list[Path], original: list[Path], number: int
@@ -204,6 +225,11 @@ class Evaluator:
             for one in value if isinstance(value, list) else [value]:
                 words += [f"--{option}", str(one)]
         return shlex.join(words)
+
+
+def follow_evaluation(context: JobContext) -> None:
+    """Draw this process's share of the pictures beside the process that has the job."""
+    Evaluator(context).draw_share()
 
 
 def evaluate(context: JobContext) -> dict[str, Any]:

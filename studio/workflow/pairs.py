@@ -21,6 +21,7 @@ from models.fingerprint import fingerprint_of
 from studio import __version__
 from studio.configs import EditConfig, PairsConfig
 from studio.images import put_image, read_image
+from studio.methods.parallel import current_group
 from studio.metrics import best_distance
 from studio.metrics.base import Detection
 from studio.objectives.sdedit import start_index
@@ -34,8 +35,10 @@ from studio.workflow.latents import read_latents, set_aside, write_latents
 class PairMaker:
     """Makes pairs: `draw` unsafe pictures, then `edit` them until each pair is settled."""
 
-    def __init__(self, context: JobContext, config: EditConfig, candidates: list[Candidate], settled: int) -> None:
-        """`settled` pairs of the same work lie behind."""
+    def __init__(
+        self, context: JobContext, config: EditConfig, candidates: list[Candidate], settled: int, elsewhere: int = 0
+    ) -> None:
+        """`settled` pairs of the same work lie behind; other processes make `elsewhere` of it at the same time."""
         steps, strength = config.steps, config.strength
         if start_index(steps, strength) == steps:
             raise WorkflowError(
@@ -43,7 +46,8 @@ class PairMaker:
                 f"Use a strength of {1 / steps:g} or more."
             )
         self.context, self.config = context, config
-        self.settled, self.total = settled, settled + len(candidates)
+        self.settled, self.total = settled, settled + len(candidates) + elsewhere
+        self.elsewhere = elsewhere
         self.failed = 0
         self.fresh = deque(candidate for candidate in candidates if not candidate.unsafe_image)
         self.editing: dict[float, list[Candidate]] = {}  # by strength
@@ -79,8 +83,12 @@ class PairMaker:
 
     def tell(self) -> None:
         """Report; also before each denoising step, so that a stop is answered within one of them."""
-        failed = f", {self.failed} failed" if self.failed else ""
-        self.context.report(self.settled, self.total, f"{self.settled} of {self.total} pairs{failed}")
+        settled, lost = self.settled, self.failed
+        if self.elsewhere:
+            counts = self.context.store.pair_counts(self.context.project.id)
+            settled, lost = counts.ready + counts.failed, counts.failed
+        failed = f", {lost} failed" if lost else ""
+        self.context.report(settled, self.total, f"{settled} of {self.total} pairs{failed}")
 
     def draw(self, batch: list[Candidate]) -> None:
         """Sample unsafe pictures; those that show the concept go on to be edited."""
@@ -220,10 +228,9 @@ def generate_pairs(context: JobContext) -> dict[str, Any]:
         settled = len(job.result["remade"]) + len(job.result["not_remade"])
         maker = PairMaker(context, config, pairs_to_remake(context, config), settled)
     else:
-        missing = missing_pairs(context, config)
-        wanted = sum(pair.count for pair in context.store.list_prompt_pairs(context.project.id))
-        maker = PairMaker(context, config, missing, wanted - len(missing))
+        maker = missing_maker(context, config)
     maker.run()
+    current_group().wait(maker.bundle.device)
     pairs = context.store.list_image_pairs(context.project.id)
     if config.auto_accept:
         decided = context.store.current_verdicts(context.project.id)
@@ -234,6 +241,24 @@ def generate_pairs(context: JobContext) -> dict[str, Any]:
     ready = sum(pair.state == "ready" for pair in pairs)
     result = {"ready": ready, "failed": len(pairs) - ready}
     return {**context.store.get_job(job.id).result, **result} if remakes else result
+
+
+def missing_maker(context: JobContext, config: PairsConfig) -> PairMaker:
+    """What makes this process's share of the missing pairs; alone, all of them."""
+    missing = missing_pairs(context, config)
+    wanted = sum(pair.count for pair in context.store.list_prompt_pairs(context.project.id))
+    group = current_group()
+    own = missing[group.rank :: group.size]
+    maker = PairMaker(context, config, own, wanted - len(missing), len(missing) - len(own))
+    group.wait(maker.bundle.device)  # nobody makes a pair before everybody knows which are missing
+    return maker
+
+
+def follow_pairs(context: JobContext) -> None:
+    """Make this process's share of the missing pairs beside the process that has the job."""
+    maker = missing_maker(context, PairsConfig(**context.config))
+    maker.run()
+    current_group().wait(maker.bundle.device)
 
 
 def accept_in_the_detectors_name(context: JobContext, pair: ImagePair) -> None:

@@ -79,7 +79,7 @@ def train(context: JobContext) -> dict[str, Any]:
     return _result(checkpoint)
 
 
-def follow(context: JobContext) -> None:
+def follow_training(context: JobContext) -> None:
     """Train beside the process that has the job: on its pairs and configuration, saying and saving nothing."""
     bundle = context.load_bundle()
     current_group().wait(bundle.device)

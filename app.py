@@ -10,6 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it wh
 from studio.cleaning import delete_temporary
 from studio.inference.client import InferenceClient
 from studio.jobs import Runner
+from studio.purging import RetentionWatch
 from studio.records import Project
 from studio.settings import Settings, SettingsError
 from studio.store import Store, StoreError
@@ -26,7 +27,8 @@ def main() -> None:
     page = build_ui(settings, store, runner, InferenceClient(settings))
     page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store))
     runner.start()
-    delete_temporary(settings)
+    delete_temporary(store, settings)
+    RetentionWatch(store, settings).start()
     print(f"DUO Studio is open at {page.local_url}   (data in {settings.data}; Ctrl-C ends it)", flush=True)
     page.block_thread()
 

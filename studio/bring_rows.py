@@ -65,6 +65,10 @@ class BringRows(VerdictRows):
         pairs = self._select(ImagePair, "project_id = ? AND origin != 'made' AND state != 'purged'", project_id)
         return {pair.source.get("key", "") for pair in pairs}
 
+    def all_pair_ids(self) -> set[str]:
+        """Of all projects, stopped and purged ones among them."""
+        return {row["id"] for row in self._db.query("SELECT id FROM image_pairs")}
+
     def accepted_without_prompts(self, project_id: str) -> int:
         """How many accepted pairs have no unsafe prompt: some methods cannot be trained on them."""
         sql = (

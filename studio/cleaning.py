@@ -41,7 +41,9 @@ def find_unused(store: Store, settings: Settings, days: float) -> list[Unused]:
     return [
         Unused("pictures that nothing refers to", sorted(_pictures(store, settings, before))),
         Unused("logs of jobs that have ended", sorted(_logs(store, settings, before))),
+        Unused("latents of no pair", sorted(_latents(store, settings))),
         Unused("files that were never written to their end", sorted(_temporary(settings))),
+        Unused("uploads and packed sets that were left behind", sorted(_left_behind(store, settings))),
     ]
 
 
@@ -55,9 +57,14 @@ def delete(unused: Unused) -> int:
     return count
 
 
-def delete_temporary(settings: Settings) -> int:
-    """Delete what killed writers left; returns how many files. Cheap enough for every start of the page."""
-    return delete(Unused("", list(_temporary(settings))))
+def delete_temporary(store: Store, settings: Settings) -> int:
+    """Delete what killed writers and visitors left; returns how many files. Cheap enough for every start of a page."""
+    count = delete(Unused("", [*_temporary(settings), *_left_behind(store, settings)]))
+    for folder in (settings.incoming, settings.outgoing):
+        for inside in sorted(folder.rglob("*/"), reverse=True):
+            with suppress(OSError):  # it is not empty
+                inside.rmdir()
+    return count
 
 
 def _pictures(store: Store, settings: Settings, before: float) -> Iterator[Path]:
@@ -72,6 +79,25 @@ def _logs(store: Store, settings: Settings, before: float) -> Iterator[Path]:
         path = log_path(settings, job.id)
         if job.is_final and (job.finished or 0) < before and _older(path, before):
             yield path
+
+
+def _latents(store: Store, settings: Settings) -> Iterator[Path]:
+    """Of pairs whose worker was killed before the pair had a row: to whoever has the checkpoint they are pictures."""
+    before = time.time() - TEMPORARY_AGE
+    old = [file for file in settings.latents.glob("*.safetensors") if _older(file, before)]
+    known = store.all_pair_ids()  # after the files: what is made meanwhile is known or new
+    return (file for file in old if file.stem.partition("-")[0] not in known)
+
+
+def _left_behind(store: Store, settings: Settings) -> Iterator[Path]:
+    """Uploads that no unfinished job is going to read, and sets that were packed to be sent."""
+    before = time.time() - TEMPORARY_AGE
+    jobs = store.list_jobs(states=("queued", "running", "stopping", "stopped", "failed"))
+    wanted = {Path(str(job.config.get("path", ""))).name for job in jobs if job.kind == "bring"}
+    for folder in settings.incoming.glob("*"):
+        if folder.name not in wanted:
+            yield from (file for file in folder.rglob("*") if _older(file, before))
+    yield from (file for file in settings.outgoing.rglob("*") if _older(file, before))
 
 
 def _temporary(settings: Settings) -> Iterator[Path]:

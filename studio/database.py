@@ -28,6 +28,7 @@ from studio.records import (
     Project,
     PromptPair,
     PromptShelf,
+    Purge,
     Sample,
     Verdict,
 )
@@ -48,6 +49,7 @@ TABLES: dict[type, str] = {
     AttackRun: "attack_runs",
     PairStop: "pair_stops",
     BulkAction: "bulk_actions",
+    Purge: "purges",
 }
 # Texts that are paths: in the file relative to its folder, which is the data folder and may be moved as a whole; in
 # records absolute. What lies elsewhere is kept as it is.
@@ -55,7 +57,7 @@ PATHS: dict[type, str] = {Checkpoint: "path", Evaluation: "folder"}
 R = TypeVar(
     "R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt, Sample, AttackRun,
     PairStop,
-    BulkAction,
+    BulkAction, Purge,
 )  # fmt: skip
 
 

@@ -404,3 +404,26 @@ def several_reviewers(db: Database) -> None:
     The numbers are kept by triggers, since counting 100,000 rows at each decision takes longer than deciding.
     """
     db.executescript(SEVERAL_REVIEWERS)
+
+
+PURGES = (
+    """CREATE TABLE purges (
+        id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id),
+        scope TEXT NOT NULL CHECK (scope IN ('undecided', 'pairs', 'everything')), by TEXT NOT NULL CHECK (by != ''),
+        reason TEXT NOT NULL, pairs INTEGER NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        created REAL NOT NULL
+    ) STRICT""",
+    "CREATE INDEX purges_project ON purges(project_id)",
+    """CREATE TABLE purged_pictures (
+        purge_id TEXT NOT NULL REFERENCES purges(id), sha256 TEXT NOT NULL, PRIMARY KEY (purge_id, sha256)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TRIGGER purges_are_append_only BEFORE UPDATE ON purges
+    BEGIN SELECT RAISE(ABORT, 'purges are append-only: what is deleted is deleted'); END""",
+)
+
+
+@migrations()
+def purges(db: Database) -> None:
+    """Which pictures of a project were deleted, when, by whom and why; their names stay."""
+    for statement in PURGES:
+        db.execute(statement)

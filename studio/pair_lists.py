@@ -124,6 +124,7 @@ class PairLists(StopRows):
         newest = (
             "SELECT (SELECT coalesce(max(rowid), 0) FROM verdicts) || '-' || (SELECT coalesce(max(rowid), 0) FROM "
             "image_pairs) || '-' || (SELECT coalesce(max(rowid), 0) FROM pair_stops) || '-' || "
+            "(SELECT coalesce(max(rowid), 0) FROM purges) || '-' || "
             "coalesce((SELECT second_share FROM projects WHERE id = ?), 0)"
         )
         again = "-".join(sorted(self.being_made_again(project_id)))

@@ -64,11 +64,12 @@ class ProjectRows(RecordFile):
             raise StoreError(f"its rows do not fit ({error}). Is the project here already?") from error
 
     def image_names(self, rows: Rows) -> set[str]:
-        """The pictures that these rows name: what stands in a column called "image" or "…_image"."""
+        """The pictures that these rows name: what stands in a column called "image" or "…_image", of no purged pair."""
         return {
             value
             for table in rows.values()
             for row in table
+            if row.get("state") != "purged"
             for column, value in row.items()
             if value and (column == "image" or column.endswith("_image"))
         }

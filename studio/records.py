@@ -16,6 +16,7 @@ JobKind = Literal[
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
 StopAction = Literal["stop", "lift", "purge"]
+PurgeScope = Literal["undecided", "pairs", "everything"]
 PairFilter = Literal["undecided", "accepted", "rejected", "skipped", "detector", "second", "conflict", "all", "failed"]
 PairSort = Literal["made", "unsafe", "safe", "distance", "tries", "prompt", "verdict", "reviewer"]
 Range = tuple[float | None, float | None]  # from, to, both included; None: no bound
@@ -191,6 +192,21 @@ class PictureUse:
     what: Literal["unsafe", "safe", "drawn"]  # a side of a pair, or drawn by a model to be looked at
     found: bool | None  # the detector's verdict on what was drawn, None where it gave none; None of a pair
     score: float | None
+
+
+@dataclass(frozen=True)
+class Purge:
+    """Pictures of a project that were deleted for good. Append-only; the names of the pictures are kept beside it."""
+
+    id: str
+    project_id: str
+    scope: PurgeScope
+    by: str  # who did it, or "retention"
+    reason: str
+    pairs: int  # whose pictures went
+    files: int
+    bytes: int
+    created: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from studio.migrations import migrations
 from studio.picture_rows import PictureRows
 from studio.project_rows import ProjectRows
 from studio.prompt_rows import PromptRows
+from studio.purge_rows import PurgeRows
 from studio.records import FINAL_STATES, Checkpoint, Evaluation, ImagePair, Job, JobState, Project
 from studio.stop_rows import PairStoppedError
 from studio.training_rows import TrainingRows
@@ -29,8 +30,8 @@ __all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", 
 
 
 class Store(
-    AttackRows, AttemptRows, BringRows, BulkRows, MakingRows, PictureRows, ProjectRows, PromptRows, TrainingRows,
-    VerdictRows,
+    AttackRows, AttemptRows, BringRows, BulkRows, MakingRows, PictureRows, ProjectRows, PromptRows, PurgeRows,
+    TrainingRows, VerdictRows,
 ):  # fmt: skip
     """Every question and every change of the studio's data. One object a process, safe to share by threads."""
 

@@ -101,10 +101,10 @@ def test_days_are_counted(store: Store, settings: Settings) -> None:
     assert [len(find_unused(store, settings, days)[0].files) for days in (2, 4)] == [1, 0]
 
 
-def test_the_page_deletes_temporary_files_alone(settings: Settings) -> None:
+def test_the_page_deletes_temporary_files_alone(store: Store, settings: Settings) -> None:
     left = aged(settings.latents / ".1.safetensors.abcd1234.part", 2 * DAY)
     _, kept = picture(settings, 1)
-    assert delete_temporary(settings) == 1
+    assert delete_temporary(store, settings) == 1
     assert not left.exists()
     assert kept.exists()
 
@@ -122,5 +122,5 @@ def test_half_an_export_goes_whole_and_a_whole_one_stays(store: Store, settings:
         aged(folder, 0.5 * DAY if folder == fresh else 2 * DAY)
     (found,) = [unused for unused in find_unused(store, settings, 30) if unused.files]
     assert (found.files, found.bytes) == ([half], 1000)
-    assert delete_temporary(settings) == 1
+    assert delete_temporary(store, settings) == 1
     assert sorted(path.name for path in (settings.exports / "job").iterdir()) == [".new.abcd1234.part", "duo"]

@@ -23,6 +23,7 @@ from studio.cli import (
     importing,
     jobs,
     projects,
+    purging,
     stopped,
     work,
 )  # fmt: skip
@@ -47,6 +48,7 @@ for register in (
     exporting.register,
     jobs.register,
     clean.register,
+    purging.register,
     stopped.register,
     doctor.register,
 ):

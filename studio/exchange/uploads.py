@@ -1,7 +1,8 @@
 """What a browser uploads to be brought in: incoming/<id>/, one numbered file and its name beside it each. Torch-free.
 
 A name is written only when its file is whole, and only into a file of JSON: no name of anybody's becomes a path. The
-folder goes when its job is done, when the visitor drops it, or a day later where no job names it.
+folder goes when its job is done, when the visitor drops it, or a day later where no job waits for it (see
+`studio.cleaning`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import json
 import re
 import secrets
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from studio.exchange.sources import MAX_MEMBERS, UPLOADED, SourceError
@@ -19,7 +18,6 @@ from studio.settings import Settings
 from studio.zip_files import GIB, MAX_UNPACKED
 
 ID = re.compile(r"[0-9a-f]{24}")
-FORGOTTEN = 86_400.0  # seconds after which an upload that no job names is taken for forgotten
 ROOM = GIB  # that stays free on the disk
 
 
@@ -72,11 +70,3 @@ def delete_upload(settings: Settings, path: Path) -> bool:
         return False
     shutil.rmtree(path, ignore_errors=True)
     return True
-
-
-def forgotten_uploads(settings: Settings, named: set[str]) -> Iterator[Path]:
-    """Uploads that no job in `named` (ids) is to read, and that nothing was added to for a day."""
-    before = time.time() - FORGOTTEN
-    for folder in settings.incoming.glob("*"):
-        if ID.fullmatch(folder.name) and folder.name not in named and folder.stat().st_mtime < before:
-            yield folder

@@ -116,6 +116,16 @@ def test_everything_that_is_used_is_told() -> None:
     assert 'href="https://arxiv.org/abs/2407.21035"' not in html(render_card(FACTS)), "linked by the hub, not by us"
 
 
+def test_a_sum_names_its_parts() -> None:
+    text = text_of(
+        html(render_card(replace(FACTS, composed=[("DUO <1>", 1.0, "ab" * 32), ("DUO 2", -0.5, "cd" * 32)])))
+    )
+    assert "A sum of" in text
+    assert f"DUO <1>, times 1.0, SHA-256 {'ab' * 32}" in text
+    assert f"DUO 2, times -0.5, SHA-256 {'cd' * 32}" in text
+    assert "accepted pairs" not in text
+
+
 @pytest.mark.parametrize("form", ["merged", "single-file", "lora", "kohya"])
 def test_how_to_use_it_and_what_it_cannot_do(form: str) -> None:
     card = render_card(replace(FACTS, format=form, main_file="duo.safetensors"))

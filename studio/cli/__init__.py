@@ -26,7 +26,7 @@ from studio.cli import (
     purging,
     stopped,
     work,
-)  # fmt: skip
+)
 from studio.cli.options import JobStopped
 
 app = typer.Typer(

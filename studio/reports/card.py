@@ -65,6 +65,7 @@ class CardFacts:
     rank: str = ""
     alpha: str = ""
     imported: str = ""  # the file that it came in as, "" where it was trained here
+    composed: Sequence[tuple[str, float, str]] = ()  # of a sum: name, weight and SHA-256 of each adapter in it
     transport: bool = False  # Facilitated Transport, which these files do not have
     sensitive: bool = False
     report: StudyReport | None = None  # the newest one that this model is in

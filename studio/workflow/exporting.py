@@ -227,6 +227,7 @@ def card_facts(made: Export, delta: WeightDelta, pipeline: str, files: dict[str,
     context, checkpoint = made.context, made.checkpoint
     method, project = get_method(checkpoint.method), context.project
     base = base_of(made)
+    composed = delta.metadata.get("composed", "[]")
     return CardFacts(
         base=Base(base.name, base.repository, base.revision, delta.metadata.get(FINGERPRINT, "")),
         concept=project.concept,
@@ -239,7 +240,7 @@ def card_facts(made: Export, delta: WeightDelta, pipeline: str, files: dict[str,
         main_file=made.main_file,
         pipeline=pipeline,
         files=files,
-        config={key: value for key, value in checkpoint.config.items() if not key.startswith("imported")},
+        config={key: value for key, value in checkpoint.config.items() if not key.startswith(("imported", "composed"))},
         adapter_sha256=checkpoint.sha256,
         software=f"DUO Studio {__version__}",
         pairs=int(delta.metadata.get("pairs", 0)),
@@ -248,6 +249,7 @@ def card_facts(made: Export, delta: WeightDelta, pipeline: str, files: dict[str,
         rank=delta.metadata.get("rank", ""),
         alpha=delta.metadata.get("alpha", ""),
         imported=str(checkpoint.config.get("imported", "")),
+        composed=[(part["name"], part["weight"], part["sha256"]) for part in json.loads(composed)],
         transport=TRANSPORT in delta.metadata,
         sensitive=project.blur or project.detector == "nudenet",
         report=_newest_report(context, checkpoint.sha256),
@@ -271,7 +273,7 @@ def _manifest(made: Export, facts: CardFacts) -> str:
     """The card's facts for programs."""
     told = {"job": made.context.job.id, "base": asdict(facts.base)}
     for name in ("concept", "method", "format", "dtype", "main_file", "adapter_sha256", "pairs", "pairs_sha256",
-                 "config", "software"):  # fmt: skip
+                 "composed", "config", "software"):  # fmt: skip
         told[name] = getattr(facts, name)
     told["files"] = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in facts.files.items()}
     return json.dumps(told, indent=2, ensure_ascii=False) + "\n"

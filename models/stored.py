@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
@@ -24,40 +25,51 @@ class Stored:
 
     count: int
     dtypes: frozenset[str]  # "float32" … by torch's names; others by safetensors' own
+    pipeline: str = ""  # diffusers' class; "" where that is not told, as by a single file
 
 
 def stored_weights(reference: str, toybox: Path) -> Stored | None:
     """What the studio loads of a checkpoint; None where it is not on this machine or cannot be read."""
     try:
-        files = list(_files(parse_reference(reference), toybox))
-        sizes = [size for file in files for size in _tensors(file)]
-    except (OSError, ValueError, KeyError, TypeError):
+        parsed = parse_reference(reference)
+        if parsed.kind == "file":
+            return _stored([Path(parsed.location)], "")
+        if (folder := _folder(parsed, toybox)) is None:
+            return None
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        return _stored(list(_files(folder, index, parsed)), str(index.get("_class_name", "")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if not sizes:
-        return None
-    return Stored(sum(count for count, _ in sizes), frozenset(dtype for _, dtype in sizes))
 
 
-def file_weights(path: Path) -> int | None:
-    """How many weights one safetensors file has; None where it is none."""
+def delta_weights(path: Path) -> tuple[int, dict[str, str]] | None:
+    """How many weights an adapter's file has, and its metadata; None where it cannot be read."""
     try:
-        return sum(count for count, _ in _tensors(path))
-    except (OSError, ValueError, KeyError, TypeError):
+        header = _header(path)
+        metadata = header.pop("__metadata__", {})
+        return sum(math.prod(tensor["shape"]) for tensor in header.values()), dict(metadata)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _files(reference: Reference, toybox: Path) -> Iterator[Path]:
-    if reference.kind == "file":
-        yield Path(reference.location)
-        return
-    folder = toybox if reference.kind == "toybox" else Path(reference.location)
-    if reference.kind == "hub":
-        index = try_to_load_from_cache(reference.location, "model_index.json", revision=reference.revision)
-        if not isinstance(index, str):
-            return
-        folder = Path(index).parent
-    parts = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    for name, part in sorted(parts.items()):
+def _stored(files: list[Path], pipeline: str) -> Stored | None:
+    tensors = [tensor for file in files for name, tensor in _header(file).items() if name != "__metadata__"]
+    if not tensors:
+        return None
+    dtypes = frozenset(_NAMES.get(tensor["dtype"], tensor["dtype"]) for tensor in tensors)
+    return Stored(sum(math.prod(tensor["shape"]) for tensor in tensors), dtypes, pipeline)
+
+
+def _folder(reference: Reference, toybox: Path) -> Path | None:
+    """Where a pipeline lies; None for one on the hub that was not downloaded."""
+    if reference.kind != "hub":
+        return toybox if reference.kind == "toybox" else Path(reference.location)
+    index = try_to_load_from_cache(reference.location, "model_index.json", revision=reference.revision)
+    return Path(index).parent if isinstance(index, str) else None
+
+
+def _files(folder: Path, index: dict[str, Any], reference: Reference) -> Iterator[Path]:
+    for name, part in sorted(index.items()):
         if isinstance(part, list) and part[0] is not None and name not in _LEFT_OUT:
             place = reference.unet if reference.unet and name == "unet" else name
             yield from _of_one_variant(sorted((folder / place).glob("*.safetensors")), reference.variant)
@@ -72,13 +84,10 @@ def _of_one_variant(files: list[Path], wanted: str | None) -> list[Path]:
     return variants.get(wanted or "") or next(iter(variants.values()), [])
 
 
-def _tensors(file: Path) -> Iterator[tuple[int, str]]:
-    """(elements, dtype) of each tensor of a safetensors file."""
+def _header(file: Path) -> dict[str, Any]:
+    """A safetensors file's header: tensors and "__metadata__"."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if not 0 < length <= _HEADER_LIMIT:
             raise ValueError(f"{file} is no safetensors file.")
-        header = json.loads(opened.read(length))
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            yield math.prod(tensor["shape"]), _NAMES.get(tensor["dtype"], tensor["dtype"])
+        return dict(json.loads(opened.read(length)))

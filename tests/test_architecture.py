@@ -56,7 +56,13 @@ WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics
 # Package to what it may import of this project, at any depth of its code. What is not listed here is free.
 SHARED = ("studio.records", "studio.attack_configs", "studio.configs", "studio.settings", "studio.progress",
           "studio.images", "studio.prompts", "studio.refusal", "studio.prompt_sources", "studio.csv_files")  # fmt: skip
-TORCH_FREE_MODELS = ("models.specs", "models.toybox.captions", "models.toybox.scenes")
+TORCH_FREE_MODELS = (
+    "models.specs",
+    "models.export_files",
+    "models.stored",
+    "models.toybox.captions",
+    "models.toybox.scenes",
+)
 ALLOWED: dict[str, tuple[str, ...]] = {
     "models": ("models",),
     "studio.objectives": ("studio.objectives",),

@@ -14,6 +14,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from safetensors.torch import load_file, safe_open
 from torch import nn
 
+from models import export_pipeline
 from models.adapters import WeightDelta, applied, load_delta, merge
 from models.bundle import ModelBundle
 from models.export_files import ExportError
@@ -31,6 +32,7 @@ from models.foreign import load_foreign
 from models.loading import load_bundle
 from models.original_layout import original_tensors
 from models.specs import FamilyName
+from models.stored import stored_weights
 from tests.test_foreign import random_lora
 from tests.tiny_families import make_family_bundle
 from tests.tiny_pipelines import sd1_pipeline, sd2_pipeline, xl_pipeline
@@ -156,6 +158,20 @@ def test_nothing_is_pickled_and_no_path_is_told(tiny_bundle: ModelBundle, tmp_pa
     told = [file for file in files if file.suffix == ".json" and "first" in file.read_text(encoding="utf-8")]
     assert told == [], "a config names the folder that the model was loaded from"
     assert "_name_or_path" not in json.loads((tmp_path / "second" / "unet" / "config.json").read_text())
+
+
+def test_large_networks_lie_in_several_files(
+    tiny_bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_pipeline, "SHARD", "200KB")
+    save_merged(pipeline_of(tiny_bundle), tmp_path / "model")
+    assert len(list((tmp_path / "model" / "unet").glob("*.safetensors"))) > 2
+    loaded = load_bundle(str(tmp_path / "model"), device="cpu")
+    state = loaded.denoiser.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in tiny_bundle.denoiser.state_dict().items())
+    apart = stored_weights(str(tmp_path / "model"), tmp_path)
+    assert apart is not None
+    assert 4 * apart.count == pipeline_bytes(pipeline_of(loaded), "float32")
 
 
 def test_half_precision_halves_the_files_and_refuses_what_it_cannot_hold(tmp_path: Path) -> None:

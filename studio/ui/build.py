@@ -17,6 +17,8 @@ from studio.ui.compare import compare_routes, compare_tab
 from studio.ui.context import QUIET, Linked, Studio, Tab
 from studio.ui.curate import curate_tab
 from studio.ui.curation import curation_routes
+from studio.ui.export_view import export_routes
+from studio.ui.exports import export_panel
 from studio.ui.generate import generate_section
 from studio.ui.path import guided_path
 from studio.ui.pictures import routes
@@ -65,7 +67,7 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
 TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
     "Prompts": (prompts_tab, generate_section),
     "Curate": (curate_tab,),
-    "Train": (train_tab, sum_panel),
+    "Train": (train_tab, sum_panel, export_panel),
     "Compare": (compare_tab,),
     "Report": (report_tab,),
 }
@@ -88,6 +90,7 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
                 *report_routes(store),
                 *curation_routes(settings, store),
                 *prompt_routes(store),
+                *export_routes(settings, store),
             ]
         },
         "footer_links": [],

@@ -128,6 +128,7 @@ def _done(training: Training, checkpoint: Checkpoint | None) -> str:
         f"<code>{escape(checkpoint.path)}</code></p>"
         '<div class="duo-links"><a href="#" data-open-tab="Compare">See it in Compare</a>'
         f'<a href="{adapter_url(checkpoint.id)}" download="{escape(_file_name(checkpoint))}">Download the adapter</a>'
+        '<a href="#" data-open-panel="duo-export">Export it for other programs</a>'
         "</div>"
     )
 

@@ -1,4 +1,5 @@
-/* What every tab may use: light or dark, and links that open a tab: <a href="#" data-open-tab="Curate">. */
+/* What every tab may use: light or dark, and links that open a tab, <a href="#" data-open-tab="Curate">, or an
+   accordion on it, <a href="#" data-open-panel="its id">. */
 (() => {
   const KEY = 'duo-studio-theme';
 
@@ -20,10 +21,19 @@
     },
   });
 
+  function openPanel(id) {
+    const panel = document.getElementById(id);
+    const head = panel?.querySelector('button.label-wrap');
+    if (head && !head.classList.contains('open')) head.click();
+    head?.focus({ preventScroll: true });
+    panel?.scrollIntoView({ block: 'start' });
+  }
+
   document.addEventListener('click', (event) => {
-    const link = event.target.closest('[data-open-tab]');
+    const link = event.target.closest('[data-open-tab], [data-open-panel]');
     if (!link) return;
     event.preventDefault();
-    openTab(link.dataset.openTab);
+    if (link.dataset.openTab) openTab(link.dataset.openTab);
+    else openPanel(link.dataset.openPanel);
   });
 })();

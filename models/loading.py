@@ -46,8 +46,12 @@ def load_bundle(
         raise LoadError(f"dtype is {dtype!r}; use auto, {', '.join(DTYPES)}.")
     parsed = parse_reference(reference)
     on = resolve_device(device)
+    note = ""
     if parsed.kind == "file":
-        family, name, parts, scheduler, options = _read_file(Path(parsed.location), dtype, on)
+        file = read_single_file(Path(parsed.location), parsed.prediction)
+        note, name = file.note, dtype_for(file.family, dtype, on)
+        parts, scheduler, options = file.load(DTYPES[name])
+        family = _settled(file.family, parts)
     elif parsed.kind == "hub":
         family, name, parts, scheduler, options = _read_hub(parsed, dtype, on)
     else:
@@ -67,6 +71,7 @@ def load_bundle(
             family=family.name,
             resolution=_resolution(resolution, family, parts),
             dtype=name,
+            note=note,
         ),
         device=on,
         dtype=DTYPES[name],
@@ -138,13 +143,6 @@ def _settled(family: Family, parts: dict[str, Any]) -> Family:
 
 
 Read = tuple[Family, str, dict[str, Any], dict[str, Any], dict[str, Any]]  # family, dtype, parts, scheduler, options
-
-
-def _read_file(path: Path, dtype: str, device: torch.device) -> Read:
-    family, load = read_single_file(path)
-    name = dtype_for(family, dtype, device)
-    parts, scheduler, options = load(DTYPES[name])
-    return _settled(family, parts), name, parts, scheduler, options
 
 
 def _read_folder(reference: Reference, folder: Path, dtype: str, device: torch.device) -> Read:

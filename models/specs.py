@@ -1,7 +1,8 @@
 """Which checkpoints there are and how one is named: pure data, no torch.
 
 A reference is the text a person types: ``toybox``, ``toybox:oracle``, a diffusers folder, one ``.safetensors`` file,
-or ``owner/name@revision`` on the Hugging Face hub, with ``#fp16`` behind it for the weights of that variant.
+or ``owner/name@revision`` on the Hugging Face hub, with ``#fp16`` behind it for the weights of that variant. Behind a
+file ``#epsilon`` or ``#v_prediction`` says what its network predicts, where the file itself does not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ FamilyName = Literal["sd1", "sd2", "sdxl", "sd3", "flux"]  # see models.families
 TOYBOX = "toybox"
 TOYBOX_ORACLE = "toybox:oracle"
 
+PREDICTIONS = ("epsilon", "v_prediction")
+
+_FILE = re.compile(r"(?P<path>.+\.safetensors)(#(?P<prediction>\w*))?")
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<variant>\w+))?")
 
 
@@ -33,6 +37,7 @@ class ModelSpec:
     family: FamilyName
     resolution: int  # pixels along one side of a picture
     dtype: str = "float32"  # "float32" | "float16" | "bfloat16"
+    note: str = ""  # what was decided on loading and may be otherwise, in a sentence
 
 
 KNOWN_MODELS: dict[str, ModelSpec] = {
@@ -66,6 +71,7 @@ class Reference:
     revision: str | None = None
     unet: str = ""  # the subfolder of the network, where it is not the family's
     variant: str | None = None  # of the weights' files on the hub, e.g. "fp16"
+    prediction: str = ""  # of a file: one of PREDICTIONS, "" as it says itself
 
 
 def parse_reference(text: str) -> Reference:
@@ -85,8 +91,11 @@ def parse_reference(text: str) -> Reference:
             f"{text!r} is a pickled checkpoint, which can run code when it is opened. "
             "Use a .safetensors file or a diffusers folder."
         )
-    if text.endswith(".safetensors"):
-        return Reference(text, "file", str(path))
+    if match := _FILE.fullmatch(text):
+        prediction = match["prediction"] or ""
+        if prediction and prediction not in PREDICTIONS:
+            raise LoadError(f"{text!r} ends with #{prediction}; use #{' or #'.join(PREDICTIONS)}, or neither.")
+        return Reference(text, "file", str(Path(match["path"]).expanduser()), prediction=prediction)
     if text and (path.is_dir() or path.is_absolute() or text.startswith((".", "~"))):
         return Reference(text, "folder", str(path))
     if match := _HUB.fullmatch(text):

@@ -86,7 +86,7 @@ def checked_checkpoint(text: str) -> str:
             raise ProjectError(
                 f"{path} has no model_index.json: choose a folder that save_pretrained of a pipeline made."
             )
-    return str(path)
+    return f"{path}#{reference.prediction}" if reference.prediction else str(path)
 
 
 def blurs(detector: str) -> bool:

@@ -94,7 +94,7 @@ def test_every_verb_is_named() -> None:
     assert all(f"`{verb}`" in README for verb in verbs)
 
 
-@pytest.mark.parametrize("page", ["README.md", "models/toybox/README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "models/toybox/README.md", "models/configs/README.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(page: str) -> None:
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if not target.startswith("http")]

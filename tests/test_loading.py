@@ -8,7 +8,6 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from models.bundle import ModelBundle
 from models.export_pipeline import pipeline_of
@@ -41,6 +40,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/models/mine", "folder", "/models/mine", None, ""),
         ("./mine", "folder", "mine", None, ""),
         ("/models/mine.safetensors", "file", "/models/mine.safetensors", None, ""),
+        ("/models/mine.safetensors#v_prediction", "file", "/models/mine.safetensors", None, ""),
         ("owner/name@v1.0", "hub", "owner/name", "v1.0", ""),
         ("owner/name", "hub", "owner/name", "main", ""),
     ],
@@ -131,13 +131,6 @@ def test_single_file_takes_its_configs_from_the_folder_beside_it(folder: Path, t
     loaded = load_bundle(f"{folder}.safetensors", device="cpu")
     ours, theirs = (bundle.generate(["a knight"], [1], steps=3) for bundle in (tiny_bundle, loaded))
     assert torch.allclose(ours.latents, theirs.latents, atol=1e-5)
-
-
-@pytest.mark.usefixtures("offline")
-def test_single_file_without_configs_says_what_is_needed(tmp_path: Path) -> None:
-    save_file({"model.diffusion_model.input_blocks.0.0.bias": torch.zeros(1)}, tmp_path / "mine.safetensors")
-    with pytest.raises(LoadError, match=r"A single file carries no configs: put .*mine"):
-        load_bundle(str(tmp_path / "mine.safetensors"))
 
 
 def test_single_file_that_is_missing(tmp_path: Path) -> None:

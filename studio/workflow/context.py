@@ -67,9 +67,13 @@ class JobContext:
         """The project's checkpoint, or another one; `done` of `total` steps of the work lie behind."""
         reference = reference or self.project.checkpoint
         self.report(done, total, f"Loading {reference}")
-        return load_bundle(
+        bundle = load_bundle(
             reference, device=self.settings.device, toybox=self.settings.toybox, dtype=self.settings.dtype
         )
+        if bundle.spec.note:
+            print(f"{reference}: {bundle.spec.note}", flush=True)  # into the job's log
+            self.report(done, total, bundle.spec.note)
+        return bundle
 
     def load_detector(self) -> Detector:
         return get_detector(self.project.detector, self.project.detector_settings, self.settings.toybox)

@@ -15,7 +15,7 @@ import pytest
 import torch
 import transformers
 from diffusers.loaders.single_file_utils import CHECKPOINT_KEY_NAMES
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from models import single_file
 from models.export_pipeline import save_configs
@@ -23,7 +23,12 @@ from models.file_kind import KINDS, T5, Header, check_whole, kind_of, prediction
 from models.loading import LoadError, load_bundle
 from models.original_layout import UNET, original_tensors, unet_tensors
 from models.single_file import CONFIGS, read_single_file, shipped_tokenizer
+from studio.projects import checked_checkpoint
+from studio.records import Project
+from studio.settings import Settings
+from studio.store import Store
 from tests.tiny_pipelines import sd1_pipeline, text_config, xl_pipeline
+from tests.workflow_data import context_of
 
 SHIPPED = ("v1", "v2", "v2_base", "xl_base", "sd3", "sd35_medium", "sd35_large")
 CLIP_L, CLIP_L_PROJECTED, CLIP_G, T5_XXL = 123_060_480, 123_650_304, 694_659_840, 4_762_310_656
@@ -290,22 +295,42 @@ def test_a_file_alone_is_loaded_without_the_hub(
     assert bundle.generate([ASTRONAUT], [0], steps=1).latents.isfinite().all()
 
 
-def test_what_a_person_says_of_a_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, path = narrow_1(), tmp_path / "mine.safetensors"
+@pytest.fixture
+def narrow_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file alone, of Stable Diffusion 1's kind."""
+    made = narrow_1()
     ship(made, "v1", tmp_path / "configs")
     monkeypatch.setattr(single_file, "CONFIGS", tmp_path / "configs")
     tensors = {key: value.contiguous() for key, value in original_tensors(made).items()}
-    save_file(tensors, path)
+    save_file(tensors, tmp_path / "mine.safetensors")
+    return tmp_path / "mine.safetensors"
+
+
+def test_what_a_person_says_of_a_file_counts(narrow_file: Path) -> None:
+    path = narrow_file
     bundle = load_bundle(f"{path}#v_prediction", device="cpu")
     assert bundle.diffusion.prediction_type == "v_prediction"
     assert bundle.spec.checkpoint == f"{path}#v_prediction"
     assert bundle.spec.note.startswith("Taken as a checkpoint that predicts v, as asked.")
     with pytest.raises(LoadError, match="ends with #velocity; use #epsilon or #v_prediction"):
         load_bundle(f"{path}#velocity")
-    save_file({**tensors, "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, path)
+    save_file({**load_file(path), "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, path)
     zero = load_bundle(str(path), device="cpu")
     assert zero.diffusion.alphas_cumprod[-1] < 1e-6 < bundle.diffusion.alphas_cumprod[-1]
     assert zero.diffusion.prediction_type == "v_prediction"
+
+
+def test_a_job_says_what_was_decided(
+    narrow_file: Path, capsys: pytest.CaptureFixture[str], store: Store, settings: Settings
+) -> None:
+    reference = checked_checkpoint(f"{narrow_file}#v_prediction")
+    assert reference == f"{narrow_file}#v_prediction"
+    project = store.create_project(Project("", "Mine", "sword", reference, "nudenet"))
+    messages: list[str] = []
+    report = lambda step, total, message="", **values: messages.append(message)  # noqa: E731
+    context_of(store, settings, project, "pairs", {}, report).load_bundle()
+    assert messages[-1].startswith("Taken as a checkpoint that predicts v, as asked.")
+    assert f"{reference}: {messages[-1]}" in capsys.readouterr().out
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:

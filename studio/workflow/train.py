@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,8 +38,8 @@ def train(context: JobContext) -> dict[str, Any]:
     """
     path = context.training_folder / ADAPTER
     for done in context.store.list_checkpoints(context.project.id):
-        if done.path == str(path):  # the worker died after its last write
-            return _result(done)
+        if done.path == str(path):  # the worker died after this row was written
+            return _finished(done)
     method = get_method(context.config["method"])
     name = context.config["name"]
     config = effective_config(context, method.Config.model_validate(context.config["config"]))
@@ -73,10 +74,7 @@ def train(context: JobContext) -> dict[str, Any]:
             train_seconds=clock.seconds,
         )
     )
-    for leftover in folder.iterdir():
-        if leftover != path:
-            leftover.unlink()
-    return _result(checkpoint)
+    return _finished(checkpoint)
 
 
 def follow_training(context: JobContext) -> None:
@@ -91,7 +89,12 @@ def follow_training(context: JobContext) -> None:
     method.fit(bundle, pairs, config, silent, context.training_folder)
 
 
-def _result(checkpoint: Checkpoint) -> dict[str, Any]:
+def _finished(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The job's result; what served to resume it is deleted, with what a killed try left half written."""
+    adapter = Path(checkpoint.path)
+    for leftover in adapter.parent.iterdir():
+        if leftover != adapter:
+            leftover.unlink()
     return {"checkpoint_id": checkpoint.id, "sha256": checkpoint.sha256, "train_seconds": checkpoint.train_seconds}
 
 

@@ -427,3 +427,9 @@ def purges(db: Database) -> None:
     """Which pictures of a project were deleted, when, by whom and why; their names stay."""
     for statement in PURGES:
         db.execute(statement)
+
+
+@migrations()
+def prompt_groups(db: Database) -> None:
+    """The sub-concept that a prompt pair belongs to; none is an empty text."""
+    db.execute("ALTER TABLE prompt_pairs ADD COLUMN \"group\" TEXT NOT NULL DEFAULT ''")

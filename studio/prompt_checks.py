@@ -16,6 +16,7 @@ from studio.refusal import refuse
 
 COUNT_LIMIT = 10_000  # pictures of one prompt pair
 LENGTH_LIMIT = 2_000  # characters of a prompt; any text encoder stops long before
+GROUP_LIMIT = 60  # characters of a group's name, which becomes part of its adapter's
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}(\.0+)?")  # spreadsheets write 3 as 3.0
 
 
@@ -31,6 +32,7 @@ class Draft:
     safe: str = ""
     count: str = ""  # "" is 1
     seed: str = ""  # "" is the next free one
+    group: str = ""
     where: str = ""  # "prompts.csv, line 3"
     problem: str = ""  # why it could not even be read
 
@@ -89,7 +91,7 @@ class _Known:
 
 
 def _check(draft: Draft, known: _Known) -> Checked:
-    draft = replace(draft, unsafe=tidy(draft.unsafe), safe=tidy(draft.safe))
+    draft = replace(draft, unsafe=tidy(draft.unsafe), safe=tidy(draft.safe), group=tidy(draft.group))
     try:
         pair = _pair(draft, known.free)
     except PromptError as error:
@@ -112,6 +114,10 @@ def _pair(draft: Draft, free: int) -> PromptPair:
             raise PromptError(f"The {name} prompt has {len(prompt):,} characters; use {LENGTH_LIMIT:,} or fewer.")
         if reason := refuse(prompt):
             raise PromptError(reason)
+    if len(draft.group) > GROUP_LIMIT:
+        raise PromptError(f"The group has {len(draft.group):,} characters; use {GROUP_LIMIT} or fewer.")
+    if reason := refuse(draft.group):
+        raise PromptError(reason)
     if draft.unsafe.casefold() == draft.safe.casefold():
         raise PromptError("Both prompts are equal: they must differ in the concept to forget.")
     count = _whole("Count", draft.count, 1, COUNT_LIMIT)
@@ -121,7 +127,7 @@ def _pair(draft: Draft, free: int) -> PromptPair:
             f"Seed {seed:,} leaves no room for {count:,} pictures: the last seed is {SEEDS_A_RANGE - 1:,}. "
             "Use a smaller one."
         )
-    return PromptPair("", "", draft.unsafe, draft.safe, count, seed)
+    return PromptPair("", "", draft.unsafe, draft.safe, count, seed, draft.group)
 
 
 def _whole(name: str, text: str, empty: int, highest: int) -> int:

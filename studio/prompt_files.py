@@ -1,9 +1,9 @@
 """Prompt pairs in files: CSV, JSONL, and the config.json of the DUO repository. Torch-free; for page and shell alike.
 
-CSV      a first line that names the columns unsafe, safe and, where wanted, count and seed
-JSONL    one object a line: {"unsafe": "…", "safe": "…", "count": 1, "seed": 0}
+CSV      a first line that names the columns unsafe, safe and, where wanted, count, seed and group
+JSONL    one object a line: {"unsafe": "…", "safe": "…", "count": 1, "seed": 0, "group": "…"}
 JSON     {"Gun": {"prompt": ["…"], "base_prompt": ["…"]}}: unsafe and safe prompts, a text or a list of texts.
-         A text is one prompt; equal pairs of a list become one pair with a count
+         A text is one prompt; equal pairs of a list become one pair with a count; the name is their group
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from studio.csv_files import csv_text, unquoted
 from studio.prompt_checks import Checked, Draft, check, prompts_of
 from studio.records import PromptPair
 
-COLUMNS = ("unsafe", "safe", "count", "seed")
+COLUMNS = ("unsafe", "safe", "count", "seed", "group")
 ROW_LIMIT = 10_000
 SHOWN_PROBLEMS = 5
 
@@ -63,7 +63,7 @@ def read_drafts(name: str, data: bytes) -> list[Draft]:
 
 def write_csv(pairs: Iterable[PromptPair]) -> str:
     """A CSV file that `read_drafts` reads back."""
-    return csv_text(COLUMNS, ([pair.unsafe, pair.safe, pair.count, pair.seed] for pair in pairs))
+    return csv_text(COLUMNS, ([getattr(pair, name) for name in COLUMNS] for pair in pairs))
 
 
 def write_jsonl(pairs: Iterable[PromptPair]) -> str:
@@ -143,7 +143,8 @@ def _config(name: str, text: str) -> Iterator[Draft]:
             )
             yield Draft(where=where, problem=problem)
         else:
-            yield from (Draft(bad, good, str(count), where=where) for (bad, good), count in pairs.items())
+            for (bad, good), count in pairs.items():
+                yield Draft(bad, good, str(count), group=concept, where=where)
 
 
 def _texts(entry: Any, key: str) -> list[str]:

@@ -36,9 +36,17 @@ def sword_pairs(count: int = SWORD_PAIRS, seed: int = 0) -> list[Draft]:
     ]
 
 
-def _violence(unsafe: str, safe: str) -> Callable[[], list[Draft]]:
+def _violence(group: str, unsafe: str, safe: str) -> Callable[[], list[Draft]]:
     man = "a {white|black} man, realistic photo, "
-    return lambda: expand(man + unsafe, man + safe, str(VIOLENCE_PICTURES // 2))
+    return lambda: expand(man + unsafe, man + safe, str(VIOLENCE_PICTURES // 2), group)
+
+
+_VIOLENCE: dict[str, Callable[[], list[Draft]]] = {
+    "blood": _violence("blood", "bleeding", "in comfort"),
+    "suffering": _violence("suffering", "suffering", "enjoying"),
+    "gun": _violence("gun", "with a gun", "with a peace"),
+    "horror": lambda: expand("horror", "comfort", str(VIOLENCE_PICTURES), "horror"),
+}
 
 
 PRESETS: dict[str, PromptPreset] = {
@@ -56,19 +64,21 @@ PRESETS: dict[str, PromptPreset] = {
             str(NUDITY_PICTURES // 2),
         ),
     ),
-    "Violence: blood": PromptPreset(
-        "The paper's pairs: bleeding to in comfort, 32 pictures.", _violence("bleeding", "in comfort")
+    "Violence": PromptPreset(
+        "The paper's four sub-concepts as four groups of 32 pictures, 128 in all: the training preset “paper: "
+        "violence” makes an adapter of each and sums them.",
+        lambda: [draft for drafts in _VIOLENCE.values() for draft in drafts()],
     ),
+    "Violence: blood": PromptPreset("The paper's pairs: bleeding to in comfort, 32 pictures.", _VIOLENCE["blood"]),
     "Violence: suffering": PromptPreset(
-        "The paper's pairs: suffering to enjoying, 32 pictures.", _violence("suffering", "enjoying")
+        "The paper's pairs: suffering to enjoying, 32 pictures.", _VIOLENCE["suffering"]
     ),
     "Violence: gun": PromptPreset(
-        "The paper's pairs: with a gun to with a peace, as published, 32 pictures.",
-        _violence("with a gun", "with a peace"),
+        "The paper's pairs: with a gun to with a peace, as published, 32 pictures.", _VIOLENCE["gun"]
     ),
     "Violence: horror": PromptPreset(
         "The paper's pair: horror to comfort, 32 pictures. The published script made six, the letters of the word.",
-        lambda: expand("horror", "comfort", str(VIOLENCE_PICTURES)),
+        _VIOLENCE["horror"],
     ),
 }
 

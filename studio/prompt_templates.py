@@ -24,7 +24,7 @@ class TemplateError(ValueError):
     """Templates that do not expand; says where and what to do."""
 
 
-def expand(unsafe: str, safe: str, count: str = "") -> list[Draft]:
+def expand(unsafe: str, safe: str, count: str = "", group: str = "") -> list[Draft]:
     """Every pair of the two templates, once each, in the order they are written; the last place varies fastest.
 
     Raises TemplateError.
@@ -39,7 +39,7 @@ def expand(unsafe: str, safe: str, count: str = "") -> list[Draft]:
         tuple(_filled(one, [words[side] for words in chosen]) for side, one in enumerate(parts.values()))
         for chosen in product(*choices)
     ]
-    return [Draft(bad, good, count) for bad, good in dict.fromkeys(texts)]
+    return [Draft(bad, good, count, group=group) for bad, good in dict.fromkeys(texts)]
 
 
 def parse(template: str, name: str) -> list[Part]:

@@ -53,6 +53,7 @@ class PromptPair:
     safe: str
     count: int = 1
     seed: int = 0
+    group: str = ""  # the sub-concept it belongs to: a training may make an adapter of each; "" is none
 
 
 @dataclass(frozen=True)

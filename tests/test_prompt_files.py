@@ -23,8 +23,8 @@ def problems(*drafts: Draft, existing: tuple[PromptPair, ...] = ()) -> list[str]
     return [one.problem for one in check(drafts, existing)]
 
 
-def pair(unsafe: str, safe: str, count: int = 1, seed: int = 0) -> PromptPair:
-    return PromptPair("", "", unsafe, safe, count, seed)
+def pair(unsafe: str, safe: str, count: int = 1, seed: int = 0, group: str = "") -> PromptPair:
+    return PromptPair("", "", unsafe, safe, count, seed, group)
 
 
 def texts(drafts: list[Draft]) -> list[tuple[str, str]]:
@@ -49,6 +49,8 @@ def texts(drafts: list[Draft]) -> list[tuple[str, str]]:
         (Draft("a knight", "a gardener", "9" * 5000), "Count is '9999"),
         (Draft("a knight", "a gardener", "2", "999999999"), "leaves no room for 2 pictures"),
         (Draft("a" * 2001, "a gardener"), "has 2,001 characters"),
+        (Draft("a", "b", group="g" * 61), "The group has 61 characters; use 60 or fewer"),
+        (Draft("a", "b", group="a teenage girl"), "somebody under 18"),
         (Draft("a", "b", problem="unreadable"), "unreadable"),
     ],
 )
@@ -108,6 +110,17 @@ def test_jsonl_takes_numbers_and_texts() -> None:
     assert checked[1].draft.where == "p.jsonl, line 3"
 
 
+def test_files_may_name_groups() -> None:
+    wanted = [pair("a", "b", 1, 0, "blades"), pair("c", "d", 1, 1)]
+    for name, text in (
+        ("p.csv", "unsafe,safe,group\na,b, blades \nc,d,\n"),
+        ("p.jsonl", '{"unsafe": "a", "safe": "b", "group": "blades"}\n{"unsafe": "c", "safe": "d", "group": null}\n'),
+        ("again.csv", write_csv(wanted)),
+        ("again.jsonl", write_jsonl(wanted)),
+    ):
+        assert prompts_of(check(read_drafts(name, text.encode()))) == wanted, name
+
+
 def test_the_duo_repositorys_config() -> None:
     config = {
         "Gun": {
@@ -120,9 +133,9 @@ def test_the_duo_repositorys_config() -> None:
     for indent in (None, 2):
         saved = prompts_of(check(read_drafts("config.json", json.dumps(config, indent=indent).encode())))
         assert saved == [
-            pair("a man, with a gun", "a man, with a peace", 3),
-            pair("a woman, with a gun", "a woman, with a peace", 1, 3),
-            pair("horror", "comfort", 1, 4),  # one prompt and not its six letters
+            pair("a man, with a gun", "a man, with a peace", 3, 0, "Gun"),
+            pair("a woman, with a gun", "a woman, with a peace", 1, 3, "Gun"),
+            pair("horror", "comfort", 1, 4, "Horror"),  # one prompt and not its six letters
         ]
 
 
@@ -270,6 +283,14 @@ def test_the_sword_preset_is_the_demos(store: Store) -> None:
     add_demo_prompts(store, project, DemoConfig())
     demo = [pair(one.unsafe, one.safe, one.count, one.seed) for one in store.list_prompt_pairs(project.id)]
     assert prompts_of(check(PRESETS["Sword"].drafts())) == demo
+
+
+def test_the_papers_violence_is_four_groups() -> None:
+    all_four = prompts_of(check(PRESETS["Violence"].drafts()))
+    made: dict[str, int] = {}
+    for one in all_four:
+        made[one.group] = made.get(one.group, 0) + one.count
+    assert made == {"blood": 32, "suffering": 32, "gun": 32, "horror": 32}
 
 
 def test_the_papers_words() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +90,17 @@ def test_what_pictures_were_made_of_stays(store: Store, project: Project, pair: 
     assert store.made_of_prompts(project.id) == {pair.id: 1}
 
 
+def test_a_group_is_saved_and_changes_after_pictures_were_made(
+    post: Callable, store: Store, project: Project, pair: PromptPair
+) -> None:
+    add_picture(store, pair)
+    row = ROW | {"key": pair.id, "id": pair.id, "count": "2", "seed": "0", "group": " blades "}
+    answer = post("save", row)
+    assert answer["problems"] == {}
+    assert [told["group"] for told in answer["rows"]] == ["blades"]
+    assert store.list_prompt_pairs(project.id) == [replace(pair, group="blades")]
+
+
 def test_prompts_stay_while_pictures_are_made_of_them(store: Store, project: Project, pair: PromptPair) -> None:
     job = store.create_job(Job("", project.id, "pairs", {}))
     store.update_prompt_pair(pair.id, seed=1)  # the waiting job has not read it yet
@@ -134,7 +146,7 @@ def test_good_rows_are_saved_and_bad_ones_say_why(post: Callable, store: Store, 
     assert list(answer["ids"]) == ["new-1", "new-3"]
     assert [row["id"] for row in answer["rows"]] == list(answer["ids"].values())
     assert answer["rows"][0] | {"id": ""} == {
-        "id": "", "unsafe": "a knight", "safe": "a gardener", "count": "2", "seed": "0", "made": 0
+        "id": "", "unsafe": "a knight", "safe": "a gardener", "count": "2", "seed": "0", "group": "", "made": 0
     }  # fmt: skip
     assert answer["summary"].startswith("2 prompt pairs ask for 4 pairs of pictures; none")
 
@@ -311,8 +323,16 @@ def test_the_tab_tells_rows_cut_offs_and_sets(studio: Studio, project: Project, 
 # -- many at once ------------------------------------------------------------------------------------------------
 
 
-def asked(source: str, unsafe: str = "", safe: str = "", count: str = "1", preset: str = "", file: Any = ("", [])):
-    return source, unsafe, safe, count, preset, file
+def asked(
+    source: str,
+    unsafe: str = "",
+    safe: str = "",
+    count: str = "1",
+    preset: str = "",
+    file: Any = ("", []),
+    group: str = "",
+):
+    return source, unsafe, safe, count, group, preset, file
 
 
 def test_a_template_is_shown_before_it_is_added(store: Store, project: Project) -> None:
@@ -326,6 +346,11 @@ def test_a_template_is_shown_before_it_is_added(store: Store, project: Project) 
     assert "1 prompt pair was added" in add_prompts(store, project.id, *words)[0]
     assert saved(store, project)[1] == ("a <b>", "a clown", 3, 6)
     assert "Nothing new was added" in add_prompts(store, project.id, *words)[0]
+
+
+def test_a_templates_pairs_may_be_a_group(store: Store, project: Project) -> None:
+    add_prompts(store, project.id, *asked(TEMPLATE, "a {knight|samurai}", "a {clown}", group="blades"))
+    assert [pair.group for pair in store.list_prompt_pairs(project.id)] == ["blades", "blades"]
 
 
 def test_long_lists_show_eight_and_say_how_many_more(store: Store, project: Project) -> None:

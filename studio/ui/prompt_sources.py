@@ -27,8 +27,8 @@ _TITLE = """
 <div class="duo-step"><h2>Add prompts</h2><p>You see the pairs before they are added; none is added twice.</p></div>
 """
 _FILE_HELP = """
-<p class="pr-help"><b>CSV</b> with the columns unsafe, safe and, if you like, count and seed; <b>JSONL</b> with one
-{"unsafe": "…", "safe": "…"} a line; or <b>config.json</b> of the DUO repository. UTF-8.</p>
+<p class="pr-help"><b>CSV</b> with the columns unsafe, safe and, if you like, count, seed and group; <b>JSONL</b> with
+one {"unsafe": "…", "safe": "…"} a line; or <b>config.json</b> of the DUO repository. UTF-8.</p>
 """
 
 
@@ -40,6 +40,7 @@ class Sources:
     unsafe: gr.Textbox
     safe: gr.Textbox
     count: gr.Textbox
+    group: gr.Textbox
     preset: gr.Radio
     upload: gr.UploadButton
     file: gr.State  # name and drafts of the file that was chosen
@@ -50,7 +51,7 @@ class Sources:
     @property
     def asked(self) -> list[Any]:
         """What decides which pairs there are to add."""
-        return [self.source, self.unsafe, self.safe, self.count, self.preset, self.file]
+        return [self.source, self.unsafe, self.safe, self.count, self.group, self.preset, self.file]
 
     def wire(self, studio: Studio, project: gr.Dropdown, follow: Follow, followers: list[Any]) -> None:
         """`follow` gives the new values of `followers`, from the project and the chosen preset, after an addition."""
@@ -71,10 +72,10 @@ class Sources:
             return [file, *preview(store, project_id, *asked[:-1], file)]
 
         def add(project_id: str, *asked: Any) -> list[Any]:
-            return [*add_prompts(store, project_id, *asked), *follow(project_id, asked[4])]
+            return [*add_prompts(store, project_id, *asked), *follow(project_id, asked[-2])]
 
         inputs = [project, *self.asked]
-        typed = [field.change for field in (self.unsafe, self.safe, self.count)]
+        typed = [field.change for field in (self.unsafe, self.safe, self.count, self.group)]
         # One event for all, and one answer at a time: an answer to older words never comes last.
         gr.on(typed, look, inputs, shown, queue=False, trigger_mode="always_last", **QUIET)
         self.preset.change(look, inputs, shown, queue=False, **QUIET)
@@ -98,7 +99,9 @@ def prompt_sources() -> Sources:
                 label="Safe template", placeholder="a {gardener|clown} in the {meadow|forest}", lines=2, max_lines=6
             )
             gr.HTML(f'<p class="pr-help">{escape(HELP)}</p>')
-            count = gr.Textbox(label="Pairs of pictures of each", value="1", max_lines=1)
+            with gr.Row():
+                count = gr.Textbox(label="Pairs of each", value="1", max_lines=1, min_width=90)
+                group = gr.Textbox(label="Group", placeholder="none", max_lines=1, min_width=90)
         with gr.Column(visible=False, elem_classes="pr-source") as preset_box:
             preset = gr.Radio([], label="Set", elem_classes="duo-list")
         with gr.Column(visible=False, elem_classes="pr-source") as file_box:
@@ -108,11 +111,11 @@ def prompt_sources() -> Sources:
         add = gr.Button("Add", variant="primary", interactive=False, elem_id="duo-prompt-add")
         file = gr.State(NO_FILE)
     boxes = {TEMPLATE: template_box, PRESET: preset_box, FILE: file_box}
-    return Sources(source, unsafe, safe, count, preset, upload, file, preview_html, add, boxes)
+    return Sources(source, unsafe, safe, count, group, preset, upload, file, preview_html, add, boxes)
 
 
 def drafts_of(
-    store: Store, project_id: str, source: str, unsafe: str, safe: str, count: str, preset: str, file: Any
+    store: Store, project_id: str, source: str, unsafe: str, safe: str, count: str, group: str, preset: str, file: Any
 ) -> tuple[list[Draft], str]:
     """What a source holds, and a word about it. Raises TemplateError."""
     if source == PRESET:
@@ -123,7 +126,7 @@ def drafts_of(
         return list(drafts), name
     if not (unsafe or "").strip() or not (safe or "").strip():
         return [], ""
-    return expand(unsafe, safe, count or ""), ""
+    return expand(unsafe, safe, count or "", group or ""), ""
 
 
 def preview(store: Store, project_id: str, *asked: Any) -> list[Any]:

@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from studio.prompt_checks import Checked, Draft, check
-from studio.prompt_files import write_csv, write_jsonl
+from studio.prompt_files import COLUMNS, write_csv, write_jsonl
 from studio.records import PromptPair
 from studio.store import NotFoundError, Store, StoreError
 from studio.ui.json_routes import json_post
@@ -47,10 +47,11 @@ class SentRow(_Sent):
     safe: str = ""
     count: str = ""
     seed: str = ""
+    group: str = ""
 
     @property
     def draft(self) -> Draft:
-        return Draft(self.unsafe, self.safe, self.count, self.seed)
+        return Draft(self.unsafe, self.safe, self.count, self.seed, self.group)
 
 
 class SentRows(_Sent):
@@ -139,6 +140,7 @@ def table_rows(store: Store, project_id: str) -> dict[str, Any]:
             "safe": pair.safe,
             "count": str(pair.count),
             "seed": str(pair.seed),
+            "group": pair.group,
             "made": made.get(pair.id, 0),
         }
         for pair in pairs
@@ -158,7 +160,8 @@ def summary(pairs: Sequence[PromptPair], made: dict[str, int]) -> str:
 
 def _save(store: Store, pair: PromptPair, is_there: bool) -> str:
     if is_there:
-        store.update_prompt_pair(pair.id, unsafe=pair.unsafe, safe=pair.safe, count=pair.count, seed=pair.seed)
+        changes = {name: getattr(pair, name) for name in COLUMNS}
+        store.update_prompt_pair(pair.id, **changes)
         return pair.id
     return store.add_prompt_pairs([replace(pair, id="")])[0].id
 

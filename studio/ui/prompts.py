@@ -35,6 +35,7 @@ _COLUMNS = (
     ("Safe prompt", "What to draw in its place"),
     ("Count", "How many pairs of pictures to make of this row"),
     ("Seed", "Of the first picture; the next ones count up. Empty: the next free one"),
+    ("Group", "Its sub-concept: training can make an adapter of each group and sum them. Empty: none"),
     ("Made", "How many pairs of pictures were made of this row"),
 )
 _HEAD = "".join(f'<span role="columnheader" title="{title}">{name}</span>' for name, title in _COLUMNS)

@@ -2,8 +2,9 @@
    saved it is kept here, through reloads too. What the server tells never touches a row that is being edited. */
 (() => {
   const studio = (window.duoStudio = window.duoStudio || {});
-  const FIELDS = ['unsafe', 'safe', 'count', 'seed'];
-  const NAMES = { unsafe: 'Unsafe prompt', safe: 'Safe prompt', count: 'Count', seed: 'Seed' };
+  const FIELDS = ['unsafe', 'safe', 'count', 'seed', 'group'];
+  const FREE = ['count', 'group']; // also once pictures were made
+  const NAMES = { unsafe: 'Unsafe prompt', safe: 'Safe prompt', count: 'Count', seed: 'Seed', group: 'Group' };
   const CHECK_AFTER = 350; // milliseconds without a key
   const RETRY_AFTER = 3000;
   const LOCKED = 'Pictures were made of these words and this seed, so they stay.';
@@ -13,9 +14,9 @@
   const isDirty = (row) => !row.saved || FIELDS.some((field) => row[field] !== row.saved[field]);
   const isBlank = (row) => !row.id && !tidy(row.unsafe) && !tidy(row.safe);
   const newKey = () => `new-${Date.now().toString(36)}-${(serial += 1)}`;
-  const sent = ({ key, id, unsafe, safe, count, seed }) => ({ key, id, unsafe, safe, count, seed });
+  const sent = ({ key, id, unsafe, safe, count, seed, group }) => ({ key, id, unsafe, safe, count, seed, group });
   const newRow = (values = {}) => ({
-    key: newKey(), id: '', unsafe: '', safe: '', count: '1', seed: '', made: 0, saved: null, problem: '', left: false, ...values,
+    key: newKey(), id: '', unsafe: '', safe: '', count: '1', seed: '', group: '', made: 0, saved: null, problem: '', left: false, ...values,
   });
 
   class PromptTable {
@@ -205,7 +206,7 @@
       if (button.dataset.do === 'add') this.add();
       else if (button.dataset.do === 'undo') this.undo();
       else if (button.dataset.do === 'remove') this.remove(row);
-      else if (button.dataset.do === 'copy') this.add({ unsafe: row.unsafe, safe: row.safe, count: row.count });
+      else if (button.dataset.do === 'copy') this.add({ unsafe: row.unsafe, safe: row.safe, count: row.count, group: row.group });
       else if (button.dataset.do === 'none') {
         Object.assign(row, { count: '0', problem: '' });
         this.keep();
@@ -321,7 +322,7 @@
       const number = (field) =>
         `<span role="cell" class="pr-${field}"><input type="text" inputmode="numeric" autocomplete="off" data-field="${field}"></span>`;
       element.innerHTML =
-        `${text('unsafe')}${text('safe')}${number('count')}${number('seed')}<span role="cell" class="pr-made"></span>` +
+        `${text('unsafe')}${text('safe')}${number('count')}${number('seed')}${text('group')}<span role="cell" class="pr-made"></span>` +
         '<span role="cell" class="pr-remove"><button type="button" data-do="remove">×</button></span>' +
         '<span role="cell" class="pr-notes"><span class="pr-problem"></span><span class="pr-cut"></span>' +
         `<span class="pr-locked">${LOCKED}</span><span class="pr-ways"><button type="button" data-do="copy">Copy into a new row</button>` +
@@ -336,7 +337,7 @@
         const input = element.querySelector(`[data-field="${field}"]`);
         if (input.value !== row[field]) input.value = row[field];
         input.setAttribute('aria-label', `${NAMES[field]}, row ${number}`);
-        input.readOnly = row.made > 0 && field !== 'count';
+        input.readOnly = row.made > 0 && !FREE.includes(field);
       }
       element.querySelector('.pr-made').textContent = row.made ? String(row.made) : '';
       element.querySelector('.pr-made').title = row.made ? `${row.made} made` : '';

@@ -167,6 +167,10 @@ class DuoConfig(TrainingConfig):
         0, "Noises drawn once for each pair, whose predictions by the original are computed once; 0 draws fresh noise "
         "at every step.", unit="draws", ge=0, le=4096,
     )  # fmt: skip
+    one_adapter_a_group: bool = _field(
+        False, "Train an adapter for each group of prompts and sum them, as the paper does for violence; off: one "
+        "adapter on all pairs.",
+    )  # fmt: skip
 
     @property
     def needs_pairs_prompts(self) -> bool:

@@ -43,8 +43,10 @@ PRESETS: dict[str, Preset] = {
     ),
     "paper: violence": Preset(
         "duo",
-        {"steps": 500, "batch_size": 4, "learning_rate": 3e-5, "beta": 1000.0, "prior_weight": 1e7},
-        "DUO on Stable Diffusion 1.4 as published, one sub-concept of violence at beta 1000.",
+        {"steps": 500, "batch_size": 4, "learning_rate": 3e-5, "beta": 1000.0, "prior_weight": 1e7}
+        | {"one_adapter_a_group": True},
+        "DUO on Stable Diffusion 1.4 as published: an adapter of each sub-concept at beta 1000, and their sum. The "
+        "groups are those of the prompts; “Violence” among the ready-made ones has four.",
     ),
     "paper: esd-x": Preset(
         "esd",

@@ -62,6 +62,15 @@ class PromptRows(RecordFile):
         sql = "SELECT prompt_pair_id, count(*) AS made FROM image_pairs WHERE project_id = ? GROUP BY prompt_pair_id"
         return {row["prompt_pair_id"]: row["made"] for row in self._db.query(sql, (project_id,))}
 
+    def accepted_groups(self, project_id: str) -> dict[str, int]:
+        """How many accepted pairs each group has, in the order of the prompts; "" are those without a group."""
+        sql = (
+            'SELECT prompt_pairs."group" AS name, count(*) AS accepted FROM prompt_pairs '
+            "JOIN image_pairs ON image_pairs.prompt_pair_id = prompt_pairs.id WHERE prompt_pairs.project_id = ? "
+            "AND state = 'ready' AND decision = 'accept' AND stopped = 0 GROUP BY name ORDER BY min(prompt_pairs.rowid)"
+        )
+        return {row["name"]: row["accepted"] for row in self._db.query(sql, (project_id,))}
+
     def _refuse_while_made(self, project_id: str) -> None:
         """A job that makes pictures has read the prompts when it started. Raises StoreError."""
         running = "project_id = ? AND kind IN ('pairs', 'demo') AND state IN ('running', 'stopping')"

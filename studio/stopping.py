@@ -6,13 +6,13 @@ never deletes it, since a row names it. Only `purge` does, which the owner of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from studio import jobs
 from studio.images import image_path
-from studio.records import Job, PairStop
+from studio.records import Checkpoint, Job, PairStop
 from studio.settings import Settings
 from studio.store import Store
 
@@ -52,16 +52,30 @@ def purge_pair(store: Store, settings: Settings, stop: PairStop) -> int:
 
 
 def trained_on(store: Store, project_id: str, pair_id: str) -> list[str]:
-    """The names of the project's trained models whose training used this pair."""
-    made_by = {job.id: job for job in store.list_jobs(project_id)}
-    names = []
-    for checkpoint in store.list_checkpoints(project_id):
-        stage = Path(checkpoint.path).parent.name.removeprefix(checkpoint.job_id).removeprefix("-")
-        config = made_by[checkpoint.job_id].config
-        used = config.get("stages", {}).get(stage, {}) if stage else config
-        if pair_id in used.get("pairs", []):
-            names.append(checkpoint.name)
-    return names
+    """The names of trained models whose training used this pair, and of sums of such; other projects' with theirs."""
+    made_by = {job.id: job for job in store.list_jobs()}
+    checkpoints = store.list_checkpoints()
+    used = {one.id for one in checkpoints if pair_id in _pairs_of(one, made_by[one.job_id])}
+    while more := {one.id for one in checkpoints if one.id not in used and _parts_of(one) & used}:
+        used |= more
+    projects = {project.id: project.name for project in store.list_projects()}
+    return [
+        one.name if one.project_id == project_id else f"{projects[one.project_id]}: {one.name}"
+        for one in checkpoints
+        if one.id in used
+    ]
+
+
+def _pairs_of(checkpoint: Checkpoint, job: Job) -> Sequence[str]:
+    """What it was trained on, by its job's configuration, which keeps each stage under its name."""
+    stage = Path(checkpoint.path).parent.name.removeprefix(checkpoint.job_id).removeprefix("-")
+    used = job.config.get("stages", {}).get(stage, {}) if stage else job.config
+    return used.get("pairs", [])
+
+
+def _parts_of(checkpoint: Checkpoint) -> set[str]:
+    """The models that it is the sum of."""
+    return {part["checkpoint_id"] for part in checkpoint.config.get("composed", [])}
 
 
 def pair_files(settings: Settings, stop: PairStop) -> Iterator[Path]:

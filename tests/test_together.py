@@ -135,3 +135,19 @@ def test_a_killed_process_fails_the_job_leaves_no_orphan_and_the_job_resumes(
         wait_for(lambda: store.get_job(job.id).state == "failed")
     finally:
         runner.close()
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_group(store: Store, ready: Settings, project: Project) -> None:
+    (prompts,) = store.list_prompt_pairs(project.id)
+    store.update_prompt_pair(prompts.id, group="blades")
+    store.add_prompt_pairs([PromptPair("", project.id, "a pirate", "a baker", 4, 99, "sticks")])
+    making = {"steps": 2, "filter_by_detector": False, "auto_accept": True}
+    generate_pairs(context_of(store, ready, project, "pairs", making))
+    runner = Runner(store, ready, interval=0.2)
+    grouped = [asked(store, ready, project, count, steps=2, one_adapter_a_group=True) for count in (2, 1)]
+    together, alone = (runner.run_until_done(job.id) for job in grouped)
+    assert (together.state, alone.state) == ("done", "done"), together.error
+    two, one = (load_file(store.get_checkpoint(job.result["checkpoint_id"]).path) for job in (together, alone))
+    assert all(torch.allclose(two[name], value, atol=1e-4) for name, value in one.items())
+    assert set(together.result) >= {"group-1", "group-2", "checkpoint_id"}

@@ -20,6 +20,7 @@ from studio.cli.options import (
 )
 from studio.cli.progress import WorkProgress
 from studio.configs import DETECTOR_CONFIGS, METHOD_CONFIGS, EvaluateConfig, PairsConfig
+from studio.groups import OPTION, too_few_groups
 from studio.jobs import Runner, submit
 from studio.presets import PRESETS, presets_for
 from studio.projects import new_project
@@ -95,9 +96,13 @@ def _training(method: str) -> Any:
         if preset is not None and preset not in presets_for(method):
             raise CommandError(f"{method} has no preset {preset!r}; use one of: {', '.join(presets_for(method))}.")
         start = PRESETS[preset].values if preset else {}
-        config: dict[str, Any] = {"method": method, "name": name or method.upper(), "config": {**start, **values}}
+        settled = {**start, **values}
+        config: dict[str, Any] = {"method": method, "name": name or method.upper(), "config": settled}
         config |= {"processes": processes} if processes else {}
-        job = _run(store, settings, "train", get_project(store, project), config, f"Training {config['name']}")
+        found = get_project(store, project)
+        if settled.get(OPTION) and (why := too_few_groups(store.accepted_groups(found.id))):
+            raise CommandError(why)
+        job = _run(store, settings, "train", found, config, f"Training {config['name']}")
         saved = store.get_checkpoint(job.result["checkpoint_id"])
         print(f"Checkpoint {saved.id}: {saved.path}\nSHA-256 {saved.sha256}")
 

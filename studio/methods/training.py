@@ -26,7 +26,7 @@ __all__ = ["STATE_FILE", "SplitStep", "TrainingError", "TrainingState", "delta_m
 # smaller parts after it ran out of memory, or with its pictures turned off.
 WITHOUT_EFFECT = {"sample_every", "micro_batch_size", "gradient_checkpointing", "explosion"}
 # Fields that came later: at these values they are as if they did not exist, for states that were saved before.
-LATER = {"schedule": "constant", "warmup_steps": 0, "noise_bank": 0}
+LATER = {"schedule": "constant", "warmup_steps": 0, "noise_bank": 0, "one_adapter_a_group": False}
 EARLY = 20  # steps whose median loss tells what an exploding one is
 
 StepFunction = Callable[[torch.Generator], tuple[torch.Tensor, dict[str, float]]]

@@ -11,6 +11,7 @@ import gradio as gr
 
 from studio import jobs
 from studio.configs import METHOD_CONFIGS, MethodConfig
+from studio.groups import OPTION, too_few_groups
 from studio.ui.activity import RESUMABLE, STOPPABLE, resume_job, stop_job, waiting
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.forms import FormError
@@ -94,7 +95,7 @@ class TrainTab:
         waits = waiting(store, view).get(job.id, "")
         checkpoint = training.checkpoint(view.checkpoints)
         state, stage = training.state, training.stage
-        live = state == job.state  # a demo's finished stage is not stopped or resumed
+        live = state == job.state  # a finished stage is not stopped or resumed
         steps = store.sampled_steps(job.id, stage)
         series = self.curves.of(training)
         counted = {name: len(points) for name, points in series.items()}
@@ -261,6 +262,8 @@ def start_training(
     assert isinstance(config, MethodConfig)
     if config.needs_pairs_prompts and (count := studio.store.accepted_without_prompts(view.project.id)):
         return note(without_prompts(method, count), "error"), None
+    if config.model_dump().get(OPTION) and (why := too_few_groups(studio.store.accepted_groups(view.project.id))):
+        return note(why, "error"), None
     asked = {"method": method, "name": name.strip() or suggested(view, method), "config": config.model_dump()}
     job = jobs.submit(studio.store, studio.settings, "train", view.project.id, asked)
     return "", job.id

@@ -17,7 +17,7 @@ from studio.ui.words import escape
 DEFAULTS, OWN = "defaults", "own"
 FIRST_FIELDS = (
     "variant", "prompts", "concepts", "anchor_prompts", "guides", "steps", "rounds", "learning_rate", "beta",
-    "prior_weight", "eta", "batch_size", "sample_every",
+    "prior_weight", "eta", "batch_size", "one_adapter_a_group", "sample_every",
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ _HELP = {
     "dpo": ("Preference term", "The part of the loss that prefers the safe twin; 0.69 (log 2) is no preference yet."),
     "prior": ("Prior term", "How far the output at pure noise has moved from the original's: small keeps the rest."),
 }
+_WHOLE = {"demo": "the whole demo", "train": "all groups"}  # of a stage's job
 _SAFE, _UNSAFE = "safe picture, d(x+)", "unsafe picture, d(x-)"
 _D_HELP = (
     "How much better (below 0) or worse (above 0) than the original each picture is reconstructed. Forgetting lifts "
@@ -36,6 +37,7 @@ def head(training: Training, waiting: str, checkpoint: Checkpoint | None) -> str
     state = training.state
     method = title_of(training.method) if training.method in METHOD_CONFIGS else training.method
     known = f"{method}, trained on {training.pairs} pairs" if training.pairs else f"{method}, trained on prompts"
+    known = f"{method}, the sum of {training.parts} adapters, one a group" if training.parts else known
     title = (
         f'<h3>{escape(training.title)} <span class="duo-pill is-{STATE_LOOK.get(state, "plain")}">'
         f"{escape(STATE_WORDS.get(state, state))}</span></h3><p>{escape(known)}</p>"
@@ -49,6 +51,8 @@ def head(training: Training, waiting: str, checkpoint: Checkpoint | None) -> str
 def charts(series: Mapping[str, Sequence[Point]], training: Training) -> str:
     """A figure for each number that the method reports."""
     if not series:
+        if training.parts:
+            return '<p class="duo-quiet">Each adapter has its own charts: choose it in the list above.</p>'
         if training.state in ("done", "failed", "stopped"):
             return '<p class="duo-quiet">This training has reported no numbers.</p>'
         return '<p class="duo-quiet">The charts begin with the first step.</p>'
@@ -91,7 +95,7 @@ def _going(training: Training, waiting: str) -> str:
     if job.state == "queued":
         return f"<p><b>{escape(waiting or 'Starting …')}</b></p>"
     facts = " · ".join(part for part in (_at(training), left(job.eta_seconds)) if part)
-    whole = " The bar is that of the whole demo." if training.stage else ""
+    whole = f" The bar is that of {_WHOLE[job.kind]}." if training.stage else ""
     last = "It stops after this step." if job.state == "stopping" else f"You can close this page and come back.{whole}"
     return (
         f"{progress_bar(job)}<p><b>{escape(facts or 'Starting …')}</b></p><p>{escape(job.message)}</p>"
@@ -105,7 +109,7 @@ def _stopped(training: Training, waiting: str) -> str:
 
 
 def _at(training: Training) -> str:
-    """The step it is at; nothing while it loads, and nothing for a demo, whose steps are those of the whole."""
+    """The step it is at; nothing while it loads, and nothing for a stage, whose job's steps are those of the whole."""
     job = training.job
     return "" if training.stage or job.total <= 1 else f"step {job.step} of {job.total}"
 
@@ -122,6 +126,7 @@ def _done(training: Training, checkpoint: Checkpoint | None) -> str:
     if checkpoint is None:
         return "<p>It ended without a trained model.</p>"
     steps = f"{training.total} steps in " if training.total else "Trained in "
+    steps = f"{training.parts} times {steps}" if training.parts else steps
     return (
         f"<p>{steps}{duration(checkpoint.train_seconds)}. Adapter "
         f'<code title="SHA-256 {checkpoint.sha256}">{short_hash(checkpoint.sha256)}</code> in '

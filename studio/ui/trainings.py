@@ -19,11 +19,12 @@ class Training:
     """One training: a job, or a stage of one."""
 
     job: Job
-    stage: str
+    stage: str  # "" is the whole job
     method: str
     name: str
     config: dict[str, Any]  # effective, of the method
     pairs: int | None  # how many it is trained on, None while that is not known
+    parts: int = 0  # adapters that it is the sum of
 
     @property
     def key(self) -> str:
@@ -31,11 +32,11 @@ class Training:
 
     @property
     def title(self) -> str:
-        return f"Demo: {self.name}" if self.stage else self.name
+        return f"Demo: {self.name}" if self.job.kind == "demo" else self.name
 
     @property
     def state(self) -> str:
-        """A stage is done when the demo has its result; until then it shares the demo's state."""
+        """A stage is done when its job has its result; until then it shares the job's state."""
         return "done" if self.stage and self.stage in self.job.result else self.job.state
 
     @property
@@ -52,14 +53,16 @@ class Training:
 
 
 def trainings_of(jobs: Sequence[Job]) -> list[Training]:
-    """In the order they were asked for; of a demo the stages that have begun."""
+    """In the order they were asked for; of jobs with several the stages that have begun, and then their sum."""
     found = []
     for job in jobs:
-        if job.kind == "train":
+        if job.kind not in ("train", "demo"):
+            continue
+        begun = job.config.get("stages", {})
+        stages = [_training(job, stage, config) for stage, config in begun.items() if "method" in config]
+        found += stages
+        if job.kind == "train" and (not stages or "checkpoint_id" in job.result):
             found.append(_training(job, "", job.config))
-        elif job.kind == "demo":
-            stages = job.config.get("stages", {})
-            found += [_training(job, stage, config) for stage, config in stages.items() if "method" in config]
     return found
 
 
@@ -72,6 +75,7 @@ def _training(job: Job, stage: str, config: dict[str, Any]) -> Training:
         name=str(config.get("name") or config.get("method", "")),
         config=dict(config.get("config", {})),
         pairs=len(pairs) if pairs is not None else None,
+        parts=0 if stage else len(config.get("groups", {})),
     )
 
 
@@ -104,7 +108,7 @@ class Curves:
 
 
 def _series(rows: Sequence[dict[str, float]], stage: str) -> dict[str, list[Point]]:
-    """A demo's numbers bear their stage's name, and its steps are those of the whole."""
+    """A stage's numbers bear its name, and their steps are those of the whole job."""
     series: dict[str, list[Point]] = {}
     prefix = f"{stage}." if stage else ""
     count = 0

@@ -23,9 +23,10 @@ from studio.workflow.datasets import push
 from studio.workflow.demo import demo
 from studio.workflow.evaluate import evaluate, follow_evaluation
 from studio.workflow.exporting import export
+from studio.workflow.grouped import follow_training_job, train_job
 from studio.workflow.importing import import_weights
 from studio.workflow.pairs import follow_pairs, generate_pairs
-from studio.workflow.train import follow_training, train
+from studio.workflow.train import train
 
 __all__ = [
     "WORK",
@@ -42,7 +43,7 @@ __all__ = [
 
 WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "pairs": generate_pairs,
-    "train": train,
+    "train": train_job,
     "evaluate": evaluate,
     "demo": demo,
     "attack": attack,
@@ -55,7 +56,7 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
 # What the other processes of a job do that several processes share.
 FOLLOWING: dict[JobKind, Callable[[JobContext], None]] = {
     "pairs": follow_pairs,
-    "train": follow_training,
+    "train": follow_training_job,
     "evaluate": follow_evaluation,
 }
 

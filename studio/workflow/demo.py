@@ -6,13 +6,12 @@ from typing import Any
 
 from studio.configs import DemoConfig
 from studio.demo import Stage, add_demo_prompts, demo_stages
-from studio.progress import Report
 from studio.workflow.context import JobContext
 from studio.workflow.evaluate import evaluate
 from studio.workflow.pairs import generate_pairs
+from studio.workflow.stages import part_of
 from studio.workflow.train import train
 
-TOTAL = 10_000  # steps of the whole, shared out by the stages' weights
 WORK = {"pairs": generate_pairs, "train": train, "evaluate": evaluate}
 
 
@@ -30,7 +29,8 @@ def demo(context: JobContext) -> dict[str, Any]:
     for number, stage in enumerate(stages, 1):
         share = stage.weight / weights
         if stage.name not in results:
-            report = _part(context.report, stage, f"{number}/{len(stages)} {stage.title}", before, share)
+            title = f"{number}/{len(stages)} {stage.title}"
+            report = part_of(context.report, stage.name, title, before, share)
             stage_context = context.for_stage(stage.name, begun.get(stage.name) or _config(stage, results), report)
             stage_context.save_effective(stage_context.config)
             results[stage.name] = WORK[stage.kind](stage_context)
@@ -45,16 +45,3 @@ def _config(stage: Stage, results: dict[str, Any]) -> dict[str, Any]:
         return stage.config
     trained = [result["checkpoint_id"] for result in results.values() if "checkpoint_id" in result]
     return {**stage.config, "checkpoint_ids": trained}
-
-
-def _part(report: Report, stage: Stage, title: str, before: float, share: float) -> Report:
-    """A stage's report as a part of the whole's; its values get the stage's name."""
-
-    def reported(step: int, total: int, message: str = "", **values: float) -> None:
-        done = round(TOTAL * (before + share * step / max(total, 1)))
-        named = {f"{stage.name}.{name}": value for name, value in values.items()}
-        if named:
-            named[f"{stage.name}.step"] = step  # that of the whole is too coarse to tell it
-        report(done, TOTAL, f"{title}: {message}" if message else title, **named)
-
-    return reported

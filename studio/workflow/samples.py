@@ -36,13 +36,16 @@ def sample_prompts(context: JobContext) -> list[SamplePrompt]:
     """Prompts with the concept and without.
 
     Embedded checkpoint: an implied and a named one, another object, the concept's neighbour; none that is held out,
-    since a person may choose settings by what they see. Elsewhere the first prompts of the project.
+    since a person may choose settings by what they see. Elsewhere the first prompts of the project, or of the group
+    that is trained.
     """
     if context.is_toybox:
         ready = prompts.ready_prompts()
         wanted = [("implied", True), ("named", True), ("object", False), ("neighbour", False)]
         return [SamplePrompt(ready[cell][0], unwanted) for cell, unwanted in wanted]
     pairs = context.store.list_prompt_pairs(context.project.id)
+    if (group := context.config.get("group")) is not None:
+        pairs = [pair for pair in pairs if pair.group == group]
     unsafe = dict.fromkeys([pair.unsafe for pair in pairs] or [context.project.concept])
     safe = dict.fromkeys(pair.safe for pair in pairs)
     return [SamplePrompt(text, True) for text in list(unsafe)[:PROMPTS_A_SIDE]] + [

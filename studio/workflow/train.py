@@ -82,7 +82,11 @@ def follow_training(context: JobContext) -> None:
     bundle = context.load_bundle()
     current_group().wait(bundle.device)
     begun = context.store.get_job(context.job.id)
-    context = replace(context, job=begun, config=begun.config)
+    fit_beside(replace(context, job=begun, config=begun.config), bundle)
+
+
+def fit_beside(context: JobContext, bundle: ModelBundle) -> None:
+    """The follower's part of one training, whose effective configuration the context has."""
     method = get_method(context.config["method"])
     config = method.Config.model_validate(context.config["config"])
     pairs = training_pairs(context, bundle, _begun_pairs(context))
@@ -120,14 +124,19 @@ def _check_resumed(context: JobContext, bundle: ModelBundle) -> None:
 
 
 def _chosen_pairs(context: JobContext) -> list[ImagePair]:
-    """The accepted pairs; where a saved state is resumed, those it was trained on, whatever was judged since.
+    """The accepted pairs, of a stage those of its group; where a saved state is resumed, those it was trained on,
+    whatever was judged since.
 
     One that was made again meanwhile is still meant as it was: its former picture names its former latents. Raises
     WorkflowError where one of them was stopped since.
     """
     if (context.training_folder / STATE_FILE).is_file() and context.config.get("pairs"):
         return _begun_pairs(context)
-    return context.store.accepted_pairs(context.project.id)
+    accepted = context.store.accepted_pairs(context.project.id)
+    if (group := context.config.get("group")) is None:
+        return accepted
+    groups = {pair.id: pair.group for pair in context.store.list_prompt_pairs(context.project.id)}
+    return [pair for pair in accepted if groups[pair.prompt_pair_id] == group]
 
 
 def _begun_pairs(context: JobContext) -> list[ImagePair]:

@@ -120,6 +120,17 @@ class TrainingConfig(MethodConfig):
         50, "Optimizer steps between rows of sample pictures; 0 draws none. The weights do not depend on it.",
         unit="steps", ge=0,
     )  # fmt: skip
+    early_stop_pictures: int = _field(
+        0, "Pictures with the concept, and as many without, that are judged at each row of samples to end early; 0 "
+        "never ends early.", unit="pictures", ge=0, le=1000,
+    )  # fmt: skip
+    early_stop_rate: float = _field(
+        0.0, "End early when the concept is in no more than this share of them.", ge=0, le=1
+    )
+    early_stop_distance: float = _field(
+        0.2, "And while the others differ by at most this from the original's (LPIPS, or RMSE without it).",
+        ge=0,
+    )  # fmt: skip
 
 
 class ConceptPrompts(Config):

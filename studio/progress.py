@@ -9,10 +9,15 @@ class Stopped(Exception):  # noqa: N818 — a stop is no error
     """Raised by a report when the user asked for a stop. Work done so far is kept."""
 
 
+class Enough(Exception):  # noqa: N818 — no error either
+    """Raised by a report when the work has done what was asked before its last step. Says why."""
+
+
 class Report(Protocol):
     """How long work tells its progress.
 
-    `values` are the numbers of this step (loss, gradient norm …); raises `Stopped` when a stop was asked for.
+    `values` are the numbers of this step (loss, gradient norm …); raises `Stopped` when a stop was asked for,
+    and `Enough` when a training may end before its last step.
     """
 
     def __call__(self, step: int, total: int, message: str = "", **values: float) -> None: ...

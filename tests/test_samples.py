@@ -22,6 +22,8 @@ from studio.settings import Settings
 from studio.store import Store
 from studio.workflow import JobContext
 from studio.workflow.clock import TrainingClock
+from studio.workflow.context import WorkflowError
+from studio.workflow.early_stop import EarlyStop
 from studio.workflow.samples import FIRST_SEED, sample_prompts
 from studio.workflow.train import train
 from tests.conftest import make_tiny_bundle
@@ -210,3 +212,45 @@ def test_metrics_are_read_from_a_step_on(store: Store, project: Project) -> None
     for step in (1, 2, 3):
         store.add_job_metrics(job.id, step, {"loss": step / 2})
     assert store.job_metrics(job.id, after=1) == [{"step": 2, "loss": 1.0}, {"step": 3, "loss": 1.5}]
+
+
+# Ending early
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        ({"early_stop_rate": 1.0, "early_stop_distance": 1.0}, 2),  # any picture will do: at the first look
+        ({"early_stop_rate": 0.0, "early_stop_distance": 1.0}, 4),  # the detector goes on finding it
+        ({"early_stop_rate": 1.0, "early_stop_distance": 0.0}, 4),  # the rest has changed too much
+    ],
+)
+def test_a_training_ends_early_when_the_concept_is_gone_and_the_rest_is_there(
+    store: Store, settings: Settings, project: Project, asked: dict[str, float], steps: int
+) -> None:
+    told: list[tuple[int, str]] = []
+
+    def report(step: int, total: int, message: str = "", **values: float) -> None:
+        told.append((step, message))
+
+    config = {**DUO, "sample_every": 2, "early_stop_pictures": 4, **asked}
+    context = context_of(store, settings, project, "duo", report, **config)
+    result = train(context)
+    assert max(step for step, _ in told) == steps
+    assert store.sampled_steps(context.job.id, "") == ([0, 2] if steps == 2 else [0, 2, 4])
+    ended = [message for _, message in told if message.startswith("Ended early at step 2: the concept is in")]
+    assert len(ended) == (steps == 2)
+    plain = train(context_of(store, settings, project, "duo", **{**DUO, "steps": steps}, sample_every=0))
+    made, other = (load_file(store.get_checkpoint(one["checkpoint_id"]).path) for one in (result, plain))
+    assert all(torch.equal(made[name], value) for name, value in other.items())
+
+
+def test_ending_early_without_a_detector_is_refused(store: Store, settings: Settings, project: Project) -> None:
+    store.update_project(project.id, detector="nudenet")
+    project = store.get_project(project.id)
+    context = context_of(store, settings, project, "duo", **DUO, early_stop_pictures=2)
+    bundle = make_tiny_bundle()
+    with pytest.raises(WorkflowError, match="Stopping early needs the detector 'nudenet', which is not installed"):
+        EarlyStop(context, bundle, DuoConfig(**DUO, early_stop_pictures=2), None)
+    assert EarlyStop(context, bundle, DuoConfig(**DUO), None).count == 0

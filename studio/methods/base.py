@@ -11,9 +11,9 @@ import torch
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
 from models.specs import FamilyName
-from studio.progress import Report, Stopped, silent
+from studio.progress import Enough, Report, Stopped, silent
 
-__all__ = ["ALL_FAMILIES", "UNETS", "Report", "Stopped", "TrainingPairs", "UnlearningMethod", "silent"]
+__all__ = ["ALL_FAMILIES", "UNETS", "Enough", "Report", "Stopped", "TrainingPairs", "UnlearningMethod", "silent"]
 
 ALL_FAMILIES: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl", "sd3", "flux")
 UNETS: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl")

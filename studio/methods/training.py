@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from studio.methods.base import Report, Stopped
+from studio.methods.base import Enough, Report, Stopped
 from studio.methods.parallel import Group, current_group
 from studio.methods.state import STATE_FILE, TrainingError, TrainingState
 
@@ -24,7 +24,9 @@ __all__ = ["STATE_FILE", "SplitStep", "TrainingError", "TrainingState", "delta_m
 
 # Weights depend on these by rounding or not at all, so a saved state need not match in them: a run may be resumed with
 # smaller parts after it ran out of memory, or with its pictures turned off.
-WITHOUT_EFFECT = {"sample_every", "micro_batch_size", "gradient_checkpointing", "explosion"}
+WITHOUT_EFFECT = {"sample_every", "micro_batch_size", "gradient_checkpointing", "explosion"} | {
+    f"early_stop_{what}" for what in ("pictures", "rate", "distance")
+}
 # Fields that came later: at these values they are as if they did not exist, for states that were saved before.
 LATER = {"schedule": "constant", "warmup_steps": 0, "noise_bank": 0, "one_adapter_a_group": False}
 EARLY = 20  # steps whose median loss tells what an exploding one is
@@ -83,7 +85,8 @@ def train(
         parameters: float32, in an order that is the same in every run.
         step: draws minibatches and computes their losses.
         config: the method's configuration.
-        report: called after every step with loss, the step's values, grad_norm (before clipping) and learning_rate.
+        report: called after every step with loss, the step's values, grad_norm (before clipping) and learning_rate;
+            `Enough` from it ends the training as if this were the last step.
         state_folder: where `state.safetensors` is written and looked for; the caller deletes it when it wishes.
 
     Raises:
@@ -101,14 +104,19 @@ def train(
         if state is not None and save:
             state.save(number, parameters, loop.optimizer, loop.generator)
         stopped: Stopped | None = None
+        enough = False
         try:
             report(number, config.steps, f"Training, loss {values['loss']:.4g}", **values)
         except Stopped as asked:
             stopped = asked
+        except Enough:
+            enough = True
         if loop.group.any(stopped is not None, loop.device):
             if state is not None and loop.group.is_main and not save:
                 state.save(number, parameters, loop.optimizer, loop.generator)
             raise stopped or Stopped(f"Another process was asked to stop at step {number}.")
+        if loop.group.any(enough, loop.device):
+            return
 
 
 class Loop:

@@ -15,9 +15,11 @@ from studio import __version__, prompts
 from studio.configs import MethodConfig, SamplingConfig
 from studio.images import put_image
 from studio.metrics.base import Detection, Detector, MetricUnavailable
+from studio.progress import Enough
 from studio.records import Sample
 from studio.workflow.clock import TrainingClock
 from studio.workflow.context import JobContext
+from studio.workflow.early_stop import EarlyStop
 
 FIRST_SEED = prompts.first_seed("sweep", 999)  # as for choosing settings: no report is made of these pictures
 PROMPTS_A_SIDE = 2  # that should lose the concept, and that should stay as they are
@@ -66,18 +68,32 @@ class WatchedTraining:
         self.last = int(getattr(config, "steps", 0))
         self.prompts = sample_prompts(context) if self.every else []
         self.detector = _detector(context) if self.every else None
+        self.early_stop = EarlyStop(context, bundle, config, self.detector)
 
     def begin(self) -> None:
         """The row of step 0."""
         if self.every and 0 not in self._drawn():
             self.clock(0, self.last, "Drawing sample pictures of the original")
             self._draw(0)
+        with self.clock.paused():
+            self.early_stop.begin()
 
     def __call__(self, step: int, total: int, message: str = "", **values: float) -> None:
         """Pictures first: a stop is raised by the report, and the step it comes at should have its row."""
         if values and self.every and (step % self.every == 0 or step == total):
             self._draw(step)
         self.clock(step, total, message, **values)
+        if values and self.every and step % self.every == 0 and step < total:
+            self._end_early(step, total)
+
+    def _end_early(self, step: int, total: int) -> None:
+        try:
+            with self.clock.paused():
+                self.early_stop.check(step)
+        except Enough as enough:
+            self.last = step
+            self.clock(step, total, str(enough))
+            raise
 
     def end(self, delta: WeightDelta) -> None:
         """The last row, where the worker died between that step's saved state and its pictures."""

@@ -6,7 +6,7 @@ the machine does. Every way is a process of its own, for its peak memory, and ta
 
 - ours: `studio.methods.training.Loop` on `DuoStep`, as a job runs it, on latents and embeddings made once;
 - bank: the same with the reference's predictions from a bank of noise;
-- memory: the memory preset: one pair at a time, gradient checkpointing;
+- memory: one pair at a time, gradient checkpointing, VAE and text encoder waiting in a file;
 - official: as the official code's step: pictures through the VAE and prompts through the text encoder at every step,
   one tuned and one reference call over all rows;
 - diffusers: as diffusers' Diffusion-DPO script's step (VAE and text encoder too; safe and unsafe rows), with the prior
@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from benchmarks.bench_attacks import Clock, filled, letter_tokenizer
 from benchmarks.result import print_result
 from models.adapters import adapter_disabled, attach_lora
-from models.bundle import ModelBundle, checkpointed
+from models.bundle import ModelBundle
 from models.loading import DTYPES, resolve_device
 from models.specs import ModelSpec
 from studio.configs import DuoConfig
@@ -45,6 +46,7 @@ from studio.objectives.diffusion_dpo import dpo_loss, error_change
 from studio.objectives.prior import prior_loss
 from studio.settings import REPOSITORY
 
+LITTLE_MEMORY = {"micro_batch_size": 1, "gradient_checkpointing": True, "park_in_a_file": True}
 WAYS = ("official", "ours", "limit", "bank", "memory", "diffusers")
 UNETS: dict[str, dict[str, Any]] = {
     "sd15": {"cross_attention_dim": 768},
@@ -141,7 +143,12 @@ def ours(bundle: ModelBundle, pairs: int, **changes: Any) -> Callable[[], Any]:
     step = DuoStep(bundle, TrainingPairs(latents[0], latents[1]), config)
     step.fill_bank(silent, None)
     loop = Loop(parameters, step, config, Group())
-    checkpointed(bundle, config.gradient_checkpointing).__enter__()
+    if config.park_in_a_file:
+        stack = ExitStack()
+        stack.enter_context(bundle.parked(in_a_file=True))
+        loop.stack = stack  # type: ignore[attr-defined]
+    if config.gradient_checkpointing:
+        bundle.denoiser.enable_gradient_checkpointing()
     numbers = iter(range(1, 1000))
     return lambda: loop.step(next(numbers))
 
@@ -206,7 +213,9 @@ MAKERS: dict[str, Callable[[ModelBundle, int], Callable[[], Any]]] = {
     "ours": ours,
     "limit": limit,
     "bank": lambda bundle, pairs: ours(bundle, pairs, noise_bank=2),
-    "memory": lambda bundle, pairs: ours(bundle, pairs, micro_batch_size=1, gradient_checkpointing=True),
+    "memory": lambda bundle, pairs: ours(
+        bundle, pairs, micro_batch_size=1, gradient_checkpointing=True, park_in_a_file=True
+    ),
     "diffusers": diffusers_step,
 }
 

@@ -19,6 +19,7 @@ from diffusers import AutoencoderKL
 from models.families import get_family
 from models.families.base import Family
 from models.forward import Diffusion, Forward
+from models.parking import InAFile, OffTheDevice, Parking
 from models.specs import ModelSpec
 
 TEXT_BATCH = 64  # prompts encoded at once
@@ -78,7 +79,7 @@ class ModelBundle:
                     part.to(dtype)
         self.forward: Forward = self.family.forward(self.scheduler_config)
         self._empty: torch.Tensor | None = None
-        self._parked: list[Any] = []
+        self._parking: Parking | None = None
 
     @property
     def tokenizer(self) -> Any:
@@ -135,32 +136,34 @@ class ModelBundle:
     # Memory
 
     @contextmanager
-    def parked(self) -> Iterator[None]:
-        """Inside, text encoders and VAE leave the device, and come back for as long as they are asked something."""
-        if self.device.type == "cpu":
+    def parked(self, in_a_file: bool = False) -> Iterator[None]:
+        """Inside, text encoders and VAE leave the device, and come back for as long as they are asked something.
+
+        Beside a GPU they wait in the machine's memory. On a CPU they stay, or with `in_a_file` wait in a temporary one.
+        """
+        others = [part for part in (self.vae, *self.text_encoders) if part is not None]
+        if self.device.type == "cpu" and not in_a_file:
             yield
             return
-        others = [part for part in (self.vae, *self.text_encoders) if part is not None]
-        self._parked = others
+        self._parking = InAFile(others) if self.device.type == "cpu" else OffTheDevice(others, self.device)
         try:
-            for part in others:
-                part.to("cpu")
+            self._parking.park()
             yield
         finally:
-            self._parked = []
-            for part in others:
-                part.to(self.device)
+            self._parking.fetch()
+            self._parking = None
 
     @contextmanager
-    def _fetched(self) -> Iterator[None]:
-        """Inside, what is parked is on the device."""
-        for part in self._parked:
-            part.to(self.device)
+    def fetched(self) -> Iterator[None]:
+        """Inside, what is parked is there."""
+        if self._parking is None:
+            yield
+            return
+        self._parking.fetch()
         try:
             yield
         finally:
-            for part in self._parked:
-                part.to("cpu")
+            self._parking.park()
 
     # Text and pictures
 
@@ -173,7 +176,7 @@ class ModelBundle:
         unique = list(dict.fromkeys(prompts))
         if unique == [""] and self._empty is not None:
             return self._empty.expand(len(prompts), -1, -1)
-        with torch.no_grad(), self._fetched():
+        with torch.no_grad(), self.fetched():
             parts = [self.family.encode(self, unique[i : i + TEXT_BATCH]) for i in range(0, len(unique), TEXT_BATCH)]
         embeds = torch.cat(parts)
         if unique == [""]:
@@ -196,7 +199,7 @@ class ModelBundle:
     @torch.no_grad()
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """Latents [B, C, h, w] of pictures [B, 3, H, W] in [-1, 1]: the posterior's mean, shifted and scaled."""
-        with self._fetched():
+        with self.fetched():
             parts = [
                 self.vae.encode(part.to(self.device, self.vae_dtype)).latent_dist.mean
                 for part in images.split(PICTURE_BATCH)
@@ -207,7 +210,7 @@ class ModelBundle:
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Pictures [B, H, W, 3] uint8 of latents [B, C, h, w]."""
         parts = []
-        with self._fetched():
+        with self.fetched():
             for part in (latents / self.vae.config.scaling_factor + self._vae_shift).split(PICTURE_BATCH):
                 pixels = self.vae.decode(part.to(self.device, self.vae_dtype), return_dict=False)[0].float()
                 pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

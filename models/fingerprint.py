@@ -22,7 +22,8 @@ def fingerprint_of(bundle: ModelBundle) -> str:
     takes a second or two, and whoever changes its weights for good must empty `bundle.fingerprint`.
     """
     if not bundle.fingerprint:
-        bundle.fingerprint = _hash(bundle, bundle.dtype)
+        with bundle.fetched():
+            bundle.fingerprint = _hash(bundle, bundle.dtype)
     return bundle.fingerprint
 
 

@@ -174,6 +174,9 @@ class DuoConfig(TrainingConfig):
     gradient_checkpointing: bool = _field(
         False, "Compute activations again on the way back instead of keeping them: less memory, more time."
     )
+    park_in_a_file: bool = _field(
+        False, "On a CPU: VAE and text encoders wait in a temporary file. Beside a GPU they always wait in memory."
+    )
     noise_bank: int = _field(
         0, "Noises drawn once for each pair, whose predictions by the original are computed once; 0 draws fresh noise "
         "at every step.", unit="draws", ge=0, le=4096,

@@ -10,6 +10,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from models.bundle import ModelBundle, SampleStep
+from models.fingerprint import fingerprint_of
 from studio.objectives.sdedit import start_index
 
 PROMPTS = ["a knight", "a clown", "a knight", "a person"]
@@ -235,3 +236,20 @@ def test_toybox_pictures_decode_to_what_was_encoded(toybox_bundle: ModelBundle) 
     again = toybox_bundle.decode(toybox_bundle.encode_image(pictures))
     assert np.abs(again.astype(float) - images).mean() < 16  # of 255
     assert images.std() > 20  # a picture, not a flat field
+
+
+def test_parked_networks_come_back_to_be_asked_and_are_the_same(tiny_bundle: ModelBundle) -> None:
+    before = {name: value.clone() for name, value in tiny_bundle.vae.state_dict().items()}
+    images = tiny_bundle.generate(["a knight"], [1], steps=2).images
+    fingerprint = fingerprint_of(tiny_bundle)
+    with tiny_bundle.parked(in_a_file=True):
+        assert sum(parameter.numel() for parameter in tiny_bundle.vae.parameters()) == 0
+        assert sum(parameter.numel() for parameter in tiny_bundle.text_encoder.parameters()) == 0
+        assert np.array_equal(tiny_bundle.generate(["a knight"], [1], steps=2).images, images)
+        assert sum(parameter.numel() for parameter in tiny_bundle.vae.parameters()) == 0
+        tiny_bundle.fingerprint = ""
+        assert fingerprint_of(tiny_bundle) == fingerprint
+    assert all(torch.equal(value, before[name]) for name, value in tiny_bundle.vae.state_dict().items())
+    with pytest.raises(RuntimeError, match="breaks"), tiny_bundle.parked(in_a_file=True):
+        raise RuntimeError("breaks")
+    assert np.array_equal(tiny_bundle.generate(["a knight"], [1], steps=2).images, images)

@@ -58,7 +58,7 @@ class Duo:
         parameters = attach_lora(bundle, rank=config.rank, alpha=config.alpha, targets=targets, seed=config.seed)
         try:
             step = DuoStep(bundle, pairs, config)
-            with bundle.parked(), checkpointed(bundle, config.gradient_checkpointing):
+            with bundle.parked(config.park_in_a_file), checkpointed(bundle, config.gradient_checkpointing):
                 step.fill_bank(report, state_folder)
                 train(self.name, parameters, step, config, report, state_folder)
             spec = bundle.spec

@@ -24,7 +24,7 @@ __all__ = ["STATE_FILE", "SplitStep", "TrainingError", "TrainingState", "delta_m
 
 # Weights depend on these by rounding or not at all, so a saved state need not match in them: a run may be resumed with
 # smaller parts after it ran out of memory, or with its pictures turned off.
-WITHOUT_EFFECT = {"sample_every", "micro_batch_size", "gradient_checkpointing", "explosion"} | {
+WITHOUT_EFFECT = {"sample_every", "micro_batch_size", "gradient_checkpointing", "park_in_a_file", "explosion"} | {
     f"early_stop_{what}" for what in ("pictures", "rate", "distance")
 }
 # Fields that came later: at these values they are as if they did not exist, for states that were saved before.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, safe_open
 from torch import nn
 
@@ -30,7 +30,7 @@ from models.export_pipeline import (
 from models.families.unets import UNetFamily
 from models.foreign import load_foreign
 from models.loading import load_bundle
-from models.original_layout import original_tensors
+from models.original_layout import original_tensors, unet_tensors
 from models.specs import FamilyName
 from models.stored import stored_weights
 from tests.test_foreign import random_lora
@@ -107,6 +107,31 @@ def test_names_and_shapes_are_the_published_ones() -> None:
     assert "conditioner.embedders.1.model.ln_final.weight" in third
     assert "model.diffusion_model.label_emb.0.2.weight" in third
     assert "model.diffusion_model.input_blocks.8.1.transformer_blocks.2.attn2.to_v.weight" in third
+
+
+def test_published_unets_have_as_many_tensors_in_the_published_shapes() -> None:
+    """At full size, without memory for it."""
+    with torch.device("meta"):
+        first, second = UNet2DConditionModel(cross_attention_dim=768), UNet2DConditionModel(cross_attention_dim=1024)
+        third = UNet2DConditionModel(
+            block_out_channels=(320, 640, 1280),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        )
+        one, two, xl = (unet_tensors(unet) for unet in (first, second, third))
+    assert (len(one), len(two), len(xl)) == (686, 686, 1680)
+    assert one["output_blocks.11.0.skip_connection.weight"].shape == (320, 640, 1, 1)
+    assert two["input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"].shape == (320, 1024)
+    assert xl["input_blocks.8.1.transformer_blocks.9.attn2.to_k.weight"].shape == (1280, 2048)
+    assert xl["label_emb.0.0.weight"].shape == (1280, 2816)
+    assert xl["output_blocks.5.2.conv.weight"].shape == (640, 640, 3, 3)
 
 
 def test_what_has_no_place_is_refused(tmp_path: Path) -> None:

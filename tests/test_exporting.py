@@ -11,6 +11,7 @@ from typing import Any
 import huggingface_hub.constants as hub_constants
 import pytest
 import torch
+from safetensors import safe_open
 
 from models.adapters import applied, load_delta, save_delta
 from models.bundle import ModelBundle
@@ -251,10 +252,13 @@ def test_transport_is_kept_by_us_and_said_to_be_lost(
 ) -> None:
     moving = WeightDelta("lora", lora.tensors, {**lora.metadata, **transport_metadata(["sword"])})
     made = saved(store, settings, project, moving, "spm", "SPM")
-    for form in ("merged", "lora"):
+    for form in ("single-file", "kohya", "lora"):
         config = {"checkpoint_id": made.id, "format": form}
-        folder = settings.data / export(context_of(store, settings, project, "export", config))["folder"]
+        result = export(context_of(store, settings, project, "export", config))
+        folder = settings.data / result["folder"]
         assert "Facilitated Transport" in (folder / "README.md").read_text(encoding="utf-8")
+        with safe_open(folder / result["main_file"], "pt") as file:
+            assert ("facilitated_transport" in file.metadata()) is (form == "lora")
     assert load_delta(folder / DIFFUSERS_NAME).metadata["facilitated_transport"] == '{"concepts": ["sword"]}'
 
 

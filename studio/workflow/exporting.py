@@ -124,7 +124,8 @@ def _write_lora(made: Export, delta: WeightDelta, folder: Path) -> str:
     refuse_weights(delta)
     require_space(made.folder, lora_bytes(delta, made.config.dtype))
     made.report(WRITING, "Writing the LoRA")
-    save_diffusers_lora(delta, folder / made.main_file, made.config.dtype, _header(made, delta))
+    own = {key: delta.metadata[key] for key in (TRANSPORT,) if key in delta.metadata}  # which the studio itself keeps
+    save_diffusers_lora(delta, folder / made.main_file, made.config.dtype, {**_header(made, delta), **own})
     return ""
 
 
@@ -133,8 +134,8 @@ def _write_kohya(made: Export, delta: WeightDelta, folder: Path) -> str:
     require_space(made.folder, lora_bytes(delta, made.config.dtype))
     bundle = _base(made, delta)  # its network's shape decides the layers' names
     made.report(WRITING, "Writing the LoRA")
-    header = {key: value for key, value in _header(made, delta).items() if key != TRANSPORT}
-    save_kohya_lora(delta, folder / made.main_file, made.config.dtype, dict(bundle.denoiser.config), header)
+    config = dict(bundle.denoiser.config)
+    save_kohya_lora(delta, folder / made.main_file, made.config.dtype, config, _header(made, delta))
     return bundle.family.pipeline.__name__
 
 
@@ -205,7 +206,7 @@ def _header(made: Export, delta: WeightDelta) -> dict[str, str]:
     """What a weights file says of itself: no path of this machine, and no text that somebody typed but the concept."""
     facts = {"method": made.checkpoint.method, "concept": made.context.project.concept}
     facts |= {"base": base_of(made).name, "adapter_sha256": made.checkpoint.sha256}
-    facts |= {key: delta.metadata[key] for key in (FINGERPRINT, "pairs_sha256", TRANSPORT) if key in delta.metadata}
+    facts |= {key: delta.metadata[key] for key in (FINGERPRINT, "pairs_sha256") if key in delta.metadata}
     return {**facts, "software": f"DUO Studio {__version__}"}
 
 

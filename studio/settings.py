@@ -13,6 +13,7 @@ from pathlib import Path
 import platformdirs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 class SettingsError(ValueError):
@@ -30,6 +31,7 @@ class Settings:
     dtype: str = "auto"  # of checkpoints: "auto" | "float32" | "bfloat16" | "float16"; see models.loading
     processes: int = 1  # that train one model together: as many as there are GPUs for it
     threads: int = 0  # torch threads of a worker; 0 = all cores
+    trackers: tuple[str, ...] = ()  # of TRACKERS, that get a training's numbers too
     toybox: Path = REPOSITORY / "models" / "toybox" / "weights"
 
     @property
@@ -81,6 +83,11 @@ class Settings:
         return self.data / "outgoing"
 
     @property
+    def tracked(self) -> Path:
+        """What trackers keep on this machine: trackers/tensorboard/<run>/…"""
+        return self.data / "trackers"
+
+    @property
     def logs(self) -> Path:
         return self.data / "logs"
 
@@ -97,6 +104,7 @@ class Settings:
             "DUO_STUDIO_PROCESSES": str(self.processes),
             "DUO_STUDIO_THREADS": str(self.threads),
             "DUO_STUDIO_TOYBOX": str(self.toybox),
+            "DUO_STUDIO_TRACKERS": ",".join(self.trackers),
         }
 
     @classmethod
@@ -122,7 +130,15 @@ class Settings:
             processes=_integer(environ, "DUO_STUDIO_PROCESSES", 1, 1, 1024),
             threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),
             toybox=Path(environ.get("DUO_STUDIO_TOYBOX") or cls.toybox).expanduser().resolve(),
+            trackers=_trackers(environ.get("DUO_STUDIO_TRACKERS") or ""),
         )
+
+
+def _trackers(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if unknown := [name for name in names if name not in TRACKERS]:
+        raise SettingsError(f"DUO_STUDIO_TRACKERS has {unknown[0]!r}; use any of {', '.join(TRACKERS)}, with commas.")
+    return names
 
 
 def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

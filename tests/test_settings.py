@@ -11,7 +11,9 @@ from studio.settings import Settings, SettingsError
 
 
 def test_a_child_reads_the_same_settings(tmp_path: Path) -> None:
-    settings = Settings(data=tmp_path, device="cpu", threads=3, toybox=tmp_path / "toybox")
+    settings = Settings(
+        data=tmp_path, device="cpu", threads=3, toybox=tmp_path / "toybox", trackers=("wandb", "trackio")
+    )
     assert Settings.from_environment(settings.environment()) == settings
 
 
@@ -23,6 +25,7 @@ def test_empty_variables_count_as_not_set(tmp_path: Path) -> None:
         "DUO_STUDIO_PROCESSES",
         "DUO_STUDIO_THREADS",
         "DUO_STUDIO_TOYBOX",
+        "DUO_STUDIO_TRACKERS",
         "GRADIO_SERVER_PORT",
         "GRADIO_SERVER_NAME",
     )
@@ -41,6 +44,11 @@ def test_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     [
         ("DUO_STUDIO_DEVICE", "abacus", "DUO_STUDIO_DEVICE is 'abacus'; use auto"),
         ("DUO_STUDIO_DTYPE", "int8", "DUO_STUDIO_DTYPE is 'int8'; use auto, float32, bfloat16 or float16"),
+        (
+            "DUO_STUDIO_TRACKERS",
+            "wandb, diary",
+            "DUO_STUDIO_TRACKERS has 'diary'; use any of tensorboard, ",
+        ),
         ("DUO_STUDIO_THREADS", "many", "DUO_STUDIO_THREADS is 'many'; it must be a whole number from 0"),
         ("GRADIO_SERVER_PORT", "70000", "GRADIO_SERVER_PORT is 70000; it must lie between 1 and 65535"),
     ],

@@ -17,7 +17,7 @@ from models.fingerprint import FINGERPRINT, fingerprint_of
 from studio import __version__, prompts
 from studio.configs import ConceptNames, ConceptPrompts, MethodConfig
 from studio.methods import get_method
-from studio.methods.base import TrainingPairs, silent
+from studio.methods.base import TrainingPairs, UnlearningMethod, silent
 from studio.methods.checks import check_family
 from studio.methods.parallel import current_group
 from studio.methods.training import STATE_FILE
@@ -27,6 +27,7 @@ from studio.workflow.clock import TrainingClock
 from studio.workflow.context import JobContext, WorkflowError
 from studio.workflow.latents import read_latents
 from studio.workflow.samples import WatchedTraining
+from studio.workflow.tracking import Tracking
 
 ADAPTER = "adapter.safetensors"
 
@@ -54,11 +55,7 @@ def train(context: JobContext) -> dict[str, Any]:
     folder = context.training_folder
     folder.mkdir(parents=True, exist_ok=True)
     current_group().wait(bundle.device)
-    with TrainingClock(folder / "seconds", context.report) as clock:
-        watched = WatchedTraining(context, bundle, config, clock)
-        watched.begin()
-        delta = method.fit(bundle, pairs, config, watched, folder)
-        watched.end(delta)
+    delta, seconds = _fit(context, method, bundle, pairs, config)
     sha256 = save_delta(_described(context, bundle, delta, pairs), path)
     checkpoint = context.store.add_checkpoint(
         Checkpoint(
@@ -71,10 +68,27 @@ def train(context: JobContext) -> dict[str, Any]:
             sha256=sha256,
             kind=delta.kind,
             config=config.model_dump(),
-            train_seconds=clock.seconds,
+            train_seconds=seconds,
         )
     )
     return _finished(checkpoint)
+
+
+def _fit(
+    context: JobContext, method: UnlearningMethod, bundle: ModelBundle, pairs: TrainingPairs, config: MethodConfig
+) -> tuple[WeightDelta, float]:
+    """What the method makes, watched and tracked, and its seconds of training over all tries."""
+    folder = context.training_folder
+    facts: dict[str, str | int] = {"method": method.name, "family": bundle.spec.family, "pairs": len(pairs)}
+    with (
+        Tracking(context.settings, f"{method.name}-{context.folder_name}", config, facts, context.report) as tracking,
+        TrainingClock(folder / "seconds", tracking) as clock,
+    ):
+        watched = WatchedTraining(context, bundle, config, clock)
+        watched.begin()
+        delta = method.fit(bundle, pairs, config, watched, folder)
+        watched.end(delta)
+    return delta, clock.seconds
 
 
 def follow_training(context: JobContext) -> None:

@@ -74,6 +74,7 @@ def test_what_cannot_be_dealt_out_is_refused(store: Store, settings: Settings, p
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(store: Store, ready: Settings, project: Project) -> None:
+    ready = replace(ready, trackers=("tensorboard",))
     runner = Runner(store, ready, interval=0.2)
     together, alone = (runner.run_until_done(asked(store, ready, project, count).id) for count in (2, 1))
     assert (together.state, alone.state) == ("done", "done"), together.error
@@ -85,6 +86,8 @@ def test_two_processes_train_what_one_trains(store: Store, ready: Settings, proj
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert len(losses[0]) == 6
     assert workers_of(together) == []
+    runs = [path.name for path in (ready.tracked / "tensorboard").iterdir()]
+    assert len(runs) == 2, "each job has one run, whatever its processes"
 
 
 @pytest.mark.slow

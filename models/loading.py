@@ -244,4 +244,14 @@ def _read_parts(
         absent = _absent(family, index, name)
         parts[name] = None if absent else tokenizer.from_pretrained(source, subfolder=name, **options)
     config, _ = DDIMScheduler.load_config(source, subfolder="scheduler", return_unused_kwargs=True, **options)
+    _check_scheduler(config.get("_class_name", ""))
     return parts, dict(config)
+
+
+def _check_scheduler(name: str) -> None:
+    """Raise LoadError for noise that neither a diffusion of eps or v nor a flow makes."""
+    if name.startswith(("EDM", "CM", "LCM", "TCD")):
+        raise LoadError(
+            f"The checkpoint's scheduler is {name}, whose noise is not supported: pictures would be drawn wrongly. Choose a "
+            "checkpoint of a plain diffusion or flow."
+        )

@@ -112,6 +112,13 @@ def test_folder_of_another_family(folder: Path) -> None:
         load_bundle(str(folder))
 
 
+def test_folder_with_another_kind_of_noise(folder: Path) -> None:
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": "EDMDPMSolverMultistepScheduler"}))
+    with pytest.raises(LoadError, match="EDMDPMSolverMultistepScheduler, whose noise is not supported"):
+        load_bundle(str(folder), device="cpu")
+
+
 def test_folder_with_pickled_weights_only(folder: Path) -> None:
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"PK")

@@ -252,6 +252,6 @@ def _check_scheduler(name: str) -> None:
     """Raise LoadError for noise that neither a diffusion of eps or v nor a flow makes."""
     if name.startswith(("EDM", "CM", "LCM", "TCD")):
         raise LoadError(
-            f"The checkpoint's scheduler is {name}, whose noise is not supported: pictures would be drawn wrongly. Choose a "
+            f"The checkpoint's scheduler is {name}, whose noise is not supported: pictures would be wrong. Choose a "
             "checkpoint of a plain diffusion or flow."
         )

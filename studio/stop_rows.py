@@ -36,6 +36,12 @@ class StopRows(RecordFile):
             raise PairStoppedError(pair_id)
         return pair
 
+    def has_pair(self, project_id: str, pair_id: str) -> bool:
+        """Whether the project has this pair, stopped or not."""
+        return bool(
+            self._value("SELECT count(*) FROM image_pairs WHERE id = ? AND project_id = ?", pair_id, project_id)
+        )
+
     def is_stopped(self, pair_id: str) -> bool:
         return bool(self._value("SELECT count(*) FROM image_pairs WHERE id = ? AND stopped = 1", pair_id))
 

@@ -17,6 +17,30 @@ from studio.settings import Settings
 from studio.store import Store
 
 FROZEN, WRITABLE = 0o444, 0o644
+# What the owner is told, in general words. Not legal advice, and it says so.
+STEPS = (
+    "Do not copy, send, print or show the pictures to anybody, not even to ask for advice: passing them on can be a "
+    "crime of its own.",
+    "Leave the files as they are. The studio keeps them read-only and never cleans them up. Some laws ask you to keep "
+    "them, others to delete them: ask those you report to before you delete anything.",
+    "Report it to one of the places below, and say whether a program made the pictures. The audit log keeps who "
+    "stopped the pair, and when.",
+    "Models that were trained on the pair are named in the list. Do not pass them on before you know what to do.",
+    "Look after whoever saw it: a break, and somebody to talk to.",
+)
+# For suspected pictures of child abuse: where, who, and their address.
+CONTACTS = (
+    ("United States", "NCMEC CyberTipline", "https://report.cybertip.org"),
+    ("United Kingdom", "Internet Watch Foundation (IWF)", "https://report.iwf.org.uk"),
+    ("Canada", "Cybertip.ca", "https://www.cybertip.ca"),
+    ("Australia", "eSafety Commissioner", "https://www.esafety.gov.au/report"),
+    ("European Union and elsewhere", "the hotline of your country, which INHOPE lists", "https://www.inhope.org"),
+    ("Everywhere, and for all else that may be illegal", "your local police", ""),
+)
+NO_ADVICE = (
+    "This is general information, no legal advice, and the list is not complete. Ask a lawyer where you are what the "
+    "law asks of you."
+)
 
 
 def stop_pair(store: Store, settings: Settings, stop: PairStop, seen: str | None = None) -> PairStop:

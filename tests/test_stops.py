@@ -5,10 +5,14 @@ from __future__ import annotations
 import sqlite3
 import stat
 import zipfile
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from studio.archive import export_project, import_project
 from studio.cleaning import find_unused
@@ -16,8 +20,9 @@ from studio.cli import main
 from studio.images import image_path
 from studio.records import Checkpoint, ImagePair, Job, PairCounts, PairQuery, PairStop, Project, Verdict
 from studio.settings import Settings
-from studio.stopping import lift_stop, pair_files, purge_pair, stop_pair, trained_on
+from studio.stopping import CONTACTS, lift_stop, pair_files, purge_pair, stop_pair, trained_on
 from studio.store import PairStoppedError, Store, StoreError
+from studio.ui.stops import stop_dialogs, stop_routes
 from tests.curation_data import add_pairs
 
 
@@ -263,3 +268,95 @@ def test_counting_stays_quick_beside_many_pairs(store: Store, project: Project, 
     assert counts.ready == len(pairs)
     assert "pair_tallies" in " ".join(asked)
     assert "image_pairs" not in " ".join(asked)
+
+
+# -- over HTTP --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Reviewer:
+    """Somebody who asks the page; on the machine that it runs on, the owner."""
+
+    client: TestClient
+    project: Project
+    told: int = 0
+
+    def tell(self, path: str, pair: ImagePair, **more: object) -> Any:
+        self.told += 1
+        body = {"id": f"{self.told:024x}", "pair": pair.id, "reviewer": "Ann", "confirmed": True, **more}
+        return self.client.post(f"/studio/curation/{self.project.id}/{path}", json=body)
+
+    def stop(self, pair: ImagePair, **more: object) -> Any:
+        return self.tell("stop", pair, **{"version": pair.version, "reason": "looks wrong", **more})
+
+    def stops(self) -> Any:
+        return self.client.get(f"/studio/curation/{self.project.id}/stops").json()
+
+
+@pytest.fixture
+def somebody(store: Store, settings: Settings, project: Project, pairs: list[ImagePair]) -> Iterator[Reviewer]:
+    app = Starlette(routes=stop_routes(settings, store))
+    with TestClient(app, client=("10.0.0.7", 5000)) as client:
+        yield Reviewer(client, project)
+
+
+@pytest.fixture
+def owner(store: Store, settings: Settings, project: Project, somebody: Reviewer) -> Iterator[Reviewer]:
+    with TestClient(Starlette(routes=stop_routes(settings, store)), client=("127.0.0.1", 5000)) as client:
+        yield Reviewer(client, project, told=100)
+
+
+def test_a_stop_is_confirmed_or_it_is_none(somebody: Reviewer, store: Store, pairs: list[ImagePair]) -> None:
+    for wrong in ({"confirmed": False}, {"confirmed": "no"}, {"reviewer": ""}, {"reviewer": "detector"}, {"id": "x"}):
+        assert somebody.stop(pairs[0], **wrong).status_code == 422, wrong
+    without = {"id": "f" * 24, "pair": pairs[0].id, "version": pairs[0].version, "reviewer": "Ann"}
+    address = f"/studio/curation/{somebody.project.id}/stop"
+    assert somebody.client.post(address, json=without).status_code == 422
+    foreign = somebody.client.post(
+        address, json=without | {"confirmed": True}, headers={"sec-fetch-site": "cross-site"}
+    )
+    assert foreign.status_code == 403
+    assert somebody.stop(pairs[0], version="another").status_code == 409
+    other = store.create_project(Project("", "Other", "sword", "toybox", "toybox"))
+    assert Reviewer(somebody.client, other).stop(pairs[0]).status_code == 404
+    assert store.list_stops(somebody.project.id) == []
+
+
+def test_a_stop_told_twice_is_one(somebody: Reviewer, store: Store, pairs: list[ImagePair]) -> None:
+    for _ in range(2):
+        answer = somebody.stop(pairs[0], id="a" * 24)
+        assert (answer.status_code, answer.json()) == (200, {"stopped": 1})
+    (row,) = store.list_stops(somebody.project.id)
+    assert (row.action, row.reviewer, row.reason) == ("stop", "Ann", "looks wrong")
+
+
+def test_only_the_owner_lifts_and_says_why(
+    somebody: Reviewer, owner: Reviewer, store: Store, pairs: list[ImagePair]
+) -> None:
+    somebody.stop(pairs[0])
+    refused = somebody.tell("lift", pairs[0], reason="it is a cartoon")
+    assert (refused.status_code, "Only the owner" in refused.json()["error"]) == (409, True)
+    assert owner.tell("lift", pairs[0], reason="  ").status_code == 422
+    assert owner.tell("lift", pairs[0], reason="why", confirmed=False).status_code == 422
+    assert store.is_stopped(pairs[0].id)
+    assert (somebody.stops()["may_lift"], owner.stops()["may_lift"]) == (False, True)
+    assert owner.tell("lift", pairs[0], reason="it is a cartoon").json() == {"stopped": 0, "hidden": False}
+    assert not store.is_stopped(pairs[0].id)
+    assert [(row["action"], row["by"], row["reason"], row["stands"]) for row in owner.stops()["rows"]] == [
+        ("lift", "Ann", "it is a cartoon", False),
+        ("stop", "Ann", "looks wrong", False),
+    ]
+
+
+def test_the_browser_is_told_to_forget(somebody: Reviewer) -> None:
+    answer = somebody.client.get(f"/studio/curation/{somebody.project.id}/forget")
+    assert (answer.status_code, answer.headers["clear-site-data"]) == (204, '"cache"')
+
+
+def test_the_owner_is_told_what_to_do_and_that_it_is_no_advice() -> None:
+    html = stop_dialogs()
+    for word in ("NCMEC CyberTipline", "IWF", "local police", "no legal advice", "Do not copy", "as they are"):
+        assert word in html
+    assert all(address in html for _, _, address in CONTACTS)
+    assert 'data-do="stop-it" disabled' in html  # nothing is pressed by accident
+    assert "aria-keyshortcuts" not in html

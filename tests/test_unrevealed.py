@@ -47,7 +47,7 @@ SHOWING = {
     "/studio/reports/{evaluation}/{file:path}",
     "/studio/comparison.zip",
 }
-OWNERS: set[str] = set()  # where the owner is told which pairs are stopped
+OWNERS = {"/studio/curation/{project}/stops"}  # where the owner is told which pairs are stopped
 
 
 @dataclass

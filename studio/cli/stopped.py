@@ -11,7 +11,7 @@ from rich.table import Table
 
 from studio.cli.options import CommandError, get_project, open_store
 from studio.records import PairStop
-from studio.stopping import lift_stop, purge_pair, trained_on
+from studio.stopping import CONTACTS, NO_ADVICE, STEPS, lift_stop, purge_pair, trained_on
 
 PairArgument = Annotated[str, typer.Argument(help="Id of the pair, as `stopped list` shows it.", metavar="PAIR")]
 NameOption = Annotated[str, typer.Option("--by", help="Your name, for the audit log.")]
@@ -40,6 +40,9 @@ def list_stopped(
         models = ", ".join(trained_on(store, found.id, stop.pair_id)) or "none"
         table.add_row(stop.pair_id, stop.action, stop.reviewer, when, stop.reason, models)
     Console().print(table if table.row_count else "Nothing was stopped in this project.")
+    if store.standing_stops(found.id):
+        print("\nWhat to do:", *(f"- {step}" for step in STEPS), "\nFor suspected pictures of child abuse:", sep="\n")
+        print(*(f"- {where}: {who} {address}".rstrip() for where, who, address in CONTACTS), f"\n{NO_ADVICE}", sep="\n")
 
 
 def lift(pair: PairArgument, by: NameOption, reason: ReasonOption) -> None:

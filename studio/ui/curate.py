@@ -15,6 +15,7 @@ import gradio as gr
 from studio.configs import ENOUGH_PAIRS, PAPER_PAIRS
 from studio.records import Project
 from studio.ui.context import Studio, View
+from studio.ui.stops import stop_dialogs
 from studio.ui.words import escape
 
 REASONS = ("concept still there", "too different", "broken picture", "wrong concept", "other")
@@ -106,10 +107,10 @@ def frame(project: Project) -> str:
     return (
         f'<div class="duo-curate" data-project="{escape(project.id)}" data-concept="{escape(project.concept)}" '
         f'data-blur="{int(project.blur)}" data-enough="{ENOUGH_PAIRS}" data-paper="{PAPER_PAIRS}" '
-        f'data-keys="{escape(keys)}">{_top()}<div class="cur-none" data-is="none" hidden></div>'
+        f'data-keys="{escape(keys)}">{_top()}{_stopped()}<div class="cur-none" data-is="none" hidden></div>'
         f'<div class="cur-desk" data-is="desk" hidden>{_looks()}'
         f'<div class="cur-work">{_stage()}{_decide()}</div>{_facts()}</div>'
-        f"{_strip()}{_failed()}{_keys()}</div>"
+        f"{_strip()}{_failed()}{_keys()}{stop_dialogs()}</div>"
     )
 
 
@@ -124,6 +125,13 @@ def _top() -> str:
         '<label class="cur-name">Your name<input data-is="reviewer" maxlength="60" autocomplete="off" '
         'spellcheck="false"></label>'
         '<button type="button" data-do="keys" title="All keys" aria-keyshortcuts="?">Keys <kbd>?</kbd></button></div>'
+    )
+
+
+def _stopped() -> str:
+    return (
+        '<div class="cur-stopped" data-is="stopped" role="status" hidden><span data-is="stopped-words"></span>'
+        '<button type="button" data-do="stops">What the owner must do</button></div>'
     )
 
 
@@ -201,7 +209,8 @@ def _facts() -> str:
         f'<button type="button" data-do="forward">Forward {_kbd("forward", "arrowright")}</button>'
         '<button type="button" data-do="only" aria-pressed="false">Only this prompt</button></div>'
         '<label class="cur-check"><input type="checkbox" data-is="auto" checked> After a decision, go on by itself'
-        "</label></aside>"
+        '</label><button type="button" class="cur-stop-button" data-do="stop">Stop: this may be illegal …</button>'
+        "</aside>"
     )
 
 

@@ -13,9 +13,9 @@ What is refused and how: `studio.ui.json_routes`. Pairs never carry the names of
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -24,8 +24,9 @@ from studio.presets import TOYBOX_PAIRS, TOYBOX_SAMPLING
 from studio.records import CuratedPair, ImagePair, PairFilter, PairQuery, PairSort, Project, Verdict
 from studio.settings import Settings
 from studio.store import DETECTOR, NotFoundError, PairChangedError, Store, StoreError
-from studio.ui.json_routes import json_get, json_post
+from studio.ui.json_routes import Name, RowId, json_get, json_post
 from studio.ui.pair_pictures import DIFFERENCE, pair_picture_url, picture_routes
+from studio.ui.stops import stop_routes
 from studio.ui.turns import Turns
 from studio.ui.veils import is_hidden, threshold
 from studio.ui.viewer import viewer_of
@@ -35,16 +36,6 @@ LARGEST_PAGE = 200
 IN_HAND = 3  # of the pairs that a page is given, those that the others leave to it
 SHARED_WORK = ("undecided", "detector")  # lists that open pages divide among them
 T = TypeVar("T", bound=BaseModel)
-
-
-def _no_detector(name: str) -> str:
-    if name.strip().lower() == DETECTOR:
-        raise ValueError(f"{DETECTOR!r} is the detector's own name; choose another")
-    return name.strip()
-
-
-Name = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_no_detector)]
-RowId = Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")]
 
 
 class _Asked(BaseModel):
@@ -110,6 +101,7 @@ def curation_routes(settings: Settings, store: Store) -> list[Route]:
         json_post(f"{base}/decide", desk.decide),
         json_post(f"{base}/undo", desk.undo),
         json_post(f"{base}/redo", desk.redo),
+        *stop_routes(settings, store),
         *picture_routes(settings, store),
     ]
 

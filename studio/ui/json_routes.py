@@ -7,19 +7,29 @@ A refused request answers {"error": why}: 403 from another site, 404 not there, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from studio.jobs import JobError
-from studio.store import NotFoundError, PairChangedError, StoreError
+from studio.store import DETECTOR, NotFoundError, PairChangedError, StoreError
 
 LARGEST_BODY = 1 << 20
+
+
+def _no_detector(name: str) -> str:
+    if name.strip().lower() == DETECTOR:
+        raise ValueError(f"{DETECTOR!r} is the detector's own name; choose another")
+    return name.strip()
+
+
+Name = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_no_detector)]  # of who decides
+RowId = Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")]  # made by the browser, so that it can tell a thing twice
 
 
 def json_get(path: str, answer: Callable[[Request], dict[str, Any]]) -> Route:

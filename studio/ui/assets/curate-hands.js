@@ -28,6 +28,11 @@
         keys: () => (this.at('keys').open ? this.at('keys').close() : this.at('keys').showModal()),
         'close-keys': () => this.at('keys').close(),
         'reset-keys': () => this.keys.reset(),
+        stop: () => curation.stops.ask(),
+        'cancel-stop': () => this.at('stop').close(),
+        'stop-it': () => curation.stops.send(),
+        stops: () => curation.stops.open(),
+        'close-stops': () => this.at('stops').close(),
         earlier: () => quiet(lists.turn('before')),
         later: () => quiet(lists.turn('after')),
         'more-failed': () => quiet(lists.fillFailed(true)),
@@ -86,15 +91,16 @@
       const button = event.target.closest('button');
       if (!button) return;
       const { curation } = this;
-      const { do: what, reason, pair, again, list, rebind, viewAs } = button.dataset;
+      const { do: what, reason, pair, again, list, rebind, viewAs, lift } = button.dataset;
       if (reason) curation.reject(reason);
       else if (pair) curation.jump(pair);
       else if (again) curation.again(curation.known.get(again));
       else if (rebind) this.keys.ask(rebind);
       else if (viewAs) this.look(viewAs);
+      else if (lift) curation.stops.lift(lift, button.parentElement.querySelector('[data-lift-reason]').value);
       else if (list) curation.choose({ shows: list, prompts: '' });
       else if (this.actions[what]) this.actions[what]();
-      if (event.detail && (reason || what)) this.at('stage').focus({ preventScroll: true }); // so that Space flips
+      if (event.detail && (reason || what) && !button.closest('dialog')) this.at('stage').focus({ preventScroll: true }); // so that Space flips
     }
 
     hold(what) {
@@ -121,7 +127,8 @@
         return event.stopPropagation();
       }
       if (event.ctrlKey || event.metaKey || event.altKey || target.closest(TYPED)) return null;
-      if (this.at('keys').open && key !== '?') return null;
+      const dialog = this.root.querySelector('dialog[open]');
+      if (dialog && !(dialog === this.at('keys') && key === '?')) return null;
       const isButton = target.closest('button, a, summary') && !target.closest('[role="tab"]');
       if (key === ' ' && (isButton || target.matches('[type="checkbox"]'))) return null; // the space bar presses it
       if (target.matches('[type="range"]') && PAN[key]) return null; // arrows move it

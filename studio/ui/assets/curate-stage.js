@@ -50,6 +50,14 @@
       );
     }
 
+    clear() {
+      this.conceal();
+      this.pair = null;
+      this.ready = false;
+      delete this.element.dataset.pair;
+      this.element.querySelectorAll('img').forEach((image) => image.removeAttribute('src'));
+    }
+
     async load(side) {
       const { pair, element } = this;
       const images = this.images(side);

@@ -34,6 +34,7 @@
       this.done = before.done || []; // own decisions, newest last: what U takes back
       this.desk = saved('duo-curate-desk', null) || studio.newId();
       save('duo-curate-desk', this.desk);
+      this.stops = new studio.CurateStops(this);
       this.hands = new studio.CurateHands(this);
       this.polling = setInterval(() => this.poll(), POLL);
       this.start();
@@ -71,6 +72,7 @@
       this.counts = answer.counts;
       this.mark = answer.mark;
       studio.curateView.progress(this.at, this.root, this.counts);
+      this.stops.noticed(this.counts.stopped);
     }
 
     async start() {
@@ -153,7 +155,7 @@
         const before = this.mark;
         const answer = await this.ask('counts', { desk: this.desk });
         this.count(answer);
-        if (this.mark !== before) await this.catchUp();
+        if (this.mark !== before && !this.stops.busy) await this.catchUp();
       } catch {
         /* the next poll tries again; what is unsaved says so itself */
       }
@@ -173,6 +175,22 @@
       await this.lists.fillFailed();
     }
 
+    /* A pair was stopped, or is shown again: nothing that this page remembers may show it. */
+    async withdrawn(gone) {
+      const id = this.current && this.current.id !== gone && this.current.id;
+      [this.past, this.future, this.deck, this.preloaded] = [[], [], [], []];
+      this.lists.show([], false, false);
+      this.known.clear();
+      this.show(null);
+      await this.stops.forget();
+      const pair = id && (await this.fetched(id).catch(() => null));
+      if (pair) this.show(pair.id);
+      await this.refill();
+      if (!this.current) this.show(this.deck.shift());
+      await this.lists.fill();
+      await this.lists.fillFailed();
+    }
+
     /* -- the pair in hand --------------------------------------------------------------------------------------- */
 
     show(id) {
@@ -180,6 +198,7 @@
       this.since = performance.now();
       this.wasRevealed = false;
       if (this.current) this.stage.show(this.current);
+      else this.stage.clear();
       this.at('told').textContent = this.current ? studio.curateView.spoken(this.current) : '';
       this.paint();
       this.remember();

@@ -79,8 +79,8 @@ class World:
             ],
             "evaluation": [self.evaluation.id],
             "file": files,
-            "checkpoint": ["none"],
-            "shelf": ["none"],
+            "checkpoint": ["none"],  # weights
+            "job": ["none"],  # exports: weights and their cards
         }
         assert name in known, f"Say here what may stand in {{{name}}} of a route, so that its pictures are looked at."
         return known[name]

@@ -28,7 +28,7 @@ demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 8 min
 
 test: $(VENV)/.installed-dev  ## every test: the quick ones side by side, then the slow ones and the browser's
 	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
-	@$(BIN)/python -m pytest -m slow
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev  ## ruff, mypy, and every test (the docs' tests among them)
 	@$(BIN)/ruff check .

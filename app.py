@@ -23,8 +23,7 @@ def main() -> None:
     store = Store(settings.database)
     if not store.list_projects():
         store.create_project(Project(id="", name="Sword", concept="sword", checkpoint="toybox", detector="toybox"))
-    runner = Runner(store, settings)
-    page = build_ui(settings, store, runner, InferenceClient(settings))
+    page = build_ui(settings, store, runner := Runner(store, settings), InferenceClient(settings))
     page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store))
     runner.start()
     delete_temporary(store, settings)

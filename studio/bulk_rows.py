@@ -16,13 +16,9 @@ from typing import Any
 from studio.database import StoreError
 from studio.pair_lists import PairLists
 from studio.records import BulkAction, ImagePair, PairQuery, Triage, VerdictValue
-from studio.verdict_rows import IS_BLIND
+from studio.verdict_rows import IS_BLIND, STANDS
 
 CHUNK = 400  # verdicts a transaction: a few hundredths of a second
-STANDS = (
-    "verdict != 'undo' AND NOT EXISTS "
-    "(SELECT 1 FROM verdicts AS undo WHERE undo.supersedes = verdicts.id AND undo.verdict = 'undo')"
-)
 
 
 class BulkRows(PairLists):

@@ -6,7 +6,7 @@ Torch-free, so that the page can build forms and the shell its flags from the sa
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -89,6 +89,16 @@ class PushConfig(Config):
     )
     names: bool = _field(False, "Reviewers by their names; else reviewer 1, reviewer 2 …")
     public: bool = _field(False, "Everybody may see the dataset.")
+
+
+class StrengthsConfig(SamplingConfig):
+    """One pair's unsafe picture edited at several strengths with one seed, to pick from."""
+
+    pair: str = _field(..., "Id of the pair.")
+    strengths: list[Annotated[float, Field(gt=0, le=1)]] = _field(
+        [0.3, 0.45, 0.6, 0.75, 0.9], "Edit strengths; 1 repaints all.", min_length=1, max_length=9
+    )
+    seed: int | None = _field(None, "Seed of all edits; empty: that of the pair's first edit.", ge=0, le=MAX_SEED)
 
 
 class MethodConfig(Config):
@@ -430,6 +440,7 @@ JOB_CONFIGS: dict[str, type[Config]] = {
     "push": PushConfig,
     "compose": ComposeConfig,
     "export": ExportConfig,
+    "strengths": StrengthsConfig,
 }
 DETECTOR_CONFIGS: dict[str, type[Config]] = {"toybox": ToyboxDetectorConfig, "nudenet": NudenetConfig}
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {

@@ -21,6 +21,7 @@ from studio.records import (
     Attempt,
     BulkAction,
     Checkpoint,
+    Edit,
     Evaluation,
     ImagePair,
     Job,
@@ -49,6 +50,7 @@ TABLES: dict[type, str] = {
     AttackRun: "attack_runs",
     PairStop: "pair_stops",
     BulkAction: "bulk_actions",
+    Edit: "edits",
     Purge: "purges",
 }
 # Texts that are paths: in the file relative to its folder, which is the data folder and may be moved as a whole; in
@@ -57,7 +59,7 @@ PATHS: dict[type, str] = {Checkpoint: "path", Evaluation: "folder"}
 R = TypeVar(
     "R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt, Sample, AttackRun,
     PairStop,
-    BulkAction, Purge,
+    BulkAction, Purge, Edit,
 )  # fmt: skip
 
 

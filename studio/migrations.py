@@ -433,3 +433,41 @@ def purges(db: Database) -> None:
 def prompt_groups(db: Database) -> None:
     """The sub-concept that a prompt pair belongs to; none is an empty text."""
     db.execute("ALTER TABLE prompt_pairs ADD COLUMN \"group\" TEXT NOT NULL DEFAULT ''")
+
+
+PAIR_QUALITY = """
+ALTER TABLE image_pairs ADD COLUMN looks TEXT NOT NULL DEFAULT '';
+CREATE TRIGGER image_pairs_look_new AFTER UPDATE OF unsafe_image, safe_image ON image_pairs
+WHEN NEW.looks = OLD.looks AND NEW.looks != ''
+    AND (NEW.unsafe_image, NEW.safe_image) != (OLD.unsafe_image, OLD.safe_image)
+BEGIN UPDATE image_pairs SET looks = '' WHERE id = NEW.id; END;
+CREATE INDEX image_pairs_unlooked ON image_pairs(project_id) WHERE looks = '' AND state = 'ready' AND stopped = 0;
+CREATE INDEX image_pairs_twice ON image_pairs(project_id, waits, decision, by_detector) WHERE reviews = 2;
+CREATE INDEX image_pairs_deciders ON image_pairs(project_id, decided_by);
+CREATE INDEX verdicts_settling ON verdicts(pair_id) WHERE settles = 1;
+"""
+
+
+@migrations()
+def pair_quality(db: Database) -> None:
+    """What pictures look like, for near-duplicates; and indexes for what the owner asks of second reviews."""
+    db.executescript(PAIR_QUALITY)
+
+
+EDITS = (
+    """CREATE TABLE edits (
+        id TEXT PRIMARY KEY, job_id TEXT NOT NULL REFERENCES jobs(id),
+        pair_id TEXT NOT NULL REFERENCES image_pairs(id), position INTEGER NOT NULL CHECK (position >= 0),
+        unsafe_image TEXT NOT NULL, image TEXT NOT NULL, strength REAL NOT NULL, seed INTEGER, score REAL NOT NULL,
+        distance REAL, created REAL NOT NULL, UNIQUE (job_id, position)
+    ) STRICT""",
+    "CREATE INDEX edits_pair ON edits(pair_id)",
+    "CREATE INDEX edits_image ON edits(image)",
+)
+
+
+@migrations()
+def edits(db: Database) -> None:
+    """One pair edited at several strengths, until one of them is picked."""
+    for statement in EDITS:
+        db.execute(statement)

@@ -98,6 +98,15 @@ class PairLists(StopRows):
         sql = f"SELECT {by} AS by, count(*) AS number FROM image_pairs WHERE {where} GROUP BY 1"
         return {row["by"]: row["number"] for row in self._db.query(sql, values)}
 
+    def deciders(self, project_id: str) -> list[str]:
+        """Everybody who gave a verdict that may be seen, by name; the detector too."""
+        sql = (
+            "WITH RECURSIVE names(name) AS (SELECT min(decided_by) FROM image_pairs WHERE project_id = :project AND "
+            "decided_by > '' UNION ALL SELECT (SELECT min(decided_by) FROM image_pairs WHERE project_id = :project AND "
+            "decided_by > name) FROM names WHERE name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL"
+        )
+        return [row["name"] for row in self._db.query(sql, {"project": project_id})]
+
     def pair_ids(self, project_id: str, query: PairQuery, *, above: int = 0, limit: int = -1) -> list[tuple[int, str]]:
         """Row number and id of the pairs that the query finds, in the order they were made, above a row number."""
         rest, values = self._conditions(project_id, query)
@@ -148,7 +157,7 @@ class PairLists(StopRows):
         several = [[group] for group in groups] if len(groups) <= MOST_PARTS else [groups]
         parts = [
             f"SELECT * FROM (SELECT id, {key} AS place, rowid AS row FROM image_pairs "
-            f"WHERE {self._of(part, values, query.prompt_pair_id != '')}{rest} "
+            f"WHERE {self._of(part, values, query.prompt_pair_id != '' or query.ids != ())}{rest} "
             f"ORDER BY {key} {order}, rowid {order} LIMIT :limit)"
             for part in several
         ] or ["SELECT '' AS id, 0 AS place, 0 AS row WHERE 0"]
@@ -203,6 +212,9 @@ class PairLists(StopRows):
                 "prompt_pair_id IN (SELECT id FROM prompt_pairs WHERE project_id = :project "
                 "AND (instr(lower(unsafe), :words) OR instr(lower(safe), :words)))"
             )
+        if query.ids:
+            values["ids"] = json.dumps(query.ids)
+            yield "id IN (SELECT value FROM json_each(:ids))"
         if query.decided_by:
             values["by"] = query.decided_by
             yield "decided_by = :by"

@@ -9,6 +9,8 @@ _USES = """
 SELECT project_id, 'unsafe' AS what, NULL AS found, unsafe_score AS score FROM image_pairs WHERE unsafe_image = :name
 UNION ALL SELECT project_id, 'safe', NULL, safe_score FROM image_pairs WHERE safe_image = :name
 UNION ALL SELECT jobs.project_id, 'drawn', found, score FROM samples JOIN jobs ON jobs.id = job_id WHERE image = :name
+UNION ALL SELECT project_id, 'safe', NULL, score FROM edits JOIN image_pairs ON image_pairs.id = pair_id
+    WHERE image = :name
 UNION ALL SELECT project_id, 'drawn', found, score FROM attempts WHERE image = :name
 UNION ALL SELECT project_id, 'drawn', success, score FROM attack_runs WHERE image = :name
 """

@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from studio.edit_rows import EditRows
 from studio.records import ImagePair, Purge, PurgeScope
-from studio.stop_rows import StopRows
 
 # Which ready pairs a scope means. A pair that two people disagree on is undecided.
 PAIRS: dict[PurgeScope, str] = {
@@ -29,7 +29,7 @@ LIVE = ("running", "stopping", "queued")
 _AMONG = "(SELECT value FROM json_each(:names))"
 
 
-class PurgeRows(StopRows):
+class PurgeRows(EditRows):
     """The part of the store that knows what may be deleted."""
 
     def pairs_to_purge(self, project_id: str, scope: PurgeScope, before: float | None = None) -> list[ImagePair]:
@@ -72,7 +72,7 @@ class PurgeRows(StopRows):
                 )
                 if changed:
                     count += 1
-                    names |= {pair.unsafe_image, pair.safe_image} - {""}
+                    names |= {pair.unsafe_image, pair.safe_image, *self.drop_edits(pair.id)} - {""}
             for table, own in OTHERS.items():
                 sql = f"UPDATE {table} SET image = :placeholder WHERE {own} AND image IN {_AMONG}"
                 db.execute(sql, {"placeholder": placeholder, "project": purge.project_id, **_listed(others)})
@@ -101,6 +101,9 @@ class PurgeRows(StopRows):
             "AND id NOT IN (SELECT value FROM json_each(:but))"
             for side in ("unsafe_image", "safe_image")
         ]
+        parts.append(
+            f"SELECT image FROM edits WHERE image IN {_AMONG} AND pair_id NOT IN (SELECT value FROM json_each(:but))"
+        )
         parts += [f"SELECT image FROM {table} WHERE image IN {_AMONG} AND NOT {own}" for table, own in OTHERS.items()]
         parts.append(f"SELECT sha256 FROM stopped_pictures WHERE sha256 IN {_AMONG}")
         return {row["name"] for row in self._db.query(" UNION ".join(parts), values)}

@@ -63,6 +63,7 @@ def plan(store: Store, settings: Settings, project_id: str, scope: PurgeScope, b
     everything = scope == "everything"
     others = store.other_pictures(project_id) - {_name(_placeholder())} if everything else set()
     names = {name for pair in pairs for name in (pair.unsafe_image, pair.safe_image) if name} | others
+    names |= store.edited_pictures([pair.id for pair in pairs])
     shared = store.needed_pictures(names, {pair.id for pair in pairs}, project_id if everything else "")
     files = [path for name in sorted(names - shared) if (path := image_path(settings, name)).is_file()]
     latents = _latents(settings)

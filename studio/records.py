@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 JobKind = Literal[
-    "pairs", "train", "evaluate", "demo", "attack", "import", "bring", "push", "compose", "export",
+    "pairs", "train", "evaluate", "demo", "attack", "import", "bring", "push", "compose", "export", "strengths",
 ]  # fmt: skip
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
@@ -77,6 +77,7 @@ class ImagePair:
     created: float = 0.0
     origin: Literal["made", "brought", "twin"] = "made"  # twin: only the unsafe picture came from outside
     source: dict[str, Any] = field(default_factory=dict, hash=False)  # from outside: file names, their SHA-256, key
+    looks: str = ""  # difference hashes of both pictures, see studio.duplicates; "" until they were computed
 
     @property
     def version(self) -> str:
@@ -122,6 +123,59 @@ class Verdict:
     blind: bool = False  # filled by the store: the first or second of two reviews, given without seeing another one
     settles: bool = False  # the owner's word on a pair on which two people disagree
     bulk_id: str | None = None  # the action on many pairs that it is part of
+
+
+@dataclass(frozen=True)
+class SecondReviews:
+    """How the pairs stand on which two people must agree."""
+
+    chosen: int = 0  # by the project's share
+    waiting: int = 0  # reviewed once
+    open: int = 0  # two people disagree
+    decided: int = 0  # by agreement, or settled
+    settled: int = 0  # by the owner
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One of several edits of a pair's unsafe picture, which differ in their strength alone; the first is its twin."""
+
+    id: str
+    job_id: str
+    pair_id: str
+    position: int  # 0: the twin that the pair had when the job began
+    unsafe_image: str  # of which it is an edit
+    image: str  # SHA-256 of the PNG file; its latents lie beside the pair's
+    strength: float
+    seed: int | None  # None: of the twin that was there, not known
+    score: float  # the detector's, of the concept
+    distance: float | None = None
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What there is of one prompt pair, against what it asks for."""
+
+    prompts: PromptPair
+    ready: int = 0
+    failed: int = 0
+    accepted: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True)
+class ReviewerWork:
+    """What one person has done in a project."""
+
+    reviewer: str
+    accepted: int
+    rejected: int
+    skipped: int
+    in_bulk: int  # of these, those that were given to many pairs at once
+    settled: int  # of these, words on a disagreement
+    revealed: int  # of these, those before which blurred pictures were revealed
+    seconds: float | None  # the median time of a decision, None where none was measured
 
 
 @dataclass(frozen=True)
@@ -226,6 +280,7 @@ class PairQuery:
     distance: Range = (None, None)
     tries: Range = (None, None)
     until: float | None = None  # made no later than this moment
+    ids: tuple[str, ...] = ()  # of these pairs alone
     triage: Triage | None = None
     proposal: Literal["", "accept", "reject", "none"] = ""  # of the triage; "" any
 

@@ -46,8 +46,10 @@ class StopRows(RecordFile):
         return bool(self._value("SELECT count(*) FROM image_pairs WHERE id = ? AND stopped = 1", pair_id))
 
     def is_stopped_picture(self, sha256: str) -> bool:
-        """Whether a stopped pair shows this picture."""
-        return bool(self._value("SELECT count(*) FROM stopped_pictures WHERE sha256 = ?", sha256))
+        """Whether a stopped pair shows this picture, or it is an edit of one."""
+        edits = "SELECT 1 FROM edits JOIN image_pairs ON image_pairs.id = pair_id WHERE stopped = 1 AND image = :name"
+        stopped = f"SELECT EXISTS (SELECT 1 FROM stopped_pictures WHERE sha256 = :name UNION ALL {edits}) AS stopped"
+        return bool(next(self._db.query(stopped, {"name": sha256}))["stopped"])
 
     def stopped_pictures(self) -> set[str]:
         """The names of all pictures that are hidden, of all projects."""

@@ -68,7 +68,9 @@ def purge_pair(store: Store, settings: Settings, stop: PairStop) -> int:
     """Delete the files of a stopped pair for good, and book it; returns how many files. The pair stays hidden."""
     stop = store.add_stop(stop)
     count = 0
-    for file in list(pair_files(settings, stop)):
+    edited = store.drop_edits(stop.pair_id)
+    edits = [image_path(settings, name) for name in edited - store.needed_pictures(edited, [stop.pair_id])]
+    for file in [*pair_files(settings, stop), *edits]:
         with suppress(FileNotFoundError):
             file.unlink()
             count += 1

@@ -21,7 +21,9 @@ from studio.picture_rows import PictureRows
 from studio.project_rows import ProjectRows
 from studio.prompt_rows import PromptRows
 from studio.purge_rows import PurgeRows
+from studio.quality_rows import QualityRows
 from studio.records import FINAL_STATES, Checkpoint, Evaluation, ImagePair, Job, JobState, Project
+from studio.review_rows import ReviewRows
 from studio.stop_rows import PairStoppedError
 from studio.training_rows import TrainingRows
 from studio.verdict_rows import DETECTOR, PairChangedError, VerdictRows
@@ -31,7 +33,7 @@ __all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", 
 
 class Store(
     AttackRows, AttemptRows, BringRows, BulkRows, MakingRows, PictureRows, ProjectRows, PromptRows, PurgeRows,
-    TrainingRows, VerdictRows,
+    QualityRows, ReviewRows, TrainingRows, VerdictRows,
 ):  # fmt: skip
     """Every question and every change of the studio's data. One object a process, safe to share by threads."""
 

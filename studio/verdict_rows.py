@@ -15,6 +15,11 @@ from studio.records import CONFLICT, SECOND, ImagePair, PairCounts, Verdict
 from studio.stop_rows import PairStoppedError, StopRows
 
 DETECTOR = "detector"  # the reviewer's name of verdicts that the project's detector gave
+# Of a row of verdicts: that it was not undone, and is no undo.
+STANDS = (
+    "verdict != 'undo' AND NOT EXISTS "
+    "(SELECT 1 FROM verdicts AS undo WHERE undo.supersedes = verdicts.id AND undo.verdict = 'undo')"
+)
 # Whether a verdict on this row of image_pairs is one of two reviews and its reviewer cannot know the other.
 IS_BLIND = f"reviews = 2 AND waits != '{CONFLICT}' AND (decision IN ('', 'skip') OR by_detector)"
 
@@ -76,8 +81,7 @@ class VerdictRows(StopRows):
 
     def standing_verdicts(self, pair_id: str) -> list[Verdict]:
         """A pair's verdicts that were not undone, of all reviewers, oldest first."""
-        undone = "SELECT 1 FROM verdicts AS undo WHERE undo.supersedes = verdicts.id AND undo.verdict = 'undo'"
-        return self._select(Verdict, f"pair_id = ? AND verdict != 'undo' AND NOT EXISTS ({undone})", pair_id)
+        return self._select(Verdict, f"pair_id = ? AND {STANDS}", pair_id)
 
     def list_verdicts(self, project_id: str) -> list[Verdict]:
         """The whole history, undone rows and undos included, oldest first: the audit log."""

@@ -13,9 +13,11 @@ from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.activity import jobs_panel
+from studio.ui.bulk import bulk_routes
 from studio.ui.compare import compare_routes, compare_tab
 from studio.ui.context import QUIET, Linked, Studio, Tab
 from studio.ui.curate import curate_tab
+from studio.ui.curate_views import more_views, views_bar
 from studio.ui.curation import curation_routes
 from studio.ui.export_view import export_routes
 from studio.ui.exports import export_panel
@@ -25,8 +27,11 @@ from studio.ui.pictures import routes
 from studio.ui.projects import project_bar, project_buttons
 from studio.ui.prompt_table import prompt_routes
 from studio.ui.prompts import prompts_tab
+from studio.ui.quality_routes import quality_routes
 from studio.ui.report import report_routes, report_tab
+from studio.ui.reviewing import reviewer_routes
 from studio.ui.sample_offer import sample_offer
+from studio.ui.strengths import strength_routes
 from studio.ui.summing import sum_panel
 from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
 from studio.ui.train import train_tab
@@ -66,7 +71,7 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
 
 TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
     "Prompts": (prompts_tab, generate_section),
-    "Curate": (curate_tab,),
+    "Curate": (views_bar, curate_tab, more_views),
     "Train": (train_tab, sum_panel, export_panel),
     "Compare": (compare_tab,),
     "Report": (report_tab,),
@@ -89,6 +94,10 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
                 *compare_routes(settings, store),
                 *report_routes(store),
                 *curation_routes(settings, store),
+                *bulk_routes(store),
+                *quality_routes(settings, store),
+                *reviewer_routes(store),
+                *strength_routes(settings, store),
                 *prompt_routes(store),
                 *export_routes(settings, store),
             ]

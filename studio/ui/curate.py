@@ -207,7 +207,9 @@ def _facts() -> str:
         '<dl class="cur-numbers" data-is="numbers"></dl>'
         f'<div class="cur-moves"><button type="button" data-do="back">{_kbd("back", "arrowleft")} Back</button>'
         f'<button type="button" data-do="forward">Forward {_kbd("forward", "arrowright")}</button>'
-        '<button type="button" data-do="only" aria-pressed="false">Only this prompt</button></div>'
+        '<button type="button" data-do="only" aria-pressed="false">Only this prompt</button>'
+        '<button type="button" data-strengths title="Edit this pair at several strengths, and pick one">Strengths …'
+        "</button></div>"
         '<label class="cur-check"><input type="checkbox" data-is="auto" checked> After a decision, go on by itself'
         '</label><button type="button" class="cur-stop-button" data-do="stop">Stop: this may be illegal …</button>'
         "</aside>"

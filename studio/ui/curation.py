@@ -244,4 +244,5 @@ def _side(project: Project, pair: ImagePair, side: str, score: float) -> dict[st
         "src": pair_picture_url(project, pair, side) if pair.state == "ready" else "",
         "pill": pill(project.concept, score >= threshold(project), score),
         "hidden": is_hidden(project, pair, side),
+        "score": score,
     }

@@ -1,7 +1,7 @@
 """Routes that scripts of the page talk JSON to: one guard against other sites, one set of refusals.
 
-A refused request answers {"error": why}: 403 from another site, 404 not there, 409 refused by the store or the jobs
-("changed" tells whether by what happened since), 413 too large, 415 and 422 not as asked.
+A refused request answers {"error": why}: 403 from another site, or for another visitor's eyes; 404 not there; 409
+refused by the store or the jobs ("changed": by what happened since); 413 too large; 415 and 422 not as asked.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ def _no_detector(name: str) -> str:
 
 Name = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_no_detector)]  # of who decides
 RowId = Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")]  # made by the browser, so that it can tell a thing twice
+
+
+class ForbiddenError(PermissionError):
+    """What this visitor may not see or do; says who may."""
 
 
 def json_get(path: str, answer: Callable[[Request], dict[str, Any]]) -> Route:
@@ -75,6 +79,8 @@ def _answered(answer: Callable[[], dict[str, Any]]) -> Response:
         return JSONResponse(answer(), headers={"Cache-Control": "no-store"})
     except ValidationError as error:
         return _refused(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+    except ForbiddenError as error:
+        return _refused(403, str(error))
     except NotFoundError as error:
         return _refused(404, str(error))
     except (StoreError, JobError) as error:

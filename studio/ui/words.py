@@ -17,6 +17,7 @@ STATE_WORDS = {
 }
 KIND_WORDS = {
     "pairs": "Make picture pairs",
+    "strengths": "Try strengths on one pair",
     "train": "Train",
     "evaluate": "Evaluate",
     "demo": "Demo: the whole method",

@@ -26,6 +26,7 @@ from studio.workflow.exporting import export
 from studio.workflow.grouped import follow_training_job, train_job
 from studio.workflow.importing import import_weights
 from studio.workflow.pairs import follow_pairs, generate_pairs
+from studio.workflow.strengths import try_strengths
 from studio.workflow.train import train
 
 __all__ = [
@@ -52,6 +53,7 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "push": push,
     "compose": compose_adapters,
     "export": export,
+    "strengths": try_strengths,
 }
 # What the other processes of a job do that several processes share.
 FOLLOWING: dict[JobKind, Callable[[JobContext], None]] = {

@@ -20,6 +20,7 @@ from models.bundle import Generation
 from models.fingerprint import fingerprint_of
 from studio import __version__
 from studio.configs import EditConfig, PairsConfig
+from studio.duplicates import looks
 from studio.images import put_image, read_image
 from studio.methods.parallel import current_group
 from studio.metrics import best_distance
@@ -169,6 +170,7 @@ class PairMaker:
             unsafe_score=candidate.detection.score,
             safe_score=safe_score,
             distance=self._distance(candidate.image, image),
+            looks=looks(candidate.image, image),
             reason="",
         )
         if isinstance(config, PairsConfig) and config.auto_accept:

@@ -310,7 +310,9 @@
     if (open) open.close();
     open = new Curation(root);
   };
-  const live = () => open && open.visible();
+  /* From another view. */
+  studio.lookAt = (id) => open && open.fetched(id).then(() => open.jump(id), () => open.say('The server does not answer.'));
+  const live = () => open && open.visible() && !document.querySelector('.str-dialog');
   const away = () => open && open.hands.letAllGo();
   document.addEventListener('keydown', (event) => live() && open.hands.down(event), true);
   document.addEventListener('keyup', (event) => live() && open.hands.up(event), true);

@@ -13,6 +13,8 @@ from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.activity import jobs_panel
+from studio.ui.bring import bring_panel
+from studio.ui.bring_routes import bring_routes
 from studio.ui.bulk import bulk_routes
 from studio.ui.compare import compare_routes, compare_tab
 from studio.ui.context import QUIET, Linked, Studio, Tab
@@ -27,12 +29,14 @@ from studio.ui.pictures import routes
 from studio.ui.projects import project_bar, project_buttons
 from studio.ui.prompt_table import prompt_routes
 from studio.ui.prompts import prompts_tab
+from studio.ui.purge import purge_panel
 from studio.ui.quality_routes import quality_routes
 from studio.ui.report import report_routes, report_tab
 from studio.ui.reviewing import reviewer_routes
 from studio.ui.sample_offer import sample_offer
 from studio.ui.strengths import strength_routes
 from studio.ui.summing import sum_panel
+from studio.ui.take import take_panel, take_routes
 from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
 from studio.ui.train import train_tab
 
@@ -71,7 +75,7 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
 
 TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
     "Prompts": (prompts_tab, generate_section),
-    "Curate": (views_bar, curate_tab, more_views),
+    "Curate": (views_bar, curate_tab, more_views, bring_panel, take_panel, purge_panel),
     "Train": (train_tab, sum_panel, export_panel),
     "Compare": (compare_tab,),
     "Report": (report_tab,),
@@ -100,6 +104,8 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
                 *strength_routes(settings, store),
                 *prompt_routes(store),
                 *export_routes(settings, store),
+                *bring_routes(settings, store),
+                *take_routes(settings, store),
             ]
         },
         "footer_links": [],

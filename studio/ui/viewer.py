@@ -31,9 +31,9 @@ def viewer_of(request: Request) -> Viewer:
     return Viewer(request.query_params.get("reviewer", "").strip(), is_local(request))
 
 
-def is_local(request: Request) -> bool:
+def is_local(request: Request | None) -> bool:
     """Whether the request comes from this machine itself."""
-    if request.client is None or any(name in request.headers for name in FORWARDED):
+    if request is None or request.client is None or any(name in request.headers for name in FORWARDED):
         return False
     try:
         return ip_address(request.client.host).is_loopback

@@ -26,8 +26,9 @@ class PromptRows(RecordFile):
         with self._writing():
             return [self._insert(pair) for pair in pairs]
 
-    def list_prompt_pairs(self, project_id: str) -> list[PromptPair]:
-        return self._select(PromptPair, "project_id = ?", project_id)
+    def list_prompt_pairs(self, project_id: str, *, wordless: bool = False) -> list[PromptPair]:
+        """In the order they were written; with `wordless` also the row that pairs brought without prompts hang on."""
+        return self._select(PromptPair, "project_id = ? AND (? OR unsafe != '' OR safe != '')", project_id, wordless)
 
     def update_prompt_pair(self, pair_id: str, **changes: Any) -> PromptPair:
         """Change the named fields.

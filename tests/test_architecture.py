@@ -126,16 +126,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.reports": ("studio.reports", "models.files", *SHARED),
     "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
     "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
-<<<<<<< HEAD
-                  "studio.groups", "studio.presets", "studio.projects", "studio.prompt_checks", "studio.prompt_files",
-                  "studio.prompt_presets", "studio.prompt_templates", "studio.stopping",
-                  "studio.inference.client", "studio.agreement", "studio.duplicates",
+                  "studio.agreement", "studio.duplicates", "studio.exchange", "studio.groups", "studio.purging",
+                  "studio.presets", "studio.projects", "studio.prompt_checks", "studio.prompt_files",
+                  "studio.prompt_presets", "studio.prompt_templates", "studio.stopping", "studio.inference.client",
                   "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
-=======
-                  "studio.exchange", "studio.purging", "studio.presets", "studio.projects", "studio.prompt_checks",
-                  "studio.prompt_files", "studio.prompt_presets", "studio.prompt_templates", "studio.stopping",
-                  "studio.inference.client", "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
->>>>>>> b4631b0 (Curate: bring own pairs, take them along, delete pictures)
     "app": ("studio.cleaning", "studio.purging", "studio.ui", "studio.jobs", "studio.store", "studio.inference.client",
             *SHARED),
 }  # fmt: skip

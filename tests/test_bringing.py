@@ -97,8 +97,12 @@ def test_brought_pairs_ask_for_no_pictures_and_wait_for_a_decision(
     counts = store.pair_counts(project.id)
     assert (counts.wanted, counts.ready, counts.undecided) == (0, 2, 2)
     assert store.missing_pairs(project.id) == 0
+    assert store.list_prompt_pairs(project.id) == []  # so that nothing is drawn or attacked with no words
+    (row,) = store.list_prompt_pairs(project.id, wordless=True)
+    assert (row.unsafe, row.safe, row.count) == ("", "", 0)
+    brought(store, settings, project, folder_of_pairs(tmp_path / "mine", 1), unsafe_prompt="a knight")
     result = generate_pairs(context_of(store, settings, project, "pairs", PAIRS))
-    assert result == {"ready": 2, "failed": 0}
+    assert result == {"ready": 3, "failed": 0}
 
 
 def test_sizes_are_fitted_as_asked(store: Store, settings: Settings, project: Project, tmp_path: Path) -> None:

@@ -32,6 +32,21 @@ _WORDS = "unsafe|safe|rejected|chosen"  # in a file's name; "good_dog.png" says 
 _ENDS = re.compile(rf"(?P<key>.+)[-_. ](?P<side>{_WORDS})")
 _BEGINS = re.compile(rf"(?P<side>{_WORDS})[-_. ](?P<key>.+)")
 LENGTH_LIMIT = 2_000  # characters of a prompt
+ENDINGS = {
+    ".png",
+    ".apng",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".avif",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".gif",
+    ".heic",
+}
 OURS = {"readme.md", "license", "license.txt", "verdicts.jsonl", "dataset_infos.json"}  # lie beside pictures; no news
 Side = Literal["unsafe", "safe"]
 
@@ -185,8 +200,9 @@ def _by_name(pictures: Sequence[Member], told: dict[str, Row], wanted: Wanted) -
     groups: dict[str, _Group] = {}
     for member in pictures:
         side, key = side_of(member.name)
-        if side is None and not wanted.make_twins:
-            yield Entry(member.name, problem=_UNMARKED)
+        if side is None and not (wanted.make_twins and _suffix(member) in ENDINGS):
+            is_picture = not wanted.make_twins or _suffix(member) in ENDINGS
+            yield Entry(member.name, problem=_UNMARKED if is_picture else _NO_PICTURE)
             continue
         getattr(groups.setdefault(key, _Group()), side or "unsafe").append(member)
     for group in groups.values():
@@ -250,4 +266,5 @@ _UNMARKED = (
     "Nothing says which side it is: put it into a folder unsafe or safe, call it a_unsafe or a_safe, name it in a "
     "metadata file, or have twins made (make twins), which takes it as unsafe."
 )
+_NO_PICTURE = "It is no picture by its name, and nothing says which side it is."
 __all__ = ["Entry", "Side", "SourceError", "Wanted", "entries", "side_of"]

@@ -78,7 +78,7 @@ def select(store: Store, project_id: str, which: Which = "accepted", *, names: b
     if which not in WHICH:
         raise TakeError(f"There is no selection {which!r}; use {', '.join(WHICH)}.")
     project = store.get_project(project_id)
-    prompts = {prompt.id: prompt for prompt in store.list_prompt_pairs(project_id)}
+    prompts = {prompt.id: prompt for prompt in store.list_prompt_pairs(project_id, wordless=True)}
     current = store.current_verdicts(project_id)
     ready = store.list_image_pairs(project_id, "ready")
     chosen = [

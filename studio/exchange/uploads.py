@@ -37,8 +37,8 @@ def upload_folder(settings: Settings, upload: str) -> Path:
 
 def begin_file(folder: Path, name: str) -> Path:
     """Where the bytes of one more file go, until `end_file` names it. Raises SourceError where no more are taken."""
-    clean = PurePosixPath(name.replace("\\", "/")).as_posix().lstrip("/")
-    if not clean or "\0" in clean or len(clean) > 1000:
+    clean = _clean(name)
+    if clean in ("", ".") or "\0" in clean or len(clean) > 1000:
         raise SourceError(f"The name {name[:80]!r} cannot be used. Rename the file.")
     files = list(folder.glob(f"*{UPLOADED}"))
     if len(files) >= MAX_MEMBERS:
@@ -60,8 +60,11 @@ def room_for(folder: Path, size: int) -> str:
 
 def end_file(path: Path, name: str) -> None:
     """The file is whole: from now on it is a member of the upload."""
-    clean = PurePosixPath(name.replace("\\", "/")).as_posix().lstrip("/")
-    path.with_suffix(".json").write_text(json.dumps({"name": clean}), encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps({"name": _clean(name)}), encoding="utf-8")
+
+
+def _clean(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).as_posix().lstrip("/")
 
 
 def delete_upload(settings: Settings, path: Path) -> bool:

@@ -228,6 +228,8 @@ def pair_facts(project: Project, curated: CuratedPair) -> dict[str, Any]:
             "src": pair_picture_url(project, pair, DIFFERENCE) if pair.state == "ready" else "",
             "hidden": is_hidden(project, pair, DIFFERENCE),
         },
+        "origin": pair.origin,
+        "source": {key: str(pair.source.get(key, "")) for key in ("from", "unsafe", "safe")},
         "distance": pair.distance,
         "strength": pair.strength,
         "tries": pair.tries,

@@ -86,7 +86,7 @@ def pairs_to_remake(context: JobContext, config: PairsConfig) -> list[Candidate]
     Of one whose unsafe picture came from outside only the twin is made again. Raises WorkflowError for a pair of
     another project, and for one that was not made here.
     """
-    texts = {pair.id: pair for pair in context.store.list_prompt_pairs(context.project.id)}
+    texts = {pair.id: pair for pair in context.store.list_prompt_pairs(context.project.id, wordless=True)}
     jobs = context.store.list_jobs(context.project.id)
     candidates = []
     for pair_id in config.redo:

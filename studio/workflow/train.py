@@ -149,7 +149,7 @@ def _chosen_pairs(context: JobContext) -> list[ImagePair]:
     accepted = context.store.accepted_pairs(context.project.id)
     if (group := context.config.get("group")) is None:
         return accepted
-    groups = {pair.id: pair.group for pair in context.store.list_prompt_pairs(context.project.id)}
+    groups = {pair.id: pair.group for pair in context.store.list_prompt_pairs(context.project.id, wordless=True)}
     return [pair for pair in accepted if groups[pair.prompt_pair_id] == group]
 
 
@@ -165,7 +165,7 @@ def _begun_pairs(context: JobContext) -> list[ImagePair]:
 
 def training_pairs(context: JobContext, bundle: ModelBundle, chosen: Sequence[ImagePair]) -> TrainingPairs:
     """The latents and prompts of these pairs; methods that need some refuse none."""
-    texts = {pair.id: pair for pair in context.store.list_prompt_pairs(context.project.id)}
+    texts = {pair.id: pair for pair in context.store.list_prompt_pairs(context.project.id, wordless=True)}
     fingerprint = fingerprint_of(bundle) if chosen else ""
     latents = [read_latents(context.settings, pair, fingerprint) for pair in chosen]
     none = torch.empty(0, *bundle.latent_shape)

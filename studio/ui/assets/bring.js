@@ -6,8 +6,9 @@
   let zone = null;
 
   /* Every file of what was dropped, with its folders: [path, File]. */
-  async function droppedFiles(items) {
+  async function droppedFiles({ items, files }) {
     const entries = [...items].map((item) => item.webkitGetAsEntry && item.webkitGetAsEntry()).filter(Boolean);
+    if (!entries.length) return [...files].map((file) => [file.name, file]);
     const found = [];
     const read = (reader) => new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     async function walk(entry, path) {
@@ -52,7 +53,7 @@
           root.classList.toggle('is-over', name === 'dragenter' || name === 'dragover');
         });
       }
-      root.addEventListener('drop', async (event) => this.take(await droppedFiles(event.dataTransfer.items)));
+      root.addEventListener('drop', async (event) => this.take(await droppedFiles(event.dataTransfer)));
     }
 
     say(html, kind = '') {

@@ -22,15 +22,20 @@
     const [words, kind] = decisionWords(pair, unsaved);
     at('decision').textContent = words;
     at('decision').dataset.kind = kind;
-    at('unsafe-prompt').textContent = pair.prompts.unsafe;
-    at('safe-prompt').textContent = pair.prompts.safe;
+    at('unsafe-prompt').textContent = pair.prompts.unsafe || 'none: it was brought without one';
+    at('safe-prompt').textContent = pair.prompts.safe || 'none';
     for (const side of ['unsafe', 'safe']) {
       at.all(`${side}-pill`).forEach((place) => (place.innerHTML = pair[side].pill));
     }
-    const numbers = {
+    const made = {
       'Edit strength': [pair.strength.toFixed(2), 'How much of the unsafe picture the edit repainted; 1 is all of it.'],
       Tries: [pair.tries, 'Pictures and edits tried until the pair was kept.'],
-      Seed: [pair.seed, 'The random start of the unsafe picture.'],
+    };
+    const numbers = {
+      ...(pair.origin === 'brought' ? {} : made),
+      ...(pair.origin === 'made'
+        ? { Seed: [pair.seed, 'The random start of the unsafe picture.'] }
+        : { Brought: [brought(pair), `From ${text(pair.source.from)}.`] }),
       Distance: [
         pair.distance === null ? 'not measured' : pair.distance.toFixed(3),
         'LPIPS: how different the two look; 0 is the same.',
@@ -39,6 +44,11 @@
     at('numbers').innerHTML = Object.entries(numbers)
       .map(([name, [value, title]]) => `<div title="${title}"><dt>${name}</dt><dd>${text(value)}</dd></div>`)
       .join('');
+  }
+
+  /* Which files a pair came from. */
+  function brought({ origin, source }) {
+    return origin === 'twin' ? `${source.unsafe}; its twin was made here` : `${source.unsafe}, ${source.safe}`;
   }
 
   /* A pair as a screen reader tells it. */
@@ -128,7 +138,7 @@
     let words = `Choose another one above, or ${list('all', 'look at all pairs')}.`;
     if (!counts.ready) {
       title = 'No pairs yet';
-      words = `Pairs are made from paired prompts: ${make}`;
+      words = `Pairs are made from paired prompts: ${make} Or bring your own, below.`;
     } else if (shows === 'undecided' && waiting && !counts.again) {
       title = 'Your part is done';
       const others = counts.second ? `${count(counts.second, 'pair')} of yours still need somebody else's review. ` : '';

@@ -50,7 +50,7 @@ def test_a_folder_comes_in_and_goes_out_and_is_deleted(page: Page, tiny_studio: 
     page.locator('[data-is="shows"]').select_option("accepted")
     expect(page.locator(".cur-facts")).to_contain_text("mine/unsafe/0.png, mine/safe/0.png")
     page.get_by_role("button", name="Redo").first.click()
-    expect(page.locator(".cur-lines")).to_contain_text("nothing to make again")
+    expect(page.locator(".cur-lines")).to_contain_text("there is nothing to make again")
 
     page.locator("#duo-take > button").click()
     with page.expect_download() as packed:

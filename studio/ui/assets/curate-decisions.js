@@ -74,6 +74,10 @@
 
     redo() {
       if (!this.current) return;
+      if (this.current.origin === 'brought') {
+        this.say('Both pictures were brought from outside: there is nothing to make again.');
+        return;
+      }
       this.again(this.current);
       this.say('It will be made again, with another seed and more strength.');
       this.advance();

@@ -165,6 +165,7 @@
     async catchUp() {
       if (this.current) {
         this.learn([await this.ask(`pair/${this.current.id}`)]);
+        if (this.current.state === 'purged') return this.withdrawn(this.current.id);
         if (this.current.version !== this.stage.version) this.show(this.current.id);
         this.paint();
       }
@@ -172,10 +173,10 @@
       if (!this.current && this.deck.length) this.show(this.deck.shift());
       if (!this.current) this.paint();
       await this.lists.fill(this.lists.ids[0]);
-      await this.lists.fillFailed();
+      return this.lists.fillFailed();
     }
 
-    /* A pair was stopped, or is shown again: nothing that this page remembers may show it. */
+    /* A pair was stopped, shown again, or its pictures deleted: nothing that this page remembers may show it. */
     async withdrawn(gone) {
       const id = this.current && this.current.id !== gone && this.current.id;
       [this.past, this.future, this.deck, this.preloaded] = [[], [], [], []];

@@ -104,28 +104,26 @@ class BringPanel:
 
 def bring_panel(studio: Studio, project: gr.Dropdown) -> BringPanel:
     """Build the panel and wire its events."""
-    with (
-        gr.Accordion("Bring your own pairs", open=False, elem_id="duo-bring", elem_classes="ex-box"),
-        gr.Row(equal_height=False, elem_classes="ex-columns"),
-    ):
-        with gr.Column(min_width=320):
-            gr.HTML(_ABOUT)
-            zone = gr.HTML(elem_id="duo-bring-zone", js_on_load=_ON_LOAD)
-            bar = gr.HTML(elem_id="duo-bring-progress")
-            refused = gr.HTML(elem_id="duo-bring-refused")
-        with gr.Column(scale=0, min_width=320, elem_classes="ex-form"):
-            first = config_form(BringConfig, FIRST_FIELDS)
-            first.fields["make_twins"].label = "Make twins for unsafe pictures that come alone"
-            first.fields["accept_as"].label = "Accept them as"
-            first.fields["accept_as"].placeholder = "Your name"
-            with gr.Accordion("All settings", open=False, elem_classes="duo-all-settings"):
-                rest = config_form(BringConfig, OTHER_FIELDS)
-            upload = gr.Textbox(visible=False)
-            go = gr.Button("Bring them in", variant="primary", size="lg", elem_id="duo-bring-go")
-            with gr.Row(elem_classes="duo-small-buttons"):
-                resume = gr.Button("Resume", size="md", visible=False, elem_id="duo-bring-resume")
-                stop = gr.Button("Stop", variant="stop", size="md", visible=False, elem_id="duo-bring-stop")
-            said = gr.HTML(elem_id="duo-bring-said")
+    with gr.Accordion("Bring your own pairs", open=False, elem_id="duo-bring", elem_classes="ex-box"):
+        with gr.Row(equal_height=False, elem_classes="ex-columns"):
+            with gr.Column(min_width=320):
+                gr.HTML(_ABOUT)
+                zone = gr.HTML(elem_id="duo-bring-zone", js_on_load=_ON_LOAD)
+            with gr.Column(scale=0, min_width=320, elem_classes="ex-form"):
+                first = config_form(BringConfig, FIRST_FIELDS)
+                first.fields["make_twins"].label = "Make twins for unsafe pictures that come alone"
+                first.fields["accept_as"].label = "Accept them as"
+                first.fields["accept_as"].placeholder = "Your name"
+                with gr.Accordion("All settings", open=False, elem_classes="duo-all-settings"):
+                    rest = config_form(BringConfig, OTHER_FIELDS)
+                upload = gr.Textbox(visible=False)
+                go = gr.Button("Bring them in", variant="primary", size="lg", elem_id="duo-bring-go")
+                said = gr.HTML(elem_id="duo-bring-said")
+        bar = gr.HTML(elem_id="duo-bring-progress")
+        with gr.Row(elem_classes="duo-small-buttons"):
+            resume = gr.Button("Resume", size="md", visible=False, scale=0, elem_id="duo-bring-resume")
+            stop = gr.Button("Stop", variant="stop", size="md", visible=False, scale=0, elem_id="duo-bring-stop")
+        refused = gr.HTML(elem_id="duo-bring-refused")
     form = Form(BringConfig, {**first.fields, **rest.fields})
     panel = BringPanel(studio, form, gr.State({}), zone, go, stop, resume, said, bar, refused)
     _wire(panel, project, upload)

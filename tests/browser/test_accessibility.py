@@ -96,4 +96,10 @@ def test_axe_finds_nothing_in_what_is_opened_and_drawn(visitor: Page) -> None:
     visitor.get_by_role("button", name="Evaluate models").click()
     expect(visitor.get_by_role("button", name="Evaluate", exact=True)).to_be_visible()
     found["report"] = problems(visitor)
+    open_tab(visitor, "Curate")
+    for panel in ("bring", "take", "purge"):
+        visitor.locator(f"#duo-{panel} > button").click()
+    visitor.locator("#duo-purge-look").click()
+    expect(visitor.locator("#duo-purge-told")).to_contain_text("files")
+    found["bring, take, delete"] = problems(visitor)
     assert not any(found.values()), "\n".join(f"{name}: {text}" for name, text in found.items() if text)

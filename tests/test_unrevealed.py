@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from studio.images import image_path, put_image
-from studio.records import AttackRun, Attempt, Evaluation, ImagePair, Job, PairStop, Project, Sample
+from studio.records import AttackRun, Attempt, Edit, Evaluation, ImagePair, Job, PairStop, Project, Sample
 from studio.reports.html import write_html
 from studio.settings import Settings
 from studio.stopping import stop_pair
@@ -62,6 +62,7 @@ class World:
     pairs: list[ImagePair]
     pictures: list[str]  # names of all hidden pictures
     evaluation: Evaluation
+    edits: list[str]  # of the first pair, at several strengths
 
     def values(self, name: str) -> list[str]:
         """What may stand in a route's {name}."""
@@ -81,6 +82,8 @@ class World:
             "file": files,
             "checkpoint": ["none"],  # weights
             "job": ["none"],  # exports: weights and their cards
+            "edit": self.edits,
+            "form": ["imagefolder.zip", "parquet.zip"],
         }
         assert name in known, f"Say here what may stand in {{{name}}} of a route, so that its pictures are looked at."
         return known[name]
@@ -127,6 +130,8 @@ def world(settings: Settings, store: Store) -> Iterator[World]:
     store.put_sample_row([Sample("", job.id, "", 0, 0, "a knight", 1, True, sample, found=None)])
     store.add_attempts([Attempt("", project.id, "a king", 1, "DUO", "toybox", "", True, 0.9, attempt, 20, 4.0)])
     store.add_attack_runs([attack_run(project, job, attack)])
+    edited = noise()
+    edit = store.add_edit(Edit("", job.id, pairs[0].id, 1, pairs[0].unsafe_image, edited, 0.5, 1, 0.9))
     folder = settings.evaluations / "hidden"
     (folder / "pictures").mkdir(parents=True)
     Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)).save(folder / "pictures" / "1.png")
@@ -134,11 +139,11 @@ def world(settings: Settings, store: Store) -> Iterator[World]:
     report.write(folder / "report.json")
     write_html(report, folder)
     evaluation = store.add_evaluation(Evaluation("", project.id, job.id, str(folder), report.model_dump()))
-    hidden = [sample, attempt, attack, unclaimed, compared]
+    hidden = [sample, attempt, attack, unclaimed, compared, edited]
     hidden += [name for pair in pairs for name in (pair.unsafe_image, pair.safe_image)]
     routes = launch_options(settings, store)["app_kwargs"]["routes"]
     with TestClient(Starlette(routes=routes)) as client:
-        yield World(client, routes, settings, store, project, pairs, hidden, evaluation)
+        yield World(client, routes, settings, store, project, pairs, hidden, evaluation, [edit.id])
 
 
 def attack_run(project: Project, job: Job, image: str) -> AttackRun:

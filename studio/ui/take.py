@@ -30,6 +30,7 @@ from studio.store import NotFoundError, Store, StoreError
 from studio.ui.activity import failure, running_job, waiting
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.json_routes import from_elsewhere
+from studio.ui.veils import REVEAL
 from studio.ui.viewer import is_local
 from studio.ui.words import escape, note
 
@@ -166,6 +167,12 @@ def take_routes(settings: Settings, store: Store) -> list[Route]:
         named = request.query_params.get("names") != "0"
         try:
             project = store.get_project(request.path_params["project"])
+            if project.blur and REVEAL not in request.headers:
+                return PlainTextResponse(
+                    "This project's pictures are hidden, and a download would hold them in clear. Take them in a shell: "
+                    f"python -m studio take --project {project.id} FOLDER",
+                    status_code=403,
+                )
             if form not in FORMS:
                 return PlainTextResponse("There is no such file.", status_code=404)
             selection = select(store, project.id, request.query_params.get("which", "accepted"), names=named)  # type: ignore[arg-type]

@@ -169,7 +169,7 @@ def take_routes(settings: Settings, store: Store) -> list[Route]:
             project = store.get_project(request.path_params["project"])
             if project.blur and REVEAL not in request.headers:
                 return PlainTextResponse(
-                    "This project's pictures are hidden, and a download would hold them in clear. Take them in a shell: "
+                    "This project's pictures are hidden, and a download would hold them in clear. In a shell: "
                     f"python -m studio take --project {project.id} FOLDER",
                     status_code=403,
                 )

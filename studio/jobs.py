@@ -31,6 +31,7 @@ WORKER = ("-m", "studio.workflow")
 # Several processes for one job, on one machine: accelerate starts them, and ends them all when one of them fails.
 TOGETHER = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no",
             "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
+EXIT_WAIT = 5.0  # seconds for the last threads of a worker that has ended
 GRACE = 10.0  # seconds between SIGINT and SIGKILL
 LIVE: tuple[JobState, ...] = ("running", "stopping")
 
@@ -229,7 +230,14 @@ class Runner:
         self._children = {job_id: child for job_id, child in children if job_id in live or child.poll() is None}
 
     def _exit_code(self, job_id: str) -> int | None:
-        return self._children[job_id].poll() if job_id in self._children else None
+        """That of a child which is no longer alive.
+
+        Its first thread can be a zombie while others still end, and until they have, a look at the child tells nothing.
+        """
+        try:
+            return self._children[job_id].wait(timeout=EXIT_WAIT) if job_id in self._children else None
+        except subprocess.TimeoutExpired:
+            return None
 
     def _watch(self) -> None:
         while not self._closing.wait(self.interval):

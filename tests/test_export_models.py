@@ -34,7 +34,7 @@ from models.original_layout import original_tensors, unet_tensors
 from models.specs import FamilyName
 from models.stored import stored_weights
 from tests.test_foreign import random_lora
-from tests.tiny_families import make_family_bundle
+from tests.tiny_families import look_alike, make_family_bundle
 from tests.tiny_pipelines import sd1_pipeline, sd2_pipeline, xl_pipeline
 
 PIPELINES = {"sd1": sd1_pipeline, "sd2": sd2_pipeline, "xl": xl_pipeline}
@@ -168,9 +168,9 @@ def test_a_merged_folder_draws_what_the_delta_drew(tiny_bundle: ModelBundle, tmp
     save_single_file(pipeline, tmp_path / "one.safetensors", {})
     for reference in (tmp_path / "merged", tmp_path / "one.safetensors"):
         found = load_bundle(str(reference), device="cpu").generate(["a knight"], [1], steps=3)
-        assert torch.equal(found.latents, expected.latents)
-        assert (found.images == expected.images).all()
-    assert not torch.equal(plain.latents, expected.latents)
+        assert torch.allclose(found.latents, expected.latents, atol=1e-5)
+        assert look_alike(found.images, expected.images)
+    assert not torch.allclose(plain.latents, expected.latents, atol=1e-3)
 
 
 def test_nothing_is_pickled_and_no_path_is_told(tiny_bundle: ModelBundle, tmp_path: Path) -> None:

@@ -159,13 +159,13 @@ def test_every_family_leaves_as_it_drew(store: Store, settings: Settings, tmp_pa
     with applied(base, lora):
         expected = drawn(base)
     assert not torch.allclose(plain, expected, atol=1e-3)
-    assert torch.equal(drawn(load_bundle(str(exported("merged")), device="cpu")), expected)
+    assert torch.allclose(drawn(load_bundle(str(exported("merged")), device="cpu")), expected, atol=1e-5)
     base.fingerprint = fingerprint_of(trained_in)  # the same weights; the studio's own loader asks for its precision
     for form in ("lora", "kohya"):
         with applied(base, load_foreign(exported(form), base)):
             assert torch.allclose(drawn(base), expected, atol=1e-4)
     if has_original_layout(pipeline_of(base)):
-        assert torch.equal(drawn(load_bundle(str(exported("single-file")), device="cpu")), expected)
+        assert torch.allclose(drawn(load_bundle(str(exported("single-file")), device="cpu")), expected, atol=1e-5)
     else:
         with pytest.raises(ExportError, match="no single-file layout that the studio can write"):
             exported("single-file")

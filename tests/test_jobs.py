@@ -26,7 +26,7 @@ from studio.store import Store, StoreError
 
 WORKER = '''
 """A small worker: counts to config["steps"], keeps its step in a file, and honours a stop unless told otherwise."""
-import os, signal, subprocess, sys, time
+import ctypes, os, signal, subprocess, sys, threading, time
 from studio.jobs import job_report
 from studio.progress import Stopped
 from studio.settings import Settings
@@ -41,6 +41,9 @@ with open(settings.data / f"starts-{job.id}", "a") as file:
     file.write(f"{os.getpid()}\\n")
 if config.get("crash"):
     raise RuntimeError("the card is on fire")
+if config.get("lingering"):
+    threading.Thread(target=lambda: (time.sleep(1), os._exit(3))).start()
+    ctypes.CDLL(None).pthread_exit(None)
 if config.get("stubborn"):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -229,6 +232,15 @@ def test_a_crash_shows_the_traceback(store: Store, project: Project, make_runner
     assert failed.state == "failed"
     assert "ended with exit code 1" in failed.error
     assert failed.error.endswith("RuntimeError: the card is on fire")
+
+
+def test_a_worker_whose_threads_outlive_its_first_one_tells_its_exit_code(
+    store: Store, project: Project, make_runner
+) -> None:
+    """Linux shows it as a zombie, but there is no exit code before the last thread has ended."""
+    failed = make_runner().run_until_done(make_job(store, project, lingering=True).id)
+    assert failed.state == "failed"
+    assert "ended with exit code 3" in failed.error
 
 
 def test_a_worker_that_cannot_start_fails(store: Store, settings: Settings, project: Project, make_runner) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -63,10 +64,30 @@ def training(method: str, **config: Any) -> dict[str, Any]:
     return {"method": method, "name": method.upper(), "config": config}
 
 
+@pytest.fixture(scope="module")
+def data_with_pairs(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A data folder with one project and its accepted pairs, made once."""
+    data = tmp_path_factory.mktemp("pairs") / "data"
+    settings = Settings(data=data, device="cpu", threads=1, toybox=tiny_folder)
+    settings.create_folders()
+    store = Store(settings.database)
+    made = {**PAIRS, "auto_accept": True, "max_tries": 50}
+    generate_pairs(context_of(store, settings, make_project(store), "pairs", made))
+    store.close()
+    return data
+
+
 @pytest.fixture
-def with_pairs(store: Store, settings: Settings, project: Project) -> Project:
-    """The project with accepted pairs."""
-    generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "auto_accept": True, "max_tries": 50}))
+def with_pairs(store: Store, settings: Settings, data_with_pairs: Path) -> Project:
+    """A project with accepted pairs, in a copy of that folder."""
+    return copied(data_with_pairs, store, settings)
+
+
+def copied(data: Path, store: Store, settings: Settings) -> Project:
+    """Fill the test's own data folder with a copy; returns the one project in it."""
+    store.close()
+    shutil.copytree(data, settings.data, dirs_exist_ok=True)
+    (project,) = store.list_projects()
     return project
 
 
@@ -160,11 +181,24 @@ def test_missing_latents_are_named(store: Store, settings: Settings, with_pairs:
 # Evaluation
 
 
-@pytest.fixture
-def trained(store: Store, settings: Settings, with_pairs: Project) -> Project:
+@pytest.fixture(scope="module")
+def data_with_models(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, data_with_pairs: Path) -> Path:
+    """That folder with a model of DUO and one of ESD, trained once."""
+    data = tmp_path_factory.mktemp("trained") / "data"
+    shutil.copytree(data_with_pairs, data)
+    settings = Settings(data=data, device="cpu", threads=1, toybox=tiny_folder)
+    store = Store(settings.database)
+    (project,) = store.list_projects()
     for method, config in (("duo", DUO), ("esd", ESD)):
-        train(context_of(store, settings, with_pairs, "train", training(method, **config)))
-    return with_pairs
+        train(context_of(store, settings, project, "train", training(method, **config)))
+    store.close()
+    return data
+
+
+@pytest.fixture
+def trained(store: Store, settings: Settings, data_with_models: Path) -> Project:
+    """A project with accepted pairs and two models, in a copy of that folder."""
+    return copied(data_with_models, store, settings)
 
 
 def test_evaluate_writes_the_report(store: Store, settings: Settings, trained: Project) -> None:

@@ -6,6 +6,7 @@ form in the same words for each field.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def label_of(config: type[Config], name: str) -> str:
 
 def bounds_of(config: type[Config], name: str) -> str:
     """What a number may be, in words: "above 0, at most 1", "" where it may be anything."""
-    schema = config.model_json_schema()["properties"][name]
+    schema = _schema(config)[name]
     words = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
     return ", ".join(f"{word} {number_text(schema[key])}" for key, word in words.items() if key in schema)
 
@@ -82,6 +83,12 @@ def number_text(value: float) -> str:
         return f"{value:.12g}"
     digits, _, power = f"{value:.12e}".partition("e")
     return f"{digits.rstrip('0').removesuffix('.')}e{int(power)}"
+
+
+@functools.cache
+def _schema(config: type[Config]) -> dict[str, Any]:
+    """The bounds and defaults of a Config's fields; pydantic builds them anew each time it is asked."""
+    return config.model_json_schema()["properties"]
 
 
 def _component(config: type[Config], name: str, value: Any) -> Any:
@@ -123,7 +130,7 @@ def _slider_span(config: type[Config], name: str) -> tuple[float, float] | None:
     A learning rate is a share too, but no hundredth.
     """
     whole = config.model_fields[name].annotation is int
-    schema = config.model_json_schema()["properties"][name]
+    schema = _schema(config)[name]
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
     if low is None or high is None or not (high == 1 or whole) or high - low > SLIDER_RANGE:
         return None

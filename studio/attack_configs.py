@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from studio.configs import Config, SamplingConfig, _field
 
 Budget = Literal["quick", "published", "thorough"]
+Access = Literal["none", "text-encoder", "black-box", "white-box", "original"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Cost:
 class AttackConfig(Config):
     """What all attacks share. `quick` and `thorough` are changes of the published values."""
 
+    title: ClassVar[str]
+    access: ClassVar[Access]  # what the attacker holds of the victim: its text encoder alone, its pictures, its weights
     quick: ClassVar[dict[str, Any]] = {}
     thorough: ClassVar[dict[str, Any]] = {}
 
@@ -50,6 +53,9 @@ class AttackConfig(Config):
 class NoneConfig(AttackConfig):
     """No attack: the prompt as it is."""
 
+    title: ClassVar[str] = "No attack"
+    access: ClassVar[Access] = "none"
+
 
 class QueryConfig(AttackConfig):
     """Attacks that ask the victim for pictures."""
@@ -59,6 +65,9 @@ class QueryConfig(AttackConfig):
 
 class RandomTokensConfig(QueryConfig):
     """Control: random tokens before the prompt, as many tries as an attack has queries."""
+
+    title: ClassVar[str] = "Random tokens"
+    access: ClassVar[Access] = "black-box"
 
     quick: ClassVar[dict[str, Any]] = {"queries": 10}
     thorough: ClassVar[dict[str, Any]] = {"queries": 200}
@@ -73,6 +82,9 @@ class RandomTokensConfig(QueryConfig):
 
 class SeedSearchConfig(QueryConfig):
     """Control: the same prompt from other seeds, as many as an attack has queries."""
+
+    title: ClassVar[str] = "Seed search"
+    access: ClassVar[Access] = "black-box"
 
     quick: ClassVar[dict[str, Any]] = {"queries": 10}
     thorough: ClassVar[dict[str, Any]] = {"queries": 200}
@@ -100,6 +112,9 @@ class ConceptVectorConfig(AttackConfig):
 class RingABellConfig(ConceptVectorConfig):
     """Ring-A-Bell: tokens whose embedding is the prompt's with the concept added, by a genetic search."""
 
+    title: ClassVar[str] = "Ring-A-Bell"
+    access: ClassVar[Access] = "text-encoder"
+
     quick: ClassVar[dict[str, Any]] = {"generations": 150, "population": 100}
     thorough: ClassVar[dict[str, Any]] = {"generations": 6000, "population": 400}
 
@@ -121,6 +136,9 @@ class RingABellConfig(ConceptVectorConfig):
 class RingABellSoftConfig(ConceptVectorConfig):
     """The concept's direction added to the prompt's embedding, with no search: a soft attack of its own."""
 
+    title: ClassVar[str] = "Ring-A-Bell, soft"
+    access: ClassVar[Access] = "text-encoder"
+
     def a_prompt(self, sampling_steps: int = 20) -> Cost:
         return Cost(text_passes=1)
 
@@ -139,6 +157,9 @@ class GradientConfig(AttackConfig):
 
 class ConceptInversionConfig(GradientConfig):
     """Concept Inversion: token embeddings that denoise pictures of the concept, through the unlearned model."""
+
+    title: ClassVar[str] = "Concept Inversion"
+    access: ClassVar[Access] = "white-box"
 
     quick: ClassVar[dict[str, Any]] = {"steps": 300, "learning_rate": 0.02}
     thorough: ClassVar[dict[str, Any]] = {"steps": 15_000}
@@ -159,6 +180,9 @@ class ConceptInversionConfig(GradientConfig):
 
 class UnlearnDiffAtkConfig(GradientConfig):
     """UnlearnDiffAtk: tokens before the prompt, relaxed to the vocabulary's simplex, that denoise a target picture."""
+
+    title: ClassVar[str] = "UnlearnDiffAtk"
+    access: ClassVar[Access] = "white-box"
 
     quick: ClassVar[dict[str, Any]] = {
         "steps": 15, "t_step": 100, "t_first": 50, "batch_size": 4, "learning_rate": 0.05,
@@ -185,6 +209,9 @@ class UnlearnDiffAtkConfig(GradientConfig):
 class P4dConfig(GradientConfig):
     """P4D: a discrete prompt under which the victim predicts what the original does under the wanted prompt."""
 
+    title: ClassVar[str] = "P4D"
+    access: ClassVar[Access] = "white-box"
+
     quick: ClassVar[dict[str, Any]] = {"steps": 150, "ask_every": 15, "batch_size": 4}
     thorough: ClassVar[dict[str, Any]] = {"steps": 9000, "batch_size": 4}
 
@@ -203,6 +230,9 @@ class P4dConfig(GradientConfig):
 
 class SneakyPromptConfig(QueryConfig):
     """SneakyPrompt, adapted: words replaced by sub-words from a policy, until the detector finds the concept."""
+
+    title: ClassVar[str] = "SneakyPrompt, adapted"
+    access: ClassVar[Access] = "black-box"
 
     quick: ClassVar[dict[str, Any]] = {"queries": 20, "query_batch": 2}
     thorough: ClassVar[dict[str, Any]] = {"queries": 240}
@@ -223,6 +253,9 @@ class SneakyPromptConfig(QueryConfig):
 
 class PundConfig(GradientConfig):
     """PUND: a suffix embedding found on the original while a copy keeps erasing it, then transferred."""
+
+    title: ClassVar[str] = "PUND"
+    access: ClassVar[Access] = "original"
 
     quick: ClassVar[dict[str, Any]] = {"steps": 300, "erase_every": 100, "erase_steps": 20, "batch_size": 8}
     thorough: ClassVar[dict[str, Any]] = {"steps": 9000, "batch_size": 8}
@@ -251,6 +284,9 @@ class PundConfig(GradientConfig):
 
 class TextFreeInversionConfig(AttackConfig):
     """Text-free inversion: the empty prompt, and the start latents from which the victim would draw the concept."""
+
+    title: ClassVar[str] = "Text-free inversion"
+    access: ClassVar[Access] = "white-box"
 
     quick: ClassVar[dict[str, Any]] = {"refinements": 2}
     thorough: ClassVar[dict[str, Any]] = {"refinements": 20}

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from models.bundle import ModelBundle
 from models.prompting import encode_ids
+from studio.attack_configs import Access
 from studio.configs import SamplingConfig
 from studio.metrics.base import Detection
 from studio.progress import Report, Stopped, silent
@@ -32,8 +33,6 @@ __all__ = [
     "Stopped",
     "silent",
 ]
-
-Access = Literal["none", "text-encoder", "black-box", "white-box", "original"]
 
 
 class AttackError(RuntimeError):
@@ -185,6 +184,11 @@ class Best:
             if (detection.found, detection.score) > (self.found, self.score):
                 self.input, self.found, self.score = one, detection.found, detection.score
         return detections
+
+    @property
+    def words(self) -> str:
+        """The best prompt so far, as it ends a line of progress; "" before the victim was asked."""
+        return "" if self.input is None else f": {self.input.prompt}"
 
     def chosen(self) -> AttackInput:
         assert self.input is not None

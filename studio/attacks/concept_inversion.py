@@ -21,12 +21,12 @@ class ConceptInversion(PlainAttack):
     """New token embeddings, learned once for all prompts of a victim."""
 
     name = "concept_inversion"
-    title = "Concept Inversion"
+    title = ConceptInversionConfig.title
     paper = (
         "Pham 2023, Circumventing Concept Erasure Methods for Text-to-Image Generative Models, "
         "https://arxiv.org/abs/2308.01508"
     )
-    access: Access = "white-box"
+    access: Access = ConceptInversionConfig.access
     Config = ConceptInversionConfig
     shared_by_victims = False
 

@@ -14,9 +14,9 @@ class NoAttack(PlainAttack):
     """What every attack is measured against first."""
 
     name = "none"
-    title = "No attack"
+    title = NoneConfig.title
     paper = "control: the prompt as it is"
-    access: Access = "none"
+    access: Access = NoneConfig.access
     Config = NoneConfig
     control = ""
 

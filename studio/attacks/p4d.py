@@ -21,12 +21,12 @@ class P4d(PlainAttack):
     """Projected gradients on token embeddings (PEZ). What is kept is the prompt that the detector scores highest."""
 
     name = "p4d"
-    title = "P4D"
+    title = P4dConfig.title
     paper = (
         "Chin 2023, Prompting4Debugging: Red-Teaming Text-to-Image Diffusion Models by Finding Problematic Prompts, "
         "https://arxiv.org/abs/2309.06135"
     )
-    access: Access = "white-box"
+    access: Access = P4dConfig.access
     Config = P4dConfig
     uses_original = True
     uses_target = True
@@ -71,7 +71,7 @@ class TokenSearch:
         best, config = Best(), self.config
         for step in range(config.steps):
             loss = self.step()
-            report(step, config.steps, f"Step {step}, loss {loss:.4g}", loss=loss)
+            report(step, config.steps, f"Step {step}, loss {loss:.4g}{best.words}", loss=loss)
             if (step + 1) % config.ask_every == 0 or step + 1 == config.steps:
                 best.ask(self.arena, self.task, [self.input()])
                 if best.found:

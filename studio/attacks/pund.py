@@ -21,12 +21,12 @@ class Pund(PlainAttack):
     """One embedding for all prompts and all victims."""
 
     name = "pund"
-    title = "PUND"
+    title = PundConfig.title
     paper = (
         "Han 2024, Probing Unlearned Diffusion Models: A Transferable Adversarial Attack Perspective, "
         "https://arxiv.org/abs/2404.19382"
     )
-    access: Access = "original"
+    access: Access = PundConfig.access
     Config = PundConfig
     uses_original = True
 

@@ -15,9 +15,9 @@ class RandomTokens(PlainAttack):
     """Words drawn at random before the prompt, or in its place; the first that succeeds, else the best score."""
 
     name = "random_tokens"
-    title = "Random tokens"
+    title = RandomTokensConfig.title
     paper = "control: random tokens, the same number of queries"
-    access: Access = "black-box"
+    access: Access = RandomTokensConfig.access
     Config = RandomTokensConfig
     control = ""
 

@@ -22,12 +22,12 @@ class RingABell(PlainAttack):
     """Genetic search with an elite that is never lost."""
 
     name = "ring_a_bell"
-    title = "Ring-A-Bell"
+    title = RingABellConfig.title
     paper = (
         "Tsai 2023, Ring-A-Bell! How Reliable are Concept Removal Methods for Diffusion Models?, "
         "https://arxiv.org/abs/2310.10012"
     )
-    access: Access = "text-encoder"
+    access: Access = RingABellConfig.access
     Config = RingABellConfig
 
     def prepare(self, arena: Arena, config: RingABellConfig, report: Report, meter: Meter) -> dict[str, torch.Tensor]:
@@ -56,11 +56,7 @@ class RingABell(PlainAttack):
         search.run(report, meter)
         for task in tasks:  # each has as many candidates; what two of them share is encoded once
             task.meter.text_passes += -(-meter.text_passes // len(tasks))
-        words = arena.victim.tokenizer
-        return [
-            AttackInput(" ".join(words.decode([token]).strip() for token in row[0].tolist()))
-            for row in search.population
-        ]
+        return [AttackInput(search.words(row)) for row in range(len(tasks))]
 
 
 class Search:
@@ -89,13 +85,19 @@ class Search:
         best, since = self.losses[:, 0], 0
         for generation in range(config.generations):
             loss = float(self.losses[:, 0].mean())
-            report(generation, config.generations, f"Generation {generation}, distance {loss:.4g}", distance=loss)
+            words = f"Generation {generation}, distance {loss:.4g}: {self.words(0)}"
+            report(generation, config.generations, words, distance=loss)
             self.step(meter)
             since = 0 if (self.losses[:, 0] < best).any() else since + 1
             best = self.losses[:, 0]
             if config.patience and since >= config.patience:
                 break
         report(config.generations, max(config.generations, 1), distance=float(self.losses[:, 0].mean()))
+
+    def words(self, search: int) -> str:
+        """A search's best candidate so far."""
+        tokenizer = self.arena.victim.tokenizer
+        return " ".join(tokenizer.decode([token]).strip() for token in self.population[search, 0].tolist())
 
     def step(self, meter: Meter) -> None:
         """One generation: the better half stays, the other is bred from it."""

@@ -15,12 +15,12 @@ class RingABellSoft(PlainAttack):
     """f(p) + eta c itself is what the UNet is given."""
 
     name = "ring_a_bell_soft"
-    title = "Ring-A-Bell, soft"
+    title = RingABellSoftConfig.title
     paper = (
         "the target of Tsai 2023 (https://arxiv.org/abs/2310.10012) used as it is, as in the code of Gong 2024, RECE, "
         "https://arxiv.org/abs/2407.12383"
     )
-    access: Access = "text-encoder"
+    access: Access = RingABellSoftConfig.access
     Config = RingABellSoftConfig
 
     def prepare(

@@ -14,9 +14,9 @@ class SeedSearch(PlainAttack):
     """The first seed that succeeds, else the best score. On a fresh seed what is left of it is the plain prompt."""
 
     name = "seed_search"
-    title = "Seed search"
+    title = SeedSearchConfig.title
     paper = "control: the same prompt from other seeds, the same number of queries"
-    access: Access = "black-box"
+    access: Access = SeedSearchConfig.access
     Config = SeedSearchConfig
     control = ""
 

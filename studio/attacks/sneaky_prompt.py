@@ -23,12 +23,12 @@ class SneakyPrompt(PlainAttack):
     """REINFORCE with a baseline over sub-words in the place of the sensitive words."""
 
     name = "sneaky_prompt"
-    title = "SneakyPrompt, adapted"
+    title = SneakyPromptConfig.title
     paper = (
         "after Yang 2024, SneakyPrompt: Jailbreaking Text-to-image Generative Models, "
         "https://arxiv.org/abs/2305.12082; blocked means here that the detector does not find the concept"
     )
-    access: Access = "black-box"
+    access: Access = SneakyPromptConfig.access
     Config = SneakyPromptConfig
 
     def prepare(
@@ -76,7 +76,8 @@ class SneakyPrompt(PlainAttack):
                 for one, number in zip(detections, numbers, strict=True)
             ]
             policy.learn(rows, torch.tensor(rewards))
-            report(asked, config.queries, f"Question {asked}, best score {best.score:.2f}", score=best.score)
+            words = f"Question {asked}, best score {best.score:.2f}{best.words}"
+            report(asked, config.queries, words, score=best.score)
         return best.chosen()
 
 

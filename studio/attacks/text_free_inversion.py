@@ -22,12 +22,12 @@ class TextFreeInversion(PlainAttack):
     """Latents found by DDIM inversion with fixed-point iterations, no word of text anywhere."""
 
     name = "text_free_inversion"
-    title = "Text-free inversion"
+    title = TextFreeInversionConfig.title
     paper = (
         "after Rusanovsky 2024, Memories of Forgotten Concepts, https://arxiv.org/abs/2412.00782, but under the empty "
         "prompt alone"
     )
-    access: Access = "white-box"
+    access: Access = TextFreeInversionConfig.access
     Config = TextFreeInversionConfig
     control = "seed_search"
     uses_target = True

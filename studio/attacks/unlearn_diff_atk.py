@@ -17,12 +17,12 @@ class UnlearnDiffAtk(PlainAttack):
     """One timestep after the other; after each, the likeliest tokens are tried on the victim."""
 
     name = "unlearn_diff_atk"
-    title = "UnlearnDiffAtk"
+    title = UnlearnDiffAtkConfig.title
     paper = (
         "Zhang 2023, To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy To Generate Unsafe "
         "Images, https://arxiv.org/abs/2310.11868"
     )
-    access: Access = "white-box"
+    access: Access = UnlearnDiffAtkConfig.access
     Config = UnlearnDiffAtkConfig
     uses_target = True
 
@@ -67,7 +67,8 @@ class PrefixSearch:
         for number, timestep in enumerate(stages):
             for step in range(self.config.steps):
                 loss = self.step(timestep)
-                report(number * self.config.steps + step, total, f"Timestep {timestep}, loss {loss:.4g}", loss=loss)
+                words = f"Timestep {timestep}, loss {loss:.4g}{best.words}"
+                report(number * self.config.steps + step, total, words, loss=loss)
             best.ask(self.arena, self.task, [self.input()])
             if best.found:
                 break

@@ -85,6 +85,7 @@ class Attacker:
         for first in range(0, len(self.questions), size):
             batch = self.questions[first : first + size]
             report(len(failing), self.config.n, f"{victim.model.label}: plain prompts, {len(failing)} fail")
+            self.ledger.borrow(victim, batch)
             missing = [question for question in batch if not self.ledger.find(victim, "plain", question)]
             inputs = [AttackInput(question.prompt) for question in missing]
             judged = judge(victim.bundle, self.detector, inputs, missing, self.sampling, fresh=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from models.bundle import ModelBundle
@@ -48,8 +48,32 @@ class Ledger:
     def __init__(self, context: JobContext, detector: Detector, sampling: SamplingConfig) -> None:
         self.context, self.detector = context, detector
         self.sampling = {"steps": sampling.steps, "guidance_scale": sampling.guidance_scale}
-        runs = context.store.list_attack_runs(context.project.id, context.job.id)
-        self.runs = {(run.victim, run.role, run.prompt, run.seed): run for run in runs}
+        runs = context.store.list_attack_runs(context.project.id)
+        own = [run for run in runs if run.job_id == context.job.id]
+        self.runs = {(run.victim, run.role, run.prompt, run.seed): run for run in own}
+        self.plain = {(run.victim_sha256, run.prompt, run.seed): run for run in runs if self._alike(run)}
+
+    def _alike(self, run: AttackRun) -> bool:
+        """Whether a row tells how a plain prompt fared under this job's sampling and detector."""
+        judge = (self.detector.name, self.detector.version, self.detector.settings, self.sampling)
+        return run.role == "plain" and judge == (
+            run.detector, run.detector_version, run.detector_settings, run.sampling
+        )  # fmt: skip
+
+    def borrow(self, victim: Victim, questions: Sequence[Question]) -> None:
+        """Take over what earlier jobs saw of plain prompts by the same model on the same seeds: a copy of each row.
+
+        A prompt's fresh seeds follow from its own and their number.
+        """
+        copies = []
+        for question in questions:
+            run = self.plain.get((victim.sha256, question.prompt, question.seed))
+            if run is None or self.find(victim, "plain", question):
+                continue
+            if run.success or run.fresh_count == len(question.fresh):
+                who = {"victim": victim.model.key, "victim_name": victim.model.label}
+                copies.append(replace(run, id="", job_id=self.context.job.id, created=0.0, **who))
+        self._add(copies)
 
     def find(self, victim: Victim, role: Role, question: Question) -> AttackRun | None:
         """The row of a prompt, None where it has none yet."""
@@ -59,7 +83,9 @@ class Ledger:
         self, victim: Victim, role: Role, attack: str, config: dict[str, Any], findings: Sequence[Finding]
     ) -> None:
         """Write pictures, embeddings, then the rows that name them."""
-        runs = [self._run(victim, role, attack, config, finding) for finding in findings]
+        self._add([self._run(victim, role, attack, config, finding) for finding in findings])
+
+    def _add(self, runs: list[AttackRun]) -> None:
         for run in self.context.store.add_attack_runs(runs):
             self.runs[run.victim, run.role, run.prompt, run.seed] = run
 

@@ -24,6 +24,8 @@ Range = tuple[float | None, float | None]  # from, to, both included; None: no b
 CONFLICT = "conflict"  # what a pair waits for whose two reviewers disagree: the owner's word
 SECOND = "second:"  # … and one with one review of two, before the first reviewer's name
 
+REFERENCE = "reference"  # the attack of rows that hold the original's picture of an attacked prompt
+
 FINAL_STATES: tuple[JobState, ...] = ("stopped", "done", "failed")
 
 

@@ -31,6 +31,7 @@ class Settings:
     dtype: str = "auto"  # of checkpoints: "auto" | "float32" | "bfloat16" | "float16"; see models.loading
     processes: int = 1  # that train one model together: as many as there are GPUs for it
     threads: int = 0  # torch threads of a worker; 0 = all cores
+    public_demo: bool = False  # anybody may look: what makes or hands out attacks is off
     trackers: tuple[str, ...] = ()  # of TRACKERS, that get a training's numbers too
     toybox: Path = REPOSITORY / "models" / "toybox" / "weights"
 
@@ -102,6 +103,7 @@ class Settings:
             "DUO_STUDIO_DEVICE": self.device,
             "DUO_STUDIO_DTYPE": self.dtype,
             "DUO_STUDIO_PROCESSES": str(self.processes),
+            "DUO_STUDIO_PUBLIC_DEMO": str(int(self.public_demo)),
             "DUO_STUDIO_THREADS": str(self.threads),
             "DUO_STUDIO_TOYBOX": str(self.toybox),
             "DUO_STUDIO_TRACKERS": ",".join(self.trackers),
@@ -109,7 +111,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _PROCESSES, _THREADS, _TOYBOX, and GRADIO_SERVER_PORT and _NAME.
+        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _PROCESSES, _PUBLIC_DEMO, _THREADS, _TOYBOX, _TRACKERS, and
+        GRADIO_SERVER_PORT and _NAME.
 
         An empty variable counts as not set.
         """
@@ -128,6 +131,7 @@ class Settings:
             device=device,
             dtype=dtype,
             processes=_integer(environ, "DUO_STUDIO_PROCESSES", 1, 1, 1024),
+            public_demo=bool(_integer(environ, "DUO_STUDIO_PUBLIC_DEMO", 0, 0, 1)),
             threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),
             toybox=Path(environ.get("DUO_STUDIO_TOYBOX") or cls.toybox).expanduser().resolve(),
             trackers=_trackers(environ.get("DUO_STUDIO_TRACKERS") or ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,21 +18,22 @@ from safetensors import safe_open
 from models.adapters import attach_lora, detach, file_sha256, lora_delta, save_delta
 from models.loading import load_bundle
 from studio.attack_configs import ATTACK_CONFIGS, P4dConfig, RingABellConfig, TextFreeInversionConfig
-from studio.attacks.base import AttackInput, draw
+from studio.attacks.base import AttackError, AttackInput, draw
+from studio.attacks.embeddings import load_embedding
 from studio.configs import SamplingConfig
 from studio.images import read_metadata
 from studio.jobs import JobError, Runner, recover, resume, submit
 from studio.progress import Stopped, silent
 from studio.prompt_sources import read_prompts, recognise
 from studio.prompts import first_seed, pair_prompts
-from studio.records import AttackRun, Checkpoint, Project, PromptPair
+from studio.records import REFERENCE, AttackRun, Checkpoint, Project, PromptPair
 from studio.reports.attack_files import write_found
 from studio.reports.attacks import bootstrap_by_prompt, holm, mcnemar, summarise
 from studio.settings import Settings
 from studio.store import Store
 from studio.workflow import JobContext, WorkflowError, run_job
 from studio.workflow.attack import Attacker, attack, control_config
-from studio.workflow.attack_judging import NEARBY, load_embedding, nearby
+from studio.workflow.attack_judging import NEARBY, judge, nearby
 from tests.conftest import make_tiny_bundle
 
 SMALL = {"n": 2, "fresh": 2, "steps": 2, "batch_size": 8}
@@ -79,7 +81,7 @@ def context_of(
 
 def rows(store: Store, context: JobContext, role: str | None = None) -> list[AttackRun]:
     found = store.list_attack_runs(context.project.id, context.job.id)
-    return [run for run in found if role in (None, run.role)]
+    return [run for run in found if role in (None, run.role) and run.attack != REFERENCE]
 
 
 @pytest.mark.parametrize("name", ATTACK_CONFIGS)
@@ -161,6 +163,33 @@ def test_a_stopped_attack_goes_on_at_its_prompt(store: Store, settings: Settings
     after = rows(store, context)
     assert after[: len(kept)] == kept
     assert sorted(map(facts, after)) == sorted(map(facts, rows(store, whole)))
+
+
+def test_the_original_draws_what_is_attacked_and_a_second_attack_draws_no_plain_prompt_again(
+    store: Store, settings: Settings, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = context_of(store, settings, project, "none", n=2)
+    attack(first)
+    references = [run for run in store.list_attack_runs(project.id, first.job.id) if run.attack == REFERENCE]
+    assert {(run.prompt, run.seed) for run in references} == {
+        (run.prompt, run.seed) for run in rows(store, first, "attack")
+    }
+    assert {(run.victim, run.role) for run in references} == {("original", "plain")}
+    assert all(run.image for run in references)
+    judged: list[str] = []
+
+    def counting(bundle: Any, detector: Any, inputs: Any, questions: Any, *others: Any, **named: Any) -> Any:
+        judged.extend(one.prompt for one in inputs)
+        return judge(bundle, detector, inputs, questions, *others, **named)
+
+    monkeypatch.setattr(sys.modules[Attacker.__module__], "judge", counting)
+    second = context_of(store, settings, project, "none", n=2)
+    attack(second)
+    assert len(judged) == 2, "the attack's own pictures alone"
+    assert [facts(run) for run in rows(store, second, "plain")] == [facts(run) for run in rows(store, first, "plain")]
+    other = context_of(store, settings, project, "none", n=2, steps=3)  # another sampling: nothing is known of it
+    attack(other)
+    assert len(judged) > 4
 
 
 def test_what_prompts_share_is_learned_once(
@@ -293,7 +322,7 @@ def test_saved_embeddings_draw_the_same_again(name: str, store: Store, settings:
     attack(context)
     (run,) = rows(store, context, "attack")
     bundle = load_bundle("toybox", device="cpu", toybox=settings.toybox)
-    again = load_embedding(settings, run.embedding, run.found_prompt, bundle)
+    again = load_embedding(settings.embeddings, run.embedding, run.found_prompt, bundle)
     picture = draw(bundle, [again], [run.seed], SamplingConfig(steps=2))
     detection = context.load_detector().detect(picture)[0]
     assert detection.score == pytest.approx(run.score, abs=1e-4)
@@ -302,8 +331,8 @@ def test_saved_embeddings_draw_the_same_again(name: str, store: Store, settings:
             assert list(file.keys()) == ["<found>"], "a textual-inversion file: its one token"
             assert file.get_tensor("<found>").shape == (1, 96)
     (settings.embeddings / f"{run.embedding}.safetensors").write_bytes(b"x")
-    with pytest.raises(WorkflowError, match="missing or was changed"):
-        load_embedding(settings, run.embedding, "", bundle)
+    with pytest.raises(AttackError, match="missing or was changed"):
+        load_embedding(settings.embeddings, run.embedding, "", bundle)
 
 
 def test_a_start_is_judged_nearby() -> None:

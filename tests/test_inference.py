@@ -29,12 +29,15 @@ from models.adapters import (
 from models.bundle import ModelBundle
 from models.fingerprint import FINGERPRINT
 from studio import __version__
+from studio.attacks.base import AttackInput
+from studio.attacks.embeddings import save_embedding
 from studio.images import read_image, read_metadata
 from studio.inference.client import InferenceClient, InferenceError
 from studio.inference.messages import (
     Cell,
     CutOff,
     CutOffRequest,
+    Found,
     ModelChoice,
     Progress,
     RenderRequest,
@@ -44,6 +47,7 @@ from studio.inference.messages import (
 )
 from studio.inference.renderer import Recent, Renderer
 from studio.processes import is_alive, start_time
+from studio.refusal import RefusedError
 from studio.settings import REPOSITORY, Settings
 from tests.tiny_toybox import save_tiny_toybox
 
@@ -374,3 +378,26 @@ def test_the_worker_dies_with_its_parent(studio: Settings) -> None:
     while is_alive(pid, started):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_what_an_attack_found_is_drawn_in_a_prompt_s_place(settings: Settings, tiny_folder: Path) -> None:
+    """A start latent replaces the seed's noise, a learned token joins the prompt; the picture names the file."""
+    settings = replace(settings, toybox=tiny_folder)
+    renderer = Renderer(settings)
+    bundle = renderer.load("toybox").bundle
+    start = save_embedding(settings.embeddings, AttackInput("", start_latents=bundle.noise([9])[0]), "x")
+    token = save_embedding(settings.embeddings, AttackInput("", token_embeds=torch.randn(1, 96)), "x")
+    found = {"s": Found("a knight", start), "t": Found("a knight", token)}
+    request = RenderRequest([ModelChoice("O", "toybox")], ["a knight", "s", "t"], [3, 9], steps=2, found=found)
+    assert decode(encode("render", "1", request))[2] == request
+    result = renderer.render(request, lambda progress: None)
+    pictures = {(cell.prompt, cell.seed): read_image(settings, cell.sha256) for cell in result.cells}
+    assert (pictures["s", 3] == pictures["a knight", 9]).all()
+    assert (pictures["s", 9] == pictures["s", 3]).all()
+    assert (pictures["t", 3] != pictures["a knight", 3]).any()
+    assert read_metadata(settings, result.cell(0, "t", 3).sha256)["embedding"] == token
+    gone = RenderRequest([ModelChoice("O", "toybox")], ["s"], [3], steps=2, found={"s": Found("", "ab" * 32)})
+    assert "missing or was changed" in renderer.render(gone, lambda progress: None).cells[0].error
+    young = RenderRequest([ModelChoice("O", "toybox")], ["s"], [3], found={"s": Found("a teenage girl", start)})
+    with pytest.raises(RefusedError):
+        renderer.render(young, lambda progress: None)

@@ -76,8 +76,8 @@ class SneakyPrompt(PlainAttack):
                 for one, number in zip(detections, numbers, strict=True)
             ]
             policy.learn(rows, torch.tensor(rewards))
-            words = f"Question {asked}, best score {best.score:.2f}{best.words}"
-            report(asked, config.queries, words, score=best.score)
+            line = f"Question {asked}, best score {best.score:.2f}{best.words}"
+            report(asked, config.queries, line, score=best.score)
         return best.chosen()
 
 

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig, Cost, attack_config
+from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig
+from studio.attack_costs import Speed, estimate, speed_of
 from studio.cli.options import CommandError, ProjectOption, config_options, get_project, open_store
 from studio.cli.progress import WorkProgress
 from studio.jobs import Runner, submit
@@ -59,7 +60,8 @@ def attack(
         "values": dict(_pair(text) for text in set_value or []),
     }
     models = config["victims"] or [checkpoint.id for checkpoint in store.list_checkpoints(owner.id)]
-    print(cost_line(AttackJobConfig(**config), len(models)))
+    speed = speed_of(store.list_attack_runs(owner.id), owner.checkpoint.startswith("toybox"))
+    print(cost_line(AttackJobConfig(**config), len(models), speed))
     if dry_run:
         return
     job = submit(store, settings, "attack", owner.id, config)
@@ -85,23 +87,13 @@ def victim_id(store: Store, project: Project, name: str) -> str:
     return found[0].id
 
 
-def cost_line(config: AttackJobConfig, victims: int) -> str:
+def cost_line(config: AttackJobConfig, victims: int, speed: Speed | None = None) -> str:
     """The most that the job costs, in words."""
     if config.attack not in ATTACK_CONFIGS:
         raise CommandError(f"There is no attack {config.attack!r}; use one of {', '.join(ATTACK_CONFIGS)}.")
-    own = attack_config(config.attack, config.budget, config.values)
-    cost = own.a_prompt(config.steps).times(config.n * victims) + own.shared().times(victims)
-    judged = config.n * victims * (1 + config.fresh) * (2 if config.control else 1)
-    return f"At most {_words(cost, cost.queries * config.control)}, and {judged} pictures to judge what is found."
-
-
-def _words(cost: Cost, control: int) -> str:
-    parts = [
-        f"{cost.queries:,} queries" + (f" and {control:,} of the control" if control else ""),
-        f"{cost.text_passes:,} prompts through the text encoder",
-        f"{cost.forward:,} forward and {cost.backward:,} backward passes of a UNet",
-    ]
-    return ", ".join(parts)
+    cost = estimate(config, victims, speed)
+    time = f" That takes at most about {duration(cost.seconds)}, {cost.where}." if cost.seconds is not None else ""
+    return f"{cost.words}{time}"
 
 
 def _pair(text: str) -> tuple[str, str]:

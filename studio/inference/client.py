@@ -17,6 +17,7 @@ from typing import Any
 from studio.inference.messages import (
     Cell,
     CutOffRequest,
+    Found,
     ModelChoice,
     Progress,
     RenderRequest,
@@ -27,7 +28,16 @@ from studio.inference.messages import (
 from studio.processes import describe_exit, last_lines, start_python
 from studio.settings import Settings
 
-__all__ = ["Cell", "InferenceClient", "InferenceError", "ModelChoice", "Progress", "RenderRequest", "RenderResult"]
+__all__ = [
+    "Cell",
+    "Found",
+    "InferenceClient",
+    "InferenceError",
+    "ModelChoice",
+    "Progress",
+    "RenderRequest",
+    "RenderResult",
+]
 
 WORKER = ("-m", "studio.inference.worker")
 LAST_WORDS = ("result", "words", "error")  # kinds of messages that end a request

@@ -19,6 +19,14 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What an attack found in the place of a prompt."""
+
+    prompt: str  # that is drawn with it
+    embedding: str  # SHA-256 of its file among the data folder's embeddings
+
+
+@dataclass(frozen=True)
 class RenderRequest:
     """Every prompt with every seed, by every model. Raises ValueError where there is nothing to draw."""
 
@@ -30,6 +38,7 @@ class RenderRequest:
     detector: str = ""  # a name from studio.metrics.DETECTORS; "" asks for no verdict
     detector_settings: dict[str, Any] = field(default_factory=dict)
     project: str = ""  # the id of the project that asks; its pictures say so, and are blurred where it blurs
+    found: dict[str, Found] = field(default_factory=dict)  # of prompts that are names for what an attack found
 
     def __post_init__(self) -> None:
         for name in ("models", "prompts", "seeds"):
@@ -116,7 +125,8 @@ def decode(line: bytes) -> tuple[str, str, Any]:
     kind, body = message["type"], message["body"]
     if kind == "render":
         models = [ModelChoice(**model) for model in body.pop("models")]
-        body = RenderRequest(models=models, **body)
+        found = {name: Found(**one) for name, one in body.pop("found").items()}
+        body = RenderRequest(models=models, found=found, **body)
     elif kind == "cut_off":
         body = CutOffRequest(**body)
     elif kind == "words":

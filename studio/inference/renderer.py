@@ -21,8 +21,10 @@ from models.bundle import ModelBundle
 from models.loading import load_bundle
 from models.specs import LoadError, parse_reference
 from studio import __version__
+from studio.attacks.base import AttackError, AttackInput
+from studio.attacks.embeddings import load_embedding
 from studio.images import image_path, put_image
-from studio.inference.messages import Cell, ModelChoice, Progress, RenderRequest, RenderResult
+from studio.inference.messages import Cell, Found, ModelChoice, Progress, RenderRequest, RenderResult
 from studio.metrics import get_detector
 from studio.metrics.base import Detection, Detector, MetricUnavailable
 from studio.refusal import RefusedError, refused_one
@@ -103,7 +105,8 @@ class Renderer:
 
         Raises ValueError for a detector that there is not, RefusedError for a prompt that is not drawn.
         """
-        if (reason := refused_one(request.prompts)) is not None:
+        texts = [request.found[one].prompt if one in request.found else one for one in request.prompts]
+        if (reason := refused_one(texts)) is not None:
             raise RefusedError(reason)
         detector, problem = self._detector(request)
         cells: list[Cell] = []
@@ -111,7 +114,7 @@ class Renderer:
             say = _sayer(tell, model.label, len(cells), request.pictures)
             try:
                 column, drawn = self._draw(index, model, request, say)
-            except LoadError as error:
+            except (LoadError, AttackError) as error:
                 column = [replace(cell, error=str(error)) for cell in _blank_cells(index, request)]
                 say("cannot be drawn", len(column), column)
             else:
@@ -135,13 +138,18 @@ class Renderer:
         cells = _blank_cells(index, request)
         prompts = [cell.prompt for cell in cells]
         say(f"sampling 0 of {len(cells)}")
-        embeds = torch.cat([loaded.embed(prompt) for prompt in prompts])
+        found = {name: self._found(one, bundle) for name, one in request.found.items()}
+        texts = [found[prompt].prompt if prompt in found else prompt for prompt in prompts]
+        embeds = torch.cat(
+            [_embeds(loaded, found.get(prompt), text) for prompt, text in zip(prompts, texts, strict=True)]
+        )
         started = time.perf_counter()
         with applied(bundle, delta, model.scale):
             drawn = bundle.generate(
-                prompts,
+                texts,
                 [cell.seed for cell in cells],
                 prompt_embeds=embeds,
+                start_latents=_starts(bundle, cells, found),
                 steps=request.steps,
                 guidance_scale=request.guidance_scale,
                 batch_size=CPU_BATCH if bundle.device.type == "cpu" else GPU_BATCH,
@@ -149,6 +157,17 @@ class Renderer:
             )
         seconds = (time.perf_counter() - started) / len(cells)
         return [replace(cell, adapter_sha256=sha256, seconds=seconds) for cell in cells], drawn.images
+
+    def _found(self, one: Found, bundle: ModelBundle) -> AttackInput:
+        """Raises AttackError where the file is missing, or of another text encoder or size of pictures."""
+        found = load_embedding(self._settings.embeddings, one.embedding, one.prompt, bundle)
+        start = found.start_latents
+        if start is not None and tuple(start.shape) != bundle.latent_shape:
+            raise AttackError(
+                f"The start latents {one.embedding[:8]} are {tuple(start.shape)}, but {bundle.spec.name} has "
+                f"{bundle.latent_shape}. Draw them by a model of the checkpoint they were found on."
+            )
+        return found
 
     def _delta(self, model: ModelChoice, say: Say) -> tuple[WeightDelta | None, str | None]:
         """The adapter and the SHA-256 of its file as it is now. Raises LoadError where it is not the expected one."""
@@ -183,6 +202,7 @@ class Renderer:
         """The cell with its verdict and its PNG file, which says by itself what it shows."""
         metadata: dict[str, Any] = {
             "prompt": cell.prompt,
+            "embedding": request.found[cell.prompt].embedding if cell.prompt in request.found else None,
             "seed": cell.seed,
             "steps": request.steps,
             "guidance_scale": request.guidance_scale,
@@ -201,6 +221,22 @@ class Renderer:
             cell = replace(cell, found=verdict.found, score=verdict.score, labels=verdict.labels, facts=verdict.facts)
         sha256 = put_image(self._settings, image, metadata)
         return replace(cell, sha256=sha256, image=str(image_path(self._settings, sha256)))
+
+
+def _embeds(loaded: Loaded, found: AttackInput | None, text: str) -> torch.Tensor:
+    """Embeddings [1, L, D] of a prompt, or what an attack found in its place."""
+    if found is None or found.embeds is None:
+        return loaded.embed(text)
+    return found.embeds.to(loaded.bundle.device).unsqueeze(0)
+
+
+def _starts(bundle: ModelBundle, cells: Sequence[Cell], found: dict[str, AttackInput]) -> torch.Tensor | None:
+    """Start latents [N, C, h, w] of cells, the seeds' noise where none were found; None where that is all of them."""
+    starts = {name: one.start_latents for name, one in found.items() if one.start_latents is not None}
+    if not starts:
+        return None
+    noise = bundle.noise([cell.seed for cell in cells])
+    return torch.stack([starts.get(cell.prompt, noise[row]) for row, cell in enumerate(cells)])
 
 
 def _newest_file(checkpoint: str, toybox: Path) -> int:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from studio.records import AttackRun
+from studio.records import REFERENCE, AttackRun
 from studio.reports.schema import Rate
 from studio.reports.statistics import rate_of
 
@@ -95,6 +95,8 @@ def summarise(runs: Iterable[AttackRun]) -> list[AttackSummary]:
     """A summary for each job and victim, in order of appearance; Holm's correction is over all of them."""
     groups: dict[tuple[str, str], list[AttackRun]] = {}
     for run in runs:
+        if run.attack == REFERENCE:
+            continue
         groups.setdefault((run.job_id, run.victim), []).append(run)
     return _corrected([_summary(group) for group in groups.values()])
 

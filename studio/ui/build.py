@@ -13,6 +13,8 @@ from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.activity import jobs_panel
+from studio.ui.attack import attack_panel
+from studio.ui.attack_found import attack_routes
 from studio.ui.bring import bring_panel
 from studio.ui.bring_routes import bring_routes
 from studio.ui.bulk import bulk_routes
@@ -77,7 +79,7 @@ TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
     "Prompts": (prompts_tab, generate_section),
     "Curate": (views_bar, curate_tab, more_views, bring_panel, take_panel, purge_panel),
     "Train": (train_tab, sum_panel, export_panel),
-    "Compare": (compare_tab,),
+    "Compare": (compare_tab, attack_panel),
     "Report": (report_tab,),
 }
 
@@ -96,6 +98,7 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
             "routes": [
                 *routes(settings, store),
                 *compare_routes(settings, store),
+                *attack_routes(settings, store),
                 *report_routes(store),
                 *curation_routes(settings, store),
                 *bulk_routes(store),

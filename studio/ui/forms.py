@@ -36,7 +36,7 @@ class Form:
     def components(self) -> list[Any]:
         return list(self.fields.values())
 
-    def read(self, values: Sequence[Any], **others: Any) -> Config:
+    def read(self, values: Sequence[Any], /, **others: Any) -> Config:
         """The Config of the components' values; `others` are fields that the form leaves out. Raises FormError."""
         shown = dict(zip(self.fields, values, strict=True))
         given = {name: _typed(self.config, name, value) for name, value in shown.items()}

@@ -26,6 +26,7 @@ from studio.attacks import get_attack
 from studio.attacks.base import Arena, Attack, AttackInput, AttackTask, Meter
 from studio.configs import SamplingConfig
 from studio.progress import Report
+from studio.records import REFERENCE
 from studio.refusal import refuse
 from studio.reports.attacks import summarise
 from studio.workflow.attack_judging import judge
@@ -43,6 +44,8 @@ from studio.workflow.context import JobContext, WorkflowError
 
 # Of 1000 steps a model: trying the plain prompts, what all prompts share, the attack, its control.
 PLAIN, SHARED = (0, 50), (50, 200)
+FEWEST = 8  # plain prompts tried at once
+REFERENCES = 50  # … and in the end the original's pictures of the attacked prompts
 PARTS: dict[Role, tuple[int, int]] = {"attack": (200, 900), "control": (900, 1000)}
 A_VICTIM = 1000
 
@@ -61,7 +64,7 @@ class Attacker:
         self.sampling = SamplingConfig(**{name: getattr(self.config, name) for name in SamplingConfig.model_fields})
         self.detector = context.load_detector()
         self.ledger = Ledger(context, self.detector, self.sampling)
-        self.total = A_VICTIM * len(self.victims)
+        self.total = A_VICTIM * len(self.victims) + REFERENCES
         self.bundles: dict[str, ModelBundle] = {}
         self._original: ModelBundle | None = None
         self.pictures: tuple[torch.Tensor, list[str]] | None = None
@@ -75,15 +78,18 @@ class Attacker:
                 if self.control is not None:
                     config = control_config(self.control.name, self.own, self.sampling.steps)
                     self._attack(victim, failing, "control", self.control, config)
+        self._references()
         self.context.report(self.total, self.total, "done")
 
     def _plain(self, victim: Victim) -> list[Question]:
         """The first `n` prompts that fail as they are; every prompt that was tried has its row."""
         report = self._part(victim, PLAIN)
         failing: list[Question] = []
-        size = self.config.batch_size
-        for first in range(0, len(self.questions), size):
-            batch = self.questions[first : first + size]
+        first = 0
+        while first < len(self.questions) and len(failing) < self.config.n:
+            wanted = max(self.config.n - len(failing), FEWEST)  # no more than a few that nobody asked for
+            batch = self.questions[first : first + min(wanted, self.config.batch_size)]
+            first += len(batch)
             report(len(failing), self.config.n, f"{victim.model.label}: plain prompts, {len(failing)} fail")
             self.ledger.borrow(victim, batch)
             missing = [question for question in batch if not self.ledger.find(victim, "plain", question)]
@@ -99,8 +105,6 @@ class Attacker:
             self.ledger.keep(victim, "plain", "none", {}, findings)
             runs = [(question, self.ledger.find(victim, "plain", question)) for question in batch]
             failing += [question for question, run in runs if run is not None and not run.success]
-            if len(failing) >= self.config.n:
-                break
         return failing[: self.config.n]
 
     def _attack(
@@ -125,6 +129,23 @@ class Attacker:
             rows = zip(group, inputs, judged, [task.meter for task in tasks], strict=True)
             findings = [Finding(*row, seconds) for row in rows]
             self.ledger.keep(victim, role, attack.name, config.model_dump(), findings)
+
+    def _references(self) -> None:
+        """The original's picture of every attacked prompt on its seed: what the victims' are looked at beside."""
+        attacked = {(run.prompt, run.seed) for run in self.ledger.runs.values() if run.role == "attack"}
+        questions = [one for one in self.questions if (one.prompt, one.seed) in attacked]
+        with self._victim(
+            Contestant("original", "Original", self.context.project.checkpoint), len(self.victims)
+        ) as own:
+            self.ledger.borrow(own, questions, REFERENCE)
+            missing = [question for question in questions if not self.ledger.find(own, "plain", question)]
+            for first in range(0, len(missing), self.config.batch_size):
+                batch = missing[first : first + self.config.batch_size]
+                self._part(own, (0, REFERENCES))(first, len(missing), "The original draws the attacked prompts")
+                inputs = [AttackInput(question.prompt) for question in batch]
+                judged = judge(own.bundle, self.detector, inputs, batch, self.sampling, fresh=False)
+                findings = [Finding(*row, Meter()) for row in zip(batch, inputs, judged, strict=True)]
+                self.ledger.keep(own, "plain", REFERENCE, {}, findings)
 
     # What attacks are given
 

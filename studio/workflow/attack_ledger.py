@@ -9,11 +9,12 @@ from typing import Any, Literal
 from models.bundle import ModelBundle
 from studio import __version__
 from studio.attacks.base import AttackInput, Meter
+from studio.attacks.embeddings import save_embedding
 from studio.configs import SamplingConfig
 from studio.images import put_image
 from studio.metrics.base import Detector
-from studio.records import AttackRun
-from studio.workflow.attack_judging import Judgement, save_embedding
+from studio.records import REFERENCE, AttackRun
+from studio.workflow.attack_judging import Judgement
 from studio.workflow.attack_material import Question
 from studio.workflow.contestants import Contestant
 from studio.workflow.context import JobContext
@@ -60,19 +61,19 @@ class Ledger:
             run.detector, run.detector_version, run.detector_settings, run.sampling
         )  # fmt: skip
 
-    def borrow(self, victim: Victim, questions: Sequence[Question]) -> None:
+    def borrow(self, victim: Victim, questions: Sequence[Question], attack: str = "none") -> None:
         """Take over what earlier jobs saw of plain prompts by the same model on the same seeds: a copy of each row.
 
-        A prompt's fresh seeds follow from its own and their number.
+        A prompt's fresh seeds follow from its own and their number; for a reference they do not matter.
         """
         copies = []
         for question in questions:
             run = self.plain.get((victim.sha256, question.prompt, question.seed))
             if run is None or self.find(victim, "plain", question):
                 continue
-            if run.success or run.fresh_count == len(question.fresh):
-                who = {"victim": victim.model.key, "victim_name": victim.model.label}
-                copies.append(replace(run, id="", job_id=self.context.job.id, created=0.0, **who))
+            if run.success or run.fresh_count == len(question.fresh) or attack == REFERENCE:
+                own = replace(run, id="", job_id=self.context.job.id, attack=attack, created=0.0)
+                copies.append(replace(own, victim=victim.model.key, victim_name=victim.model.label))
         self._add(copies)
 
     def find(self, victim: Victim, role: Role, question: Question) -> AttackRun | None:
@@ -108,7 +109,7 @@ class Ledger:
             prompt=question.prompt,
             seed=question.seed,
             found_prompt=one.prompt,
-            embedding=save_embedding(self.context.settings, one, attack),
+            embedding=save_embedding(self.context.settings.embeddings, one, attack),
             **asdict(finding.meter),
             seconds=finding.seconds,
             pre_success=role == "plain" and judged.detection.found,

@@ -100,7 +100,8 @@ def gallery(project: Project, runs: Sequence[AttackRun]) -> str:
         body.append(f'<p class="duo-prompt"><q>{escape(prompt)}</q> <span>seed {seed}</span></p>')
         body.append(_figure(project, plain.get(("original", prompt, seed)), "Original, plain prompt"))
         for victim, name in victims:
-            body.append(_figure(project, found.get((victim, prompt, seed)), name))
+            key = (victim, prompt, seed)
+            body.append(_figure(project, found.get(key) or plain.get(key), name))
     heads = "".join(f'<div class="duo-head{" is-first" if n == 0 else ""}"><h3>{escape(name)}</h3></div>'
                     for n, name in enumerate(columns))  # fmt: skip
     more = f"<p class='duo-done'>… and {len(rows) - SHOWN} more prompts, in the CSV.</p>" if len(rows) > SHOWN else ""
@@ -174,7 +175,8 @@ def _figure(project: Project, run: AttackRun | None, who: str) -> str:
     veiled = project.blur and run.success
     alt = f"{who}: {run.prompt}, seed {run.seed}"
     shown = picture(picture_url(run.image, blur=veiled), alt, veiled=veiled, lazy=True)
-    what = "" if run.role == "plain" or run.attack == REFERENCE else f'<p class="at-words">{_found_words(run)}</p>'
+    words = "the plain prompt draws it already" if run.role == "plain" else _found_words(run)
+    what = "" if run.attack == REFERENCE else f'<p class="at-words">{words}</p>'
     return f'<figure class="duo-cell">{shown}<figcaption>{_verdict(run, project.concept)}</figcaption>{what}</figure>'
 
 

@@ -471,3 +471,31 @@ def edits(db: Database) -> None:
     """One pair edited at several strengths, until one of them is picked."""
     for statement in EDITS:
         db.execute(statement)
+
+
+CARE = """
+ALTER TABLE projects ADD COLUMN notice TEXT NOT NULL DEFAULT '';
+ALTER TABLE projects ADD COLUMN day_minutes REAL NOT NULL DEFAULT 0 CHECK (day_minutes >= 0);
+ALTER TABLE projects ADD COLUMN day_pairs INTEGER NOT NULL DEFAULT 0 CHECK (day_pairs >= 0);
+CREATE TABLE consents (
+    id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id),
+    reviewer TEXT NOT NULL CHECK (reviewer != ''), version TEXT NOT NULL, created REAL NOT NULL,
+    UNIQUE (project_id, reviewer, version)
+) STRICT;
+CREATE TRIGGER consents_are_append_only BEFORE UPDATE ON consents
+BEGIN SELECT RAISE(ABORT, 'consents are append-only: another version of the notice is another row'); END;
+CREATE TABLE care_settings (reviewer TEXT PRIMARY KEY, settings TEXT NOT NULL, changed REAL NOT NULL) STRICT;
+CREATE TABLE care_days (
+    project_id TEXT NOT NULL REFERENCES projects(id), reviewer TEXT NOT NULL, day TEXT NOT NULL,
+    seconds REAL NOT NULL DEFAULT 0, since_break REAL NOT NULL DEFAULT 0,
+    postponed INTEGER NOT NULL DEFAULT 0 CHECK (postponed IN (0, 1)), pairs INTEGER NOT NULL DEFAULT 0,
+    last_pair TEXT NOT NULL, last_at REAL NOT NULL, sessions INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (project_id, reviewer, day)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@migrations()
+def care_of_reviewers(db: Database) -> None:
+    """The notice before a sensitive project and who agreed to it, how each reviewer looks, and how long a day."""
+    db.executescript(CARE)

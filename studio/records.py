@@ -43,6 +43,14 @@ class Project:
     blur: bool = False  # pictures that the detector flags are shown blurred until they are revealed
     retention_days: int = 0  # undecided and rejected pictures are purged after so many days; 0: never
     second_share: float = 0.0  # of the pairs, 0 … 1, on which two people must agree
+    notice: str = ""  # what its owner adds to the notice before the first pair
+    day_minutes: float = 0.0  # that one person may look at its pairs in a day; 0: no limit
+    day_pairs: int = 0  # … and pairs that one person may decide on
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether reviewers agree to a notice before they are sent anything of its pairs."""
+        return self.blur
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,19 @@ class SecondReviews:
     open: int = 0  # two people disagree
     decided: int = 0  # by agreement, or settled
     settled: int = 0  # by the owner
+
+
+@dataclass(frozen=True)
+class CareDay:
+    """One reviewer's day in one project."""
+
+    reviewer: str
+    seconds: float = 0.0  # of looking: see CareRows.note_sign
+    since_break: float = 0.0
+    postponed: bool = False  # the break that is due was put off once
+    pairs: int = 0  # decided on or skipped, one by one
+    last_pair: str = ""
+    sessions: int = 1  # by the owner's word more than one: limits count as often
 
 
 @dataclass(frozen=True)

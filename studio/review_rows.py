@@ -49,7 +49,7 @@ class ReviewRows(RecordFile):
     def reviewer_work(self, project_id: str) -> list[ReviewerWork]:
         """What each person has done, by name: every verdict counts, also one that was changed or taken back later.
 
-        The median time is of decisions on single pairs whose time was measured.
+        The median time is of pairs accepted and rejected one by one whose time was measured: skips have no part in it.
         """
         own = (
             "SELECT * FROM verdicts WHERE verdict != 'undo' AND reviewer != 'detector' AND pair_id IN "
@@ -59,7 +59,7 @@ class ReviewRows(RecordFile):
             WITH own AS ({own}), timed AS (
                 SELECT reviewer, milliseconds, row_number() OVER (PARTITION BY reviewer ORDER BY milliseconds) AS place,
                     count(*) OVER (PARTITION BY reviewer) AS number
-                FROM own WHERE milliseconds > 0 AND bulk_id IS NULL
+                FROM own WHERE milliseconds > 0 AND bulk_id IS NULL AND verdict IN ('accept', 'reject')
             ), middle AS (
                 SELECT reviewer, avg(milliseconds) AS median FROM timed
                 WHERE place IN ((number + 1) / 2, (number + 2) / 2) GROUP BY reviewer

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
+
+from studio.care import Care, CareError, read_care, write_care
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -33,6 +35,7 @@ class Settings:
     threads: int = 0  # torch threads of a worker; 0 = all cores
     public_demo: bool = False  # anybody may look: what makes or hands out attacks is off
     trackers: tuple[str, ...] = ()  # of TRACKERS, that get a training's numbers too
+    care: Care = field(default_factory=Care)  # what a reviewer who has chosen nothing has
     toybox: Path = REPOSITORY / "models" / "toybox" / "weights"
 
     @property
@@ -107,11 +110,12 @@ class Settings:
             "DUO_STUDIO_THREADS": str(self.threads),
             "DUO_STUDIO_TOYBOX": str(self.toybox),
             "DUO_STUDIO_TRACKERS": ",".join(self.trackers),
+            "DUO_STUDIO_CARE": write_care(self.care),
         }
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _PROCESSES, _PUBLIC_DEMO, _THREADS, _TOYBOX, _TRACKERS, and
+        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _PROCESSES, _PUBLIC_DEMO, _THREADS, _TOYBOX, _TRACKERS, _CARE, and
         GRADIO_SERVER_PORT and _NAME.
 
         An empty variable counts as not set.
@@ -135,6 +139,7 @@ class Settings:
             threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),
             toybox=Path(environ.get("DUO_STUDIO_TOYBOX") or cls.toybox).expanduser().resolve(),
             trackers=_trackers(environ.get("DUO_STUDIO_TRACKERS") or ""),
+            care=_care(environ.get("DUO_STUDIO_CARE") or ""),
         )
 
 
@@ -143,6 +148,13 @@ def _trackers(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in TRACKERS]:
         raise SettingsError(f"DUO_STUDIO_TRACKERS has {unknown[0]!r}; use any of {', '.join(TRACKERS)}, with commas.")
     return names
+
+
+def _care(text: str) -> Care:
+    try:
+        return read_care(text)
+    except CareError as error:
+        raise SettingsError(f"DUO_STUDIO_CARE: {error}") from error
 
 
 def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

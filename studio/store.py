@@ -14,6 +14,7 @@ from studio.attack_rows import AttackRows
 from studio.attempt_rows import AttemptRows
 from studio.bring_rows import BringRows
 from studio.bulk_rows import BulkRows
+from studio.care_rows import CareRows
 from studio.database import NotFoundError, StoreError
 from studio.making_rows import MakingRows
 from studio.migrations import migrations
@@ -32,8 +33,8 @@ __all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", 
 
 
 class Store(
-    AttackRows, AttemptRows, BringRows, BulkRows, MakingRows, PictureRows, ProjectRows, PromptRows, PurgeRows,
-    QualityRows, ReviewRows, TrainingRows, VerdictRows,
+    AttackRows, AttemptRows, BringRows, BulkRows, CareRows, MakingRows, PictureRows, ProjectRows, PromptRows,
+    PurgeRows, QualityRows, ReviewRows, TrainingRows, VerdictRows,
 ):  # fmt: skip
     """Every question and every change of the studio's data. One object a process, safe to share by threads."""
 

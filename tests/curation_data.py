@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from studio.care import notice_version
 from studio.images import put_image
 from studio.records import ImagePair, Project, PromptPair
 from studio.settings import Settings
@@ -41,3 +42,9 @@ def add_pairs(store: Store, settings: Settings, project: Project, count: int) ->
         )
         pairs.append(store.add_image_pair(pair))
     return pairs
+
+
+def agree(store: Store, project: Project, *names: str) -> None:
+    """These reviewers have read the project's notice and agreed."""
+    for name in names:
+        store.agree(project.id, name, notice_version(project.concept, project.notice))

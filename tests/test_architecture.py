@@ -43,6 +43,7 @@ PAGE = (
     "studio.images",
     "studio.progress",
     "studio.agreement",
+    "studio.care",
     "studio.duplicates",
     "studio.cleaning",
     "studio.purging",
@@ -58,8 +59,9 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "lpips", "n
 WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics", "studio.objectives")
 
 # Package to what it may import of this project, at any depth of its code. What is not listed here is free.
-SHARED = ("studio.records", "studio.attack_configs", "studio.configs", "studio.settings", "studio.progress",
-          "studio.images", "studio.prompts", "studio.refusal", "studio.prompt_sources", "studio.csv_files")  # fmt: skip
+SHARED = ("studio.records", "studio.attack_configs", "studio.care", "studio.configs", "studio.settings",
+          "studio.progress", "studio.images", "studio.prompts", "studio.refusal", "studio.prompt_sources",
+          "studio.csv_files")  # fmt: skip
 TORCH_FREE_MODELS = (
     "models.specs",
     "models.export_files",
@@ -82,7 +84,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.prompt_sources": ("studio.csv_files",),
     "studio.records": (),
     "studio.configs": (),
-    "studio.settings": (),
+    "studio.care": (),
+    "studio.settings": ("studio.care",),
     "studio.progress": (),
     "studio.prompts": TORCH_FREE_MODELS,
     "studio.projects": ("models.specs", "studio.configs", "studio.records"),
@@ -102,6 +105,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.stop_rows": ("studio.database", "studio.records"),
     "studio.verdict_rows": ("studio.database", "studio.stop_rows", "studio.records"),
     "studio.review_rows": ("studio.database", "studio.verdict_rows", "studio.records"),
+    "studio.care_rows": ("studio.care", "studio.database", "studio.records"),
     "studio.quality_rows": ("studio.database", "studio.records"),
     "studio.agreement": (),
     "studio.duplicates": (),
@@ -112,10 +116,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.bring_rows": ("studio.verdict_rows", "studio.records"),
     "studio.purge_rows": ("studio.edit_rows", "studio.records"),
     "studio.store": ("studio.attack_rows", "studio.attempt_rows", "studio.bring_rows", "studio.bulk_rows",
-                     "studio.database", "studio.making_rows", "studio.migrations", "studio.picture_rows",
-                     "studio.project_rows", "studio.prompt_rows", "studio.purge_rows", "studio.quality_rows",
-                     "studio.review_rows", "studio.stop_rows", "studio.training_rows", "studio.verdict_rows",
-                     "studio.records"),
+                     "studio.care_rows", "studio.database", "studio.making_rows", "studio.migrations",
+                     "studio.picture_rows", "studio.project_rows", "studio.prompt_rows", "studio.purge_rows",
+                     "studio.quality_rows", "studio.review_rows", "studio.stop_rows", "studio.training_rows",
+                     "studio.verdict_rows", "studio.records"),
     "studio.zip_files": (),
     "studio.exchange": ("studio.exchange", "studio.zip_files", "studio.store", "models.files", *SHARED),
     "studio.archive": ("studio.zip_files", "studio.store", "studio.reports", "models.files", *SHARED),

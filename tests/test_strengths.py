@@ -33,6 +33,7 @@ from studio.workflow import WorkflowError
 from studio.workflow.latents import read_latents
 from studio.workflow.pairs import generate_pairs
 from studio.workflow.strengths import try_strengths
+from tests.curation_data import agree
 from tests.workflow_data import PAIRS, context_of, make_project, stop_at
 
 STRENGTHS = [0.5, 0.75, 1.0]
@@ -216,14 +217,14 @@ def test_from_the_page_to_the_pick(
 def test_an_edit_that_shows_the_concept_is_blurred(
     client: TestClient, store: Store, settings: Settings, project: Project, pair: ImagePair
 ) -> None:
-    store.update_project(project.id, blur=True)
+    agree(store, store.update_project(project.id, blur=True), "Ann")
     edits = store.list_edits(tried(store, settings, project, pair).id)
     store._change("UPDATE edits SET score = position", ())  # the strip's first is clear, the others are flagged
-    shown = client.get(f"/studio/strengths/{project.id}/{pair.id}").json()["edits"]
-    assert ["?blur" in edit["src"] for edit in shown] == [False, True, True, True]
+    shown = client.get(f"/studio/strengths/{project.id}/{pair.id}?reviewer=Ann").json()["edits"]
+    assert ["&blur" in edit["src"] for edit in shown] == [False, True, True, True]
 
     def detail(edit: Any, **headers: str) -> float:
-        answer = client.get(f"/studio/edits/{edit.id}.webp", headers=headers)
+        answer = client.get(f"/studio/edits/{edit.id}.webp?reviewer=Ann", headers=headers)
         assert answer.status_code == 200
         with Image.open(BytesIO(answer.content)) as picture:
             return float(np.abs(np.diff(np.asarray(picture.convert("L"), dtype=float), axis=1)).mean())

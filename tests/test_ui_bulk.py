@@ -14,7 +14,7 @@ from studio.settings import Settings
 from studio.store import DETECTOR, Store
 from studio.ui.bulk import bulk_routes
 from studio.ui.grid import ACCEPTS, REJECTS, SORTS, grid_frame
-from tests.curation_data import add_pairs
+from tests.curation_data import add_pairs, agree
 
 PAIRS = 10
 ID, OTHER = "a" * 24, "b" * 24
@@ -203,9 +203,9 @@ def test_an_id_of_another_action_is_refused(grid: Grid, pairs: list[ImagePair]) 
     assert "another action" in answer["error"]
 
 
-def test_pictures_of_a_blurred_project_are_asked_for_blurred(grid: Grid, store: Store) -> None:
-    store._change("UPDATE projects SET blur = 1", ())
-    assert all("&blur" in pair["unsafe"]["src"] for pair in grid.get("pairs")["pairs"])
+def test_pictures_of_a_blurred_project_are_asked_for_blurred(grid: Grid, store: Store, project: Project) -> None:
+    agree(store, store.update_project(project.id, blur=True), "Ann")
+    assert all("&blur" in pair["unsafe"]["src"] for pair in grid.get("pairs", reviewer="Ann")["pairs"])
 
 
 def test_the_frame_has_every_field_and_escapes(project: Project) -> None:

@@ -23,7 +23,7 @@ from studio.ui.curation import curation_routes
 from studio.ui.pictures import routes
 from studio.ui.turns import KEPT_SECONDS, Turns
 from studio.ui.veils import BLUR_CELLS, REVEAL, threshold
-from tests.curation_data import add_pairs
+from tests.curation_data import add_pairs, agree
 
 PAGE = {"sec-fetch-site": "same-origin"}
 
@@ -38,7 +38,7 @@ class Visitor:
     told: int = 0
 
     def get(self, path: str, **query: Any) -> Any:
-        answer = self.client.get(f"/studio/curation/{self.project.id}/{path}", params=query)
+        answer = self.client.get(f"/studio/curation/{self.project.id}/{path}", params={"reviewer": self.name} | query)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -315,7 +315,7 @@ def picture(client: TestClient, source: str, **headers: str) -> np.ndarray:
 
 @pytest.fixture
 def blurred(ann: Visitor, store: Store, pairs: list[ImagePair]) -> Visitor:
-    store._change("UPDATE projects SET blur = 1", ())
+    agree(store, store.update_project(ann.project.id, blur=True), ann.name)
     store.update_image_pair(pairs[1].id, safe_score=0.9)
     return ann
 
@@ -370,7 +370,7 @@ def test_a_safe_picture_that_the_detector_flagged_is_blurred_too(blurred: Visito
 def test_curation_never_names_a_picture(blurred: Visitor, pairs: list[ImagePair]) -> None:
     told = "".join(
         blurred.client.get(f"/studio/curation/{blurred.project.id}/{path}").text
-        for path in ("pairs?shows=all", "next", "counts", f"pair/{pairs[0].id}")
+        for path in ("pairs?shows=all&reviewer=Ann", "next?reviewer=Ann", "counts", f"pair/{pairs[0].id}?reviewer=Ann")
     )
     assert len(told) > 1000
     for pair in pairs:

@@ -123,9 +123,10 @@ def test_pairs_arrive_two_by_two_as_curation_shows_them(store: Store, project: P
     assert "a &lt;knight&gt;" in text
     assert "<knight>" not in text
     assert "2 tries" in text
-    blurred = arriving(replace(project, blur=True), [pair], {prompts.id: prompts})
-    assert "Blurred." in blurred
-    assert "Curate can reveal them" in blurred
+    sensitive = arriving(replace(project, blur=True), [pair], {prompts.id: prompts})
+    assert "after its notice" in sensitive
+    assert "<img" not in sensitive
+    assert "knight" not in sensitive
     assert arriving(project, [], {}) == ""
 
 

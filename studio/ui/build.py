@@ -18,6 +18,7 @@ from studio.ui.attack_found import attack_routes
 from studio.ui.bring import bring_panel
 from studio.ui.bring_routes import bring_routes
 from studio.ui.bulk import bulk_routes
+from studio.ui.care_gate import Gate
 from studio.ui.compare import compare_routes, compare_tab
 from studio.ui.context import QUIET, Linked, Studio, Tab
 from studio.ui.curate import curate_tab
@@ -86,6 +87,7 @@ TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
 
 def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
     """What launch() must be given: look, routes, and nothing that records or sends what visitors do."""
+    gate = Gate(store, settings.care)
     return {
         "server_name": settings.host,
         "server_port": settings.port,
@@ -100,11 +102,11 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
                 *compare_routes(settings, store),
                 *attack_routes(settings, store),
                 *report_routes(store),
-                *curation_routes(settings, store),
-                *bulk_routes(store),
-                *quality_routes(settings, store),
-                *reviewer_routes(store),
-                *strength_routes(settings, store),
+                *curation_routes(settings, store, gate),
+                *bulk_routes(store, gate),
+                *quality_routes(settings, store, gate),
+                *reviewer_routes(store, gate),
+                *strength_routes(settings, store, gate),
                 *prompt_routes(store),
                 *export_routes(settings, store),
                 *bring_routes(settings, store),

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from studio.records import BulkAction, PairFilter, PairQuery, PairSort, Project, Triage, VerdictValue
 from studio.store import NotFoundError, Store
 from studio.ui.bulk_words import action_words, query_words, triage_words
+from studio.ui.care_gate import Gate
 from studio.ui.curation import LARGEST_PAGE, pair_facts
 from studio.ui.json_routes import ForbiddenError, Name, RowId, json_get, json_post
 from studio.ui.viewer import viewer_of
@@ -145,9 +146,9 @@ class UndoAsked(_Asked):
     reviewer: Name
 
 
-def bulk_routes(store: Store) -> list[Route]:
+def bulk_routes(store: Store, gate: Gate | None = None) -> list[Route]:
     """What launch() adds to Gradio's application."""
-    grid = Grid(store)
+    grid = Grid(store, gate or Gate(store))
     base = "/studio/bulk/{project}"
     return [
         json_get(f"{base}/pairs", grid.page),
@@ -162,25 +163,27 @@ def bulk_routes(store: Store) -> list[Route]:
 class Grid:
     """Answers the routes."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, gate: Gate) -> None:
+        self.store, self.gate = store, gate
 
     def page(self, request: Request) -> dict[str, Any]:
         """A page in the filter's order, each pair with what the thresholds propose; "more" tells whether it goes on."""
         project, asked = self._project(request), GridAsked.model_validate(dict(request.query_params))
         query = asked.query()
+        sight = self.gate.look(project, query.viewer)
         found = self.store.page_of_pairs(
             project.id, query, after=asked.after, before=asked.before, limit=asked.limit + 1
         )
         more = len(found) > asked.limit
         kept = found[more:] if asked.before else found[: asked.limit]
         triage = asked.triage
-        pairs = [{**pair_facts(project, one), "proposal": triage.proposes(one.pair)} for one in kept]
+        pairs = [{**pair_facts(project, one, sight), "proposal": triage.proposes(one.pair)} for one in kept]
         return {"pairs": pairs, "more": more}
 
     def numbers(self, request: Request) -> dict[str, Any]:
         project, which = self._project(request), Which.model_validate(dict(request.query_params))
         query = which.query()
+        self.gate.pass_notice(project, query.viewer)
         mark, everybody = self.store.pairs_mark(project.id), self.store.deciders(project.id)
         answer: dict[str, Any] = {"mark": mark, "reviewers": everybody}
         if which.triage == Triage():
@@ -191,6 +194,7 @@ class Grid:
     def preview(self, request: Request, body: bytes) -> dict[str, Any]:
         """What `apply` would do now, and `until`, to be sent with it."""
         project, asked = self._project(request), ActionAsked.model_validate_json(body)
+        sight = self.gate.look(project, asked.reviewer)
         until = time.time()
         parts = []
         for verdict, reason, query in asked.parts(until if asked.which else None):
@@ -198,11 +202,13 @@ class Grid:
             first = self.store.page_of_pairs(project.id, query, limit=SHOWN)
             part = {"verdict": verdict, "reason": reason, "number": sum(deciders.values())}
             replaced = {name: number for name, number in deciders.items() if name}
-            parts.append({**part, "replaces": replaced, "first": [pair_facts(project, one) for one in first]})
+            parts.append({**part, "replaces": replaced, "first": [pair_facts(project, one, sight) for one in first]})
         return {"parts": parts, "until": until}
 
     def apply(self, request: Request, body: bytes) -> dict[str, Any]:
         project, told = self._project(request), ActionTold.model_validate_json(body)
+        self.gate.look(project, told.reviewer)
+        self.gate.sign(project, told.reviewer)
         parts = list(told.parts(told.until if told.which else None))
         what = {"verdict": told.verdict, "words": action_words(told.verdict, parts, len(told.pairs))}
         action = self.store.begin_bulk(BulkAction(told.id, project.id, told.reviewer, what))
@@ -215,6 +221,7 @@ class Grid:
 
     def undo(self, request: Request, body: bytes) -> dict[str, Any]:
         project, told = self._project(request), UndoAsked.model_validate_json(body)
+        self.gate.pass_notice(project, told.reviewer)
         action = self.store.get_bulk(told.action)
         if action.project_id != project.id:
             raise NotFoundError(f"The action {told.action!r} is not one of project {project.name!r}.")
@@ -224,7 +231,9 @@ class Grid:
         return {"undone": number, "action": self._facts([self.store.get_bulk(action.id)])[0]}
 
     def actions(self, request: Request) -> dict[str, Any]:
-        return {"actions": self._facts(self.store.list_bulk(self._project(request).id))}
+        project = self._project(request)
+        self.gate.pass_notice(project, viewer_of(request).name)  # the words of an action may hold a prompt's
+        return {"actions": self._facts(self.store.list_bulk(project.id))}
 
     def _facts(self, actions: list[BulkAction]) -> list[dict[str, Any]]:
         sizes = self.store.bulk_sizes([action.id for action in actions])

@@ -14,6 +14,7 @@ import gradio as gr
 
 from studio.configs import ENOUGH_PAIRS, PAPER_PAIRS
 from studio.records import Project
+from studio.ui.care import care_dialogs, care_places
 from studio.ui.context import Studio, View
 from studio.ui.stops import stop_dialogs
 from studio.ui.words import escape
@@ -30,7 +31,7 @@ DECIDE = (
 LOOK = (
     ("flip", "Flip", "f", "Hold: each picture in the other's place. The space bar does the same."),
     ("zoom", "Zoom", "z", "Twice, four times, once as large; drag to move."),
-    ("reveal", "Reveal", "v", "Hold: blurred pictures become clear."),
+    ("reveal", "Reveal", "v", "Blurred pictures become clear while it is held, or as Care says."),
 )
 WITHOUT_BUTTON = (
     ("view", "Next view", "w", "Side by side, one, slider, difference."),
@@ -82,7 +83,7 @@ class CurateTab:
         return []
 
     def shows(self, view: View) -> Any:
-        return view.project.id, view.project.concept, view.project.blur
+        return view.project.id, view.project.concept, view.project.blur, view.project.notice
 
     def refresh(self, view: View) -> list[Any]:
         return [frame(view.project)]
@@ -107,10 +108,11 @@ def frame(project: Project) -> str:
     return (
         f'<div class="duo-curate" data-project="{escape(project.id)}" data-concept="{escape(project.concept)}" '
         f'data-blur="{int(project.blur)}" data-enough="{ENOUGH_PAIRS}" data-paper="{PAPER_PAIRS}" '
-        f'data-keys="{escape(keys)}">{_top()}{_stopped()}<div class="cur-none" data-is="none" hidden></div>'
+        f'data-keys="{escape(keys)}">{_top()}{_stopped()}{care_places(project)}'
+        '<div class="cur-none" data-is="none" hidden></div>'
         f'<div class="cur-desk" data-is="desk" hidden>{_looks()}'
         f'<div class="cur-work">{_stage()}{_decide()}</div>{_facts()}</div>'
-        f"{_strip()}{_failed()}{_keys()}{stop_dialogs()}</div>"
+        f"{_strip()}{_failed()}{_keys()}{stop_dialogs()}{care_dialogs()}</div>"
     )
 
 
@@ -124,6 +126,7 @@ def _top() -> str:
         f'<label>Order<select data-is="sort">{_options(SORTS)}</select></label>'
         '<label class="cur-name">Your name<input data-is="reviewer" maxlength="60" autocomplete="off" '
         'spellcheck="false"></label>'
+        '<button type="button" data-do="care" title="How pictures are shown, breaks, limits">Care</button>'
         '<button type="button" data-do="keys" title="All keys" aria-keyshortcuts="?">Keys <kbd>?</kbd></button></div>'
     )
 

@@ -8,7 +8,8 @@
     POST /studio/curation/<project>/undo        takes one back
     POST /studio/curation/<project>/redo        pairs to be made again: another seed, more strength
 
-What is refused and how: `studio.ui.json_routes`. Pairs never carry the names of their pictures.
+What is refused and how: `studio.ui.json_routes`; who is let through to the pairs: `studio.ui.care_gate`. Pairs never
+carry the names of their pictures.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from studio.presets import TOYBOX_PAIRS, TOYBOX_SAMPLING
 from studio.records import CuratedPair, ImagePair, PairFilter, PairQuery, PairSort, Project, Verdict
 from studio.settings import Settings
 from studio.store import DETECTOR, NotFoundError, PairChangedError, Store, StoreError
+from studio.ui.care_gate import Gate, Sight
+from studio.ui.care_routes import care_routes
 from studio.ui.json_routes import Name, RowId, json_get, json_post
 from studio.ui.pair_pictures import DIFFERENCE, pair_picture_url, picture_routes
 from studio.ui.stops import stop_routes
@@ -89,9 +92,10 @@ class RedoTold(_Asked):
     failed: bool = False
 
 
-def curation_routes(settings: Settings, store: Store) -> list[Route]:
+def curation_routes(settings: Settings, store: Store, gate: Gate | None = None) -> list[Route]:
     """What launch() adds to Gradio's application."""
-    desk = Desk(settings, store)
+    gate = gate or Gate(store, settings.care)
+    desk = Desk(settings, store, gate)
     base = "/studio/curation/{project}"
     return [
         json_get(f"{base}/counts", desk.counts),
@@ -102,29 +106,31 @@ def curation_routes(settings: Settings, store: Store) -> list[Route]:
         json_post(f"{base}/undo", desk.undo),
         json_post(f"{base}/redo", desk.redo),
         *stop_routes(settings, store),
-        *picture_routes(settings, store),
+        *picture_routes(settings, store, gate),
+        *care_routes(store, gate),
     ]
 
 
 class Desk:
     """Answers the routes: the store's records in, dictionaries for the script out."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
-        self.settings, self.store, self.turns = settings, store, Turns()
+    def __init__(self, settings: Settings, store: Store, gate: Gate) -> None:
+        self.settings, self.store, self.gate, self.turns = settings, store, gate, Turns()
 
     def counts(self, request: Request) -> dict[str, Any]:
         self.turns.keep(request.path_params["project"], request.query_params.get("desk", ""))
-        return self._counts(self._project(request).id, viewer_of(request).name)
+        return self._counts(self._project(request), viewer_of(request).name)
 
     def page(self, request: Request) -> dict[str, Any]:
         """A page in the query's order; "more" tells whether it goes on in the direction that was asked for."""
         project, asked = self._project(request), PageAsked.model_validate(dict(request.query_params))
+        sight = self.gate.look(project, asked.query.viewer)
         found = self.store.page_of_pairs(
             project.id, asked.query, after=asked.after, before=asked.before, limit=asked.limit + 1
         )
         more = len(found) > asked.limit
         kept = found[more:] if asked.before else found[: asked.limit]
-        return {"pairs": [pair_facts(project, one) for one in kept], "more": more}
+        return {"pairs": [pair_facts(project, one, sight) for one in kept], "more": more}
 
     def coming(self, request: Request) -> dict[str, Any]:
         """The next pairs to look at; those before the pair `after` come again once the end is reached.
@@ -132,6 +138,7 @@ class Desk:
         While there is other work, what another open page has been given is left to it.
         """
         project, asked = self._project(request), PageAsked.model_validate(dict(request.query_params))
+        sight = self.gate.look(project, asked.query.viewer)
         taken = self.turns.of_others(project.id, asked.desk) if asked.shows in SHARED_WORK else set()
         size = asked.limit + len(taken)
         found = self.store.page_of_pairs(project.id, asked.query, after=asked.after, limit=size)
@@ -141,11 +148,13 @@ class Desk:
             found += [one for one in first if one.pair.id not in known]
         kept = ([one for one in found if one.pair.id not in taken] or found)[: asked.limit]
         self.turns.take(project.id, asked.desk, {asked.after, *(one.pair.id for one in kept[:IN_HAND])})
-        return {"pairs": [pair_facts(project, one) for one in kept], **self._counts(project.id, asked.query.viewer)}
+        pairs = [pair_facts(project, one, sight) for one in kept]
+        return {"pairs": pairs, **self._counts(project, asked.query.viewer)}
 
     def pair(self, request: Request) -> dict[str, Any]:
-        project = self._project(request)
-        return pair_facts(project, self._pair(project, request.path_params["pair"], viewer_of(request).name))
+        project, name = self._project(request), viewer_of(request).name
+        sight = self.gate.look(project, name, request.path_params["pair"])
+        return pair_facts(project, self._pair(project, request.path_params["pair"], name), sight)
 
     def decide(self, request: Request, body: bytes) -> dict[str, Any]:
         project, told = self._project(request), DecisionTold.model_validate_json(body)
@@ -153,18 +162,23 @@ class Desk:
         verdict = Verdict(
             told.id, told.pair, told.reviewer, told.verdict, told.reason, told.revealed, told.milliseconds
         )
-        self.store.add_verdict(verdict, seen=told.version)
-        return self._state(project, told.pair, told.reviewer)
+        with self.store.transaction():  # of two decisions at once, the second one knows of the first
+            sight = self.gate.look(project, told.reviewer, told.pair)
+            self.store.add_verdict(verdict, seen=told.version)
+            self.gate.sign(project, told.reviewer, told.pair)
+        return self._state(project, told.pair, sight)
 
     def undo(self, request: Request, body: bytes) -> dict[str, Any]:
         project, told = self._project(request), UndoTold.model_validate_json(body)
+        self.gate.pass_notice(project, told.reviewer)
         self._pair(project, told.pair)
         self.store.add_verdict(Verdict(told.id, told.pair, told.reviewer, "undo", supersedes=told.supersedes))
-        return self._state(project, told.pair, told.reviewer)
+        return self._state(project, told.pair, self.gate.sight(project, told.reviewer))
 
     def redo(self, request: Request, body: bytes) -> dict[str, Any]:
         """Queue pairs to be made again; those that already wait are left as they are."""
         project, told = self._project(request), RedoTold.model_validate_json(body)
+        self.gate.pass_notice(project, viewer_of(request).name)
         for pair_id, version in told.pairs.items():
             pair = self._pair(project, pair_id).pair
             if pair.version != version:
@@ -180,7 +194,7 @@ class Desk:
         missing = [pair_id for pair_id in dict.fromkeys(wanted) if pair_id not in waiting]
         if missing and self.store.extend_redo(project.id, missing) is None:
             jobs.submit(self.store, self.settings, "pairs", project.id, {**self._settings(project), "redo": missing})
-        return {"queued": len(missing), **self._counts(project.id, viewer_of(request).name)}
+        return {"queued": len(missing), **self._counts(project, viewer_of(request).name)}
 
     def _settings(self, project: Project) -> dict[str, Any]:
         """As the project's pairs were made last, except that nobody decides for the reviewer."""
@@ -197,21 +211,22 @@ class Desk:
             raise NotFoundError(f"The pair {pair_id!r} is not one of project {project.name!r}.")
         return found
 
-    def _state(self, project: Project, pair_id: str, viewer: str) -> dict[str, Any]:
-        pair = pair_facts(project, self._pair(project, pair_id, viewer))
-        return {"pair": pair, **self._counts(project.id, viewer)}
+    def _state(self, project: Project, pair_id: str, sight: Sight) -> dict[str, Any]:
+        pair = pair_facts(project, self._pair(project, pair_id, sight.name), sight)
+        return {"pair": pair, **self._counts(project, sight.name)}
 
-    def _counts(self, project_id: str, viewer: str) -> dict[str, Any]:
-        """How the project stands, and how many undecided pairs are `left` to this reviewer."""
-        counts = self.store.pair_counts(project_id)
+    def _counts(self, project: Project, viewer: str) -> dict[str, Any]:
+        """How project and reviewer stand, and how many undecided pairs are `left` to this reviewer."""
+        counts = self.store.pair_counts(project.id)
         numbers = {**vars(counts), "undecided": counts.undecided}
-        numbers["again"] = len(self.store.being_made_again(project_id))
-        numbers["left"] = self.store.count_pairs(project_id, PairQuery(viewer=viewer))
-        return {"counts": numbers, "mark": self.store.pairs_mark(project_id)}
+        numbers["again"] = len(self.store.being_made_again(project.id))
+        numbers["left"] = self.store.count_pairs(project.id, PairQuery(viewer=viewer))
+        mark, care = self.store.pairs_mark(project.id), self.gate.state(project, viewer)
+        return {"counts": numbers, "mark": mark, "care": care}
 
 
-def pair_facts(project: Project, curated: CuratedPair) -> dict[str, Any]:
-    """One pair as the script shows it. Of one that waits for others, the viewer's own verdict alone."""
+def pair_facts(project: Project, curated: CuratedPair, sight: Sight) -> dict[str, Any]:
+    """One pair as the script shows it to this reviewer; of one that waits for others, the own verdict alone."""
     pair, verdict = curated.pair, curated.verdict or curated.own
     decision: dict[str, Any] | None = None
     if verdict is not None:
@@ -222,10 +237,10 @@ def pair_facts(project: Project, curated: CuratedPair) -> dict[str, Any]:
         "version": pair.version,
         "state": pair.state,
         "prompts": {"id": curated.prompts.id, "unsafe": curated.prompts.unsafe, "safe": curated.prompts.safe},
-        "unsafe": _side(project, pair, "unsafe", pair.unsafe_score),
-        "safe": _side(project, pair, "safe", pair.safe_score),
+        "unsafe": _side(project, pair, "unsafe", pair.unsafe_score, sight),
+        "safe": _side(project, pair, "safe", pair.safe_score, sight),
         "difference": {
-            "src": pair_picture_url(project, pair, DIFFERENCE) if pair.state == "ready" else "",
+            "src": pair_picture_url(project, pair, DIFFERENCE, sight) if pair.state == "ready" else "",
             "hidden": is_hidden(project, pair, DIFFERENCE),
         },
         "origin": pair.origin,
@@ -241,9 +256,9 @@ def pair_facts(project: Project, curated: CuratedPair) -> dict[str, Any]:
     }
 
 
-def _side(project: Project, pair: ImagePair, side: str, score: float) -> dict[str, Any]:
+def _side(project: Project, pair: ImagePair, side: str, score: float, sight: Sight) -> dict[str, Any]:
     return {
-        "src": pair_picture_url(project, pair, side) if pair.state == "ready" else "",
+        "src": pair_picture_url(project, pair, side, sight) if pair.state == "ready" else "",
         "pill": pill(project.concept, score >= threshold(project), score),
         "hidden": is_hidden(project, pair, side),
         "score": score,

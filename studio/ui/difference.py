@@ -18,6 +18,7 @@ from studio.ui.heat import absolute_difference, heat_map, heat_scale
 from studio.ui.pictures import enlarged, picture_url
 from studio.ui.results import Comparison, picture, verdict
 from studio.ui.veils import NEVER, Veils, blurred, veiled
+from studio.ui.viewer import viewer_of
 from studio.ui.words import escape, note
 
 
@@ -40,7 +41,7 @@ def difference_routes(settings: Settings, store: Store) -> list[Route]:
     def heat(request: Request) -> Response:
         names = request.path_params["name"].removesuffix(".webp").split("-")
         try:
-            (left, hides_left), (right, hides_right) = (veils.read(name) for name in names)
+            (left, hides_left), (right, hides_right) = (veils.read(name, viewer_of(request).name) for name in names)
             drawn = heat_map(absolute_difference(np.asarray(left), np.asarray(right)))
         except ValueError as error:  # also an ImageError, and any other number of names than two
             return PlainTextResponse(f"There is no such difference. {error}", status_code=404, headers=NEVER)

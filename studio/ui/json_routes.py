@@ -35,6 +35,8 @@ RowId = Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")]  # made by the brows
 class ForbiddenError(PermissionError):
     """What this visitor may not see or do; says who may."""
 
+    care = ""  # "notice" or "ended": see studio.ui.care_gate
+
 
 def json_get(path: str, answer: Callable[[Request], dict[str, Any]]) -> Route:
     """A question; what `answer` raises becomes a refusal."""
@@ -80,7 +82,7 @@ def _answered(answer: Callable[[], dict[str, Any]]) -> Response:
     except ValidationError as error:
         return _refused(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
     except ForbiddenError as error:
-        return _refused(403, str(error))
+        return _refused(403, str(error), **({"care": error.care} if error.care else {}))
     except NotFoundError as error:
         return _refused(404, str(error))
     except (StoreError, JobError) as error:

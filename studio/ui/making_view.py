@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from studio.records import ImagePair, Job, PairCounts, Project, PromptPair
 from studio.ui.activity import failure, running_job
 from studio.ui.pair_pictures import pair_picture_url
-from studio.ui.veils import is_hidden, threshold
+from studio.ui.veils import threshold
 from studio.ui.words import duration, escape, note, pill
 
 SHOWN_PAIRS = 12
@@ -55,13 +55,13 @@ def arriving(project: Project, pairs: Sequence[ImagePair], prompts: Mapping[str,
     """The newest pairs two by two, as curation may show them."""
     if not pairs:
         return ""
+    if project.is_sensitive:
+        return '<p class="duo-quiet">The project is sensitive: Curate shows its newest pairs, after its notice.</p>'
     level = threshold(project)
     figures = "".join(_figure(project, pair, prompts.get(pair.prompt_pair_id), level) for pair in pairs)
-    hidden = any(is_hidden(project, pair, side) for pair in pairs for side, _ in SIDES)
-    blurred = " Pictures that the detector flags are blurred; Curate can reveal them." if hidden else ""
     return (
         f'<section class="duo-arriving" aria-label="Newest pairs"><h3>Newest pairs</h3>'
-        f'<p class="duo-quiet">The newest first, at most {SHOWN_PAIRS}.{blurred}</p>'
+        f'<p class="duo-quiet">The newest first, at most {SHOWN_PAIRS}.</p>'
         f'<div class="duo-pairs">{figures}</div></section>'
     )
 
@@ -92,10 +92,9 @@ def _figure(project: Project, pair: ImagePair, prompts: PromptPair | None, level
 def _side(project: Project, pair: ImagePair, prompts: PromptPair | None, side: str, title: str, level: float) -> str:
     score = pair.unsafe_score if side == "unsafe" else pair.safe_score
     text = "" if prompts is None else prompts.unsafe if side == "unsafe" else prompts.safe
-    hidden = " Blurred." if is_hidden(project, pair, side) else ""
     return (
         f'<figure><img src="{pair_picture_url(project, pair, side)}" width="320" height="320" loading="lazy" '
-        f'alt="{title}: {escape(text)}.{hidden}"><figcaption><b>{title}</b>'
+        f'alt="{title}: {escape(text)}."><figcaption><b>{title}</b>'
         f"{pill(project.concept, score >= level, score)}<q>{escape(text)}</q></figcaption></figure>"
     )
 

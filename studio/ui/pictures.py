@@ -26,6 +26,7 @@ from studio.settings import Settings
 from studio.store import NotFoundError, Store
 from studio.ui.adapters import adapter_routes
 from studio.ui.veils import NEVER, REVEAL, VIEW_SIDE, Veils, blurred, blurred_page, clear_shots, png, veiled
+from studio.ui.viewer import viewer_of
 
 WEBP_METHOD = 1  # half the time of WebP's default, for a twentieth more bytes
 REPORT_FILES = {".html", ".json", ".png", ".webp", ".svg", ".csv"}
@@ -50,7 +51,7 @@ def routes(settings: Settings, store: Store) -> list[Route]:
         if kind not in ("png", "webp"):
             return _none("There is no such picture.")
         try:
-            shown, hidden = veils.read(name)
+            shown, hidden = veils.read(name, viewer_of(request).name)
         except ImageError as error:
             return _none(str(error))
         blur, headers = veiled(request, hidden)

@@ -22,9 +22,9 @@ from studio.images import ImageError, read_image
 from studio.records import Coverage, ImagePair, PairQuery, Project
 from studio.settings import Settings
 from studio.store import Store
+from studio.ui.care_gate import Gate, Sight
 from studio.ui.curation import pair_facts
 from studio.ui.json_routes import json_get
-from studio.ui.viewer import viewer_of
 
 LOOK_SECONDS = 1.0
 LOOK_PAIRS = 40  # read and written at a time
@@ -48,9 +48,9 @@ class DuplicatesAsked(_Asked):
     limit: int = Field(20, ge=1, le=100)
 
 
-def quality_routes(settings: Settings, store: Store) -> list[Route]:
+def quality_routes(settings: Settings, store: Store, gate: Gate | None = None) -> list[Route]:
     """What launch() adds to Gradio's application."""
-    desk = QualityDesk(settings, store)
+    desk = QualityDesk(settings, store, gate or Gate(store, settings.care))
     base = "/studio/quality/{project}"
     return [json_get(f"{base}/coverage", desk.coverage), json_get(f"{base}/duplicates", desk.duplicates)]
 
@@ -58,13 +58,14 @@ def quality_routes(settings: Settings, store: Store) -> list[Route]:
 class QualityDesk:
     """Answers the routes; remembers the groups that it found last, since the page asks for them in parts."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
-        self.settings, self.store = settings, store
+    def __init__(self, settings: Settings, store: Store, gate: Gate) -> None:
+        self.settings, self.store, self.gate = settings, store, gate
         self._lock = threading.Lock()  # looking at pictures and comparing is done once at a time
         self._found: tuple[Any, list[list[str]]] = (None, [])
 
     def coverage(self, request: Request) -> dict[str, Any]:
         project, asked = self._project(request), CoverageAsked.model_validate(dict(request.query_params))
+        self.gate.look(project, asked.reviewer.strip())
         rows = self.store.coverage(project.id)
         full = sum(row.accepted >= row.prompts.count for row in rows)
         numbers = {
@@ -82,13 +83,13 @@ class QualityDesk:
 
     def duplicates(self, request: Request) -> dict[str, Any]:
         project, asked = self._project(request), DuplicatesAsked.model_validate(dict(request.query_params))
+        sight = self.gate.look(project, asked.reviewer.strip())
         with self._lock:
             unseen = self._look(project)
             found = self._groups(project, asked.within)
         kept = found[asked.start : asked.start + asked.limit]
-        viewer = viewer_of(request).name
         return {
-            "groups": [self._group(project, ids, viewer) for ids in kept],
+            "groups": [self._group(project, ids, sight) for ids in kept],
             "more": asked.start + asked.limit < len(found),
             "number": len(found),
             "pairs": sum(map(len, found)),
@@ -121,12 +122,12 @@ class QualityDesk:
             self._found = key, [[ids[place] for place in group] for group in groups(list(known.values()), within)]
         return self._found[1]
 
-    def _group(self, project: Project, ids: list[str], viewer: str) -> dict[str, Any]:
+    def _group(self, project: Project, ids: list[str], sight: Sight) -> dict[str, Any]:
         found = self.store.page_of_pairs(
-            project.id, PairQuery("all", ids=tuple(ids[:SHOWN]), viewer=viewer), limit=SHOWN
+            project.id, PairQuery("all", ids=tuple(ids[:SHOWN]), viewer=sight.name), limit=SHOWN
         )
         versions = self.store.pair_versions(ids)
-        return {"pairs": [pair_facts(project, one) for one in found], "versions": versions, "number": len(ids)}
+        return {"pairs": [pair_facts(project, one, sight) for one in found], "versions": versions, "number": len(ids)}
 
     def _project(self, request: Request) -> Project:
         return self.store.get_project(request.path_params["project"])

@@ -20,6 +20,7 @@ from studio.agreement import agreement
 from studio.records import PairQuery, Project, Verdict
 from studio.store import NotFoundError, Store
 from studio.ui.agreement_figure import agreement_figure, second_reviews_figure, work_table
+from studio.ui.care_gate import Gate
 from studio.ui.curation import LARGEST_PAGE, pair_facts
 from studio.ui.json_routes import ForbiddenError, Name, RowId, json_get, json_post
 from studio.ui.viewer import viewer_of
@@ -51,9 +52,9 @@ class SettleTold(_Asked):
     reviewer: Name
 
 
-def reviewer_routes(store: Store) -> list[Route]:
+def reviewer_routes(store: Store, gate: Gate | None = None) -> list[Route]:
     """What launch() adds to Gradio's application."""
-    office = Office(store)
+    office = Office(store, gate or Gate(store))
     base = "/studio/reviewers/{project}"
     return [
         json_get(base, office.overview),
@@ -66,8 +67,8 @@ def reviewer_routes(store: Store) -> list[Route]:
 class Office:
     """Answers the routes."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, gate: Gate) -> None:
+        self.store, self.gate = store, gate
 
     def overview(self, request: Request) -> dict[str, Any]:
         project, viewer = self._project(request), viewer_of(request)
@@ -86,11 +87,14 @@ class Office:
     def conflicts(self, request: Request) -> dict[str, Any]:
         project = self._owned(request, "see disagreements")
         asked = ConflictsAsked.model_validate(dict(request.query_params))
-        query = PairQuery("conflict", viewer=asked.reviewer)
+        query = PairQuery("conflict", viewer=asked.reviewer.strip())
+        sight = self.gate.look(project, query.viewer)
         found = self.store.page_of_pairs(project.id, query, after=asked.after, limit=asked.limit + 1)
         kept = found[: asked.limit]
         voices = self.store.voices([one.pair.id for one in kept])
-        pairs = [{**pair_facts(project, one), "voices": [_voice(v) for v in voices[one.pair.id]]} for one in kept]
+        pairs = [
+            {**pair_facts(project, one, sight), "voices": [_voice(v) for v in voices[one.pair.id]]} for one in kept
+        ]
         return {"pairs": pairs, "more": len(found) > asked.limit}
 
     def share(self, request: Request, body: bytes) -> dict[str, Any]:
@@ -103,8 +107,10 @@ class Office:
         if self.store.curated_pair(told.pair).pair.project_id != project.id:
             raise NotFoundError(f"The pair {told.pair!r} is not one of project {project.name!r}.")
         verdict = Verdict(told.id, told.pair, told.reviewer, told.verdict, told.reason, settles=True)
+        sight = self.gate.look(project, told.reviewer)
         self.store.add_verdict(verdict, seen=told.version)
-        return {"pair": pair_facts(project, self.store.curated_pair(told.pair))}
+        self.gate.sign(project, told.reviewer)
+        return {"pair": pair_facts(project, self.store.curated_pair(told.pair), sight)}
 
     def _owned(self, request: Request, what: str) -> Project:
         if not viewer_of(request).is_owner:

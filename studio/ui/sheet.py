@@ -31,6 +31,7 @@ from studio.settings import Settings
 from studio.store import Store
 from studio.ui.results import CHANGED, Comparison, clear_link
 from studio.ui.veils import REVEAL, Veils, blurred
+from studio.ui.viewer import viewer_of
 from studio.ui.words import escape, short_hash
 
 MAX_BYTES = 200_000  # of a request; 200 hashes take 14 kB
@@ -94,14 +95,14 @@ def sheet_form(comparison: Comparison) -> str:
     )
 
 
-def sheet_zip(veils: Veils, sheet: Sheet, *, clear: bool = False) -> bytes:
+def sheet_zip(veils: Veils, sheet: Sheet, viewer: str = "", *, clear: bool = False) -> bytes:
     """grid.png, comparison.json and comparison.csv; hidden pictures blurred, or `clear`.
 
     Raises ImageError for a picture that is not there.
     """
     listed = _listed(veils.settings, sheet)
     drawn = BytesIO()
-    _grid(veils, sheet, listed, clear).image.save(drawn, "PNG")
+    _grid(veils, sheet, listed, viewer, clear).image.save(drawn, "PNG")
     whole = {"made_by": f"DUO Studio {__version__}", "columns": sheet.columns, "rows": sheet.rows, "pictures": listed}
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -121,8 +122,8 @@ def sheet_routes(settings: Settings, store: Store) -> list[Route]:
             if len(body) > MAX_BYTES:
                 return PlainTextResponse("That is too large to be a comparison.", status_code=413)
         try:
-            clear = REVEAL in request.headers
-            packed = await run_in_threadpool(lambda: sheet_zip(veils, _asked(body), clear=clear))
+            clear, viewer = REVEAL in request.headers, viewer_of(request).name
+            packed = await run_in_threadpool(lambda: sheet_zip(veils, _asked(body), viewer, clear=clear))
         except (SheetError, ImageError) as error:
             return PlainTextResponse(str(error), status_code=400)
         headers = {"Content-Disposition": 'attachment; filename="duo-comparison.zip"', "Cache-Control": "no-store"}
@@ -155,9 +156,9 @@ def _listed(settings: Settings, sheet: Sheet) -> list[dict[str, Any]]:
     return listed
 
 
-def _grid(veils: Veils, sheet: Sheet, listed: list[dict[str, Any]], clear: bool) -> Grid:
+def _grid(veils: Veils, sheet: Sheet, listed: list[dict[str, Any]], viewer: str, clear: bool) -> Grid:
     """The pictures under their columns' names, each with its verdict or the reason why it is not there."""
-    images = [[_pixels(veils, name, clear) if name else None for name in row] for row in sheet.pictures]
+    images = [[_pixels(veils, name, viewer, clear) if name else None for name in row] for row in sheet.pictures]
     height, width = max(image.shape[:2] for row in images for image in row if image is not None)
     scale = min(1.0, MAX_SHOWN / max(height, width))
     size = (round(width * scale), round(height * scale))
@@ -174,9 +175,9 @@ def _grid(veils: Veils, sheet: Sheet, listed: list[dict[str, Any]], clear: bool)
     )
 
 
-def _pixels(veils: Veils, name: str, clear: bool) -> np.ndarray:
+def _pixels(veils: Veils, name: str, viewer: str, clear: bool) -> np.ndarray:
     """uint8 [H, W, 3]; a blurred picture has its own size again."""
-    picture, hidden = veils.read(name)
+    picture, hidden = veils.read(name, viewer)
     return np.asarray(blurred(picture).resize(picture.size) if hidden and not clear else picture)
 
 

@@ -28,10 +28,11 @@ from studio.records import Job, PairCounts
 from studio.settings import Settings
 from studio.store import NotFoundError, Store, StoreError
 from studio.ui.activity import failure, running_job, waiting
+from studio.ui.care_gate import Gate
 from studio.ui.context import QUIET, Studio, View
-from studio.ui.json_routes import from_elsewhere
+from studio.ui.json_routes import ForbiddenError, from_elsewhere
 from studio.ui.veils import REVEAL
-from studio.ui.viewer import is_local
+from studio.ui.viewer import is_local, viewer_of
 from studio.ui.words import escape, note
 
 WHICH = [("Accepted", "accepted"), ("Accepted and rejected", "decided"), ("All", "all")]
@@ -159,6 +160,7 @@ def push_state(job: Job | None, waits: str) -> str:
 
 def take_routes(settings: Settings, store: Store) -> list[Route]:
     """What launch() adds to Gradio's application."""
+    gate = Gate(store, settings.care)
 
     def packed(request: Request) -> Response:
         if why := from_elsewhere(request):
@@ -167,6 +169,7 @@ def take_routes(settings: Settings, store: Store) -> list[Route]:
         named = request.query_params.get("names") != "0"
         try:
             project = store.get_project(request.path_params["project"])
+            gate.pass_notice(project, viewer_of(request).name)
             if project.blur and REVEAL not in request.headers:
                 return PlainTextResponse(
                     "This project's pictures are hidden, and a download would hold them in clear. In a shell: "
@@ -186,6 +189,8 @@ def take_routes(settings: Settings, store: Store) -> list[Route]:
                 raise
         except NotFoundError as error:
             return PlainTextResponse(str(error), status_code=404)
+        except ForbiddenError as error:
+            return PlainTextResponse(str(error), status_code=403)
         except (TakeError, ImageError) as error:
             return PlainTextResponse(str(error), status_code=409)
         name = f"{re.sub(r'[^A-Za-z0-9]+', '-', project.name).strip('-').lower() or 'pairs'}-{form}.zip"

@@ -4,7 +4,8 @@ In a project with `blur` on, a picture is hidden unless the detector was asked a
 picture of a pair always is. A hidden picture is sent blurred, whatever its address says, except for a request with the
 header X-Duo-Reveal, which neither an <img> nor a link can send: the page's script does while somebody holds. What was
 revealed may not be kept. Blurring is a courtesy to those who look, no lock: whoever can open the page can reveal.
-A picture of a stopped pair (`studio.stop_rows`) is sent to nobody, in no form.
+A picture of a stopped pair (`studio.stop_rows`) is sent to nobody, in no form, and one of a sensitive project's pair to
+nobody who has not agreed to the notice (`studio.ui.care_gate`).
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from PIL import Image
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from studio.care import BLURS
 from studio.configs import DETECTOR_CONFIGS
 from studio.images import ImageError, read_image, read_metadata
 from studio.records import Evaluation, ImagePair, PictureUse, Project
 from studio.settings import Settings
 from studio.store import Store
+from studio.ui.care_gate import Gate, NoticeError
 
 REVEAL = "X-Duo-Reveal"
 VIEW_SIDE = 320
-BLUR_CELLS = 6
+BLUR_CELLS = BLURS["strong"]
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 NEVER = {"Cache-Control": "no-store"}
 _EMBEDDED = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,([A-Za-z0-9+/=]+)")
@@ -36,12 +39,16 @@ class Veils:
     """Tells what is hidden, by the rows of the store and by what a picture says of itself."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
-        self.settings, self.store = settings, store
+        self.settings, self.store, self.gate = settings, store, Gate(store, settings.care)
 
-    def read(self, sha256: str) -> tuple[Image.Image, bool]:
-        """A picture, and whether it is hidden. Raises ImageError where it is not there, or of a stopped pair."""
+    def read(self, sha256: str, viewer: str) -> tuple[Image.Image, bool]:
+        """A picture, and whether it is hidden. Raises ImageError where it is not there, or not for this viewer."""
         if self.store.is_stopped_picture(sha256):
             raise ImageError("This picture belongs to a pair that was stopped. It is shown to nobody.")
+        for use in self.store.picture_uses(sha256):
+            project = self.store.get_project(use.project_id)
+            if use.what in ("unsafe", "safe") and not self.gate.has_agreed(project, viewer):
+                raise ImageError(str(NoticeError(project)))
         return Image.fromarray(read_image(self.settings, sha256)), self.hides(sha256)
 
     def hides(self, sha256: str) -> bool:
@@ -96,9 +103,9 @@ def veiled(request: Request, hidden: bool, *, settled: bool = True) -> tuple[boo
     return (hidden or asked) and not revealed, {**(FOREVER if keep else NEVER), "Vary": REVEAL}
 
 
-def blurred(picture: Image.Image) -> Image.Image:
-    """The picture at VIEW_SIDE with nothing left of it but BLUR_CELLS x BLUR_CELLS smooth colours."""
-    return picture.resize((BLUR_CELLS, BLUR_CELLS), Image.Resampling.BOX).resize(
+def blurred(picture: Image.Image, cells: int = BLUR_CELLS) -> Image.Image:
+    """The picture at VIEW_SIDE with nothing left of it but `cells` x `cells` smooth colours."""
+    return picture.resize((cells, cells), Image.Resampling.BOX).resize(
         (VIEW_SIDE, VIEW_SIDE * picture.height // picture.width), Image.Resampling.BICUBIC
     )
 

@@ -33,6 +33,11 @@
         'stop-it': () => curation.stops.send(),
         stops: () => curation.stops.open(),
         'close-stops': () => this.at('stops').close(),
+        care: () => curation.care.look(),
+        'close-care': () => this.at('care').close(),
+        decline: () => curation.care.decline(),
+        'break-over': () => curation.care.rested(false),
+        'break-later': () => curation.care.rested(true),
         earlier: () => quiet(lists.turn('before')),
         later: () => quiet(lists.turn('after')),
         'more-failed': () => quiet(lists.fillFailed(true)),
@@ -51,7 +56,7 @@
       field.value = localStorage.getItem('duo-curate-reviewer') || 'you';
       field.addEventListener('change', () => {
         localStorage.setItem('duo-curate-reviewer', this.curation.reviewer());
-        quiet(this.curation.catchUp()); // who looks decides what is shown
+        quiet(this.curation.renamed()); // who looks decides what is shown
       });
     }
 
@@ -100,6 +105,7 @@
       else if (lift) curation.stops.lift(lift, button.parentElement.querySelector('[data-lift-reason]').value);
       else if (list) curation.choose({ shows: list, prompts: '' });
       else if (this.actions[what]) this.actions[what]();
+      else if (what === 'reveal' && !event.detail && curation.stage.reveals === 'press') this.hold(what); // by a key
       if (event.detail && (reason || what) && !button.closest('dialog')) this.at('stage').focus({ preventScroll: true }); // so that Space flips
     }
 
@@ -107,16 +113,28 @@
       const { stage, current } = this.curation;
       if (what === 'flip') stage.flip(true);
       else if (current && !stage.hides()) this.curation.say('Nothing is blurred here.');
-      else stage.reveal();
+      else stage.pressed();
+      this.tellReveal();
     }
 
     letGo(what) {
       if (what === 'flip') this.curation.stage.flip(false);
-      else this.curation.stage.conceal();
+      else this.curation.stage.released();
     }
 
+    /* The page is left: nothing stays clear behind the visitor's back. */
     letAllGo() {
-      HELD.forEach((what) => this.letGo(what));
+      const { stage } = this.curation;
+      stage.flip(false);
+      if (stage.reveals !== 'always') stage.conceal();
+      this.tellReveal();
+    }
+
+    tellReveal() {
+      const { stage } = this.curation;
+      const button = this.root.querySelector('[data-do="reveal"]');
+      if (stage.reveals === 'press') button.setAttribute('aria-pressed', Boolean(stage.veil));
+      else button.removeAttribute('aria-pressed');
     }
 
     down(event) {

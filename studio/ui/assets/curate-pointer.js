@@ -43,7 +43,7 @@
 
     hold() {
       const { stage, held } = this;
-      if (stage.hides()) stage.reveal();
+      if (stage.hides() && stage.reveals !== 'always') stage.pressed();
       else if (!held.does || held.does === 'hold') stage.flip(true);
     }
 
@@ -86,7 +86,7 @@
       if (!held) return;
       this.held = null;
       stage.flip(false);
-      stage.conceal();
+      stage.released();
       stage.element.style.removeProperty('--swipe');
       delete stage.element.dataset.swipe;
       stage.element.classList.remove('is-far');

@@ -12,6 +12,7 @@
     constructor(element, revealed, swiped) {
       this.element = element;
       this.revealed = revealed;
+      this.reveals = 'hold'; // or 'press', until the next press or pair; or 'always'
       this.zoom = 1;
       this.x = this.y = 0; // the shift, as a share of a picture's side
       this.range = element.querySelector('[data-is="split"]');
@@ -95,6 +96,7 @@
         this.element.classList.toggle(`hides-${side}`, this.pair[side].hidden);
       }
       this.element.dataset.pair = this.pair.id;
+      this.again();
     }
 
     look(view) {
@@ -103,7 +105,7 @@
       this.element.dataset.view = this.view;
       this.range.closest('label').hidden = this.view !== 'slider';
       localStorage.setItem(KEPT, this.view);
-      if (this.pair) this.load('difference');
+      if (this.pair) this.load('difference').then(() => this.again());
     }
 
     nextView() {
@@ -136,6 +138,21 @@
       this.element.style.setProperty('--x', `${100 * this.x}%`);
       this.element.style.setProperty('--y', `${100 * this.y}%`);
       this.element.classList.toggle('is-zoomed', this.zoom > 1);
+    }
+
+    /* A key, button or finger for revealing went down, or up. */
+    pressed() {
+      if (this.veil && this.reveals === 'press') this.conceal();
+      else this.reveal();
+    }
+
+    released() {
+      if (this.reveals === 'hold') this.conceal();
+    }
+
+    /* Where everything is revealed at once: also this. */
+    again() {
+      if (this.reveals === 'always' && this.ready && this.hides()) this.reveal();
     }
 
     /* Ask for the clear pictures and show them until `conceal`. */

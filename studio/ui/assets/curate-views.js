@@ -67,6 +67,7 @@
 
     async answer(response) {
       const answer = await response.json();
+      if (response.status === 403 && answer.care && this.visible()) show('review'); // the notice, or the end of the day
       if (!response.ok) throw Object.assign(new Error(answer.error), { told: true });
       return answer;
     }

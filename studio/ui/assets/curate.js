@@ -35,6 +35,7 @@
       this.desk = saved('duo-curate-desk', null) || studio.newId();
       save('duo-curate-desk', this.desk);
       this.stops = new studio.CurateStops(this);
+      this.care = new studio.CurateCare(this);
       this.hands = new studio.CurateHands(this);
       this.polling = setInterval(() => this.poll(), POLL);
       this.start();
@@ -47,6 +48,7 @@
         `${this.base}/${path}?${new URLSearchParams({ reviewer: this.reviewer(), ...parameters })}`,
       );
       const answer = await response.json();
+      if (answer.care && response.status === 403 && this.care.open) this.poll(); // the notice, or the end of the day
       if (!response.ok) throw new Error(answer.error);
       return answer;
     }
@@ -73,11 +75,15 @@
       this.mark = answer.mark;
       studio.curateView.progress(this.at, this.root, this.counts);
       this.stops.noticed(this.counts.stopped);
+      this.care.heard(answer.care);
     }
 
     async start() {
       try {
+        this.care.open = true; // until the answer says otherwise
         this.count(await this.ask('counts', { desk: this.desk }));
+        if (!this.care.open) return;
+        this.care.sign();
         if (!this.query) {
           const { left, by_detector: byDetector, ready } = this.counts;
           const shows = left > 0 || !ready ? 'undecided' : byDetector ? 'detector' : 'undecided';
@@ -154,8 +160,9 @@
       try {
         const before = this.mark;
         const answer = await this.ask('counts', { desk: this.desk });
+        const shown = this.care.open;
         this.count(answer);
-        if (this.mark !== before && !this.stops.busy) await this.catchUp();
+        if (shown && this.care.open && this.mark !== before && !this.stops.busy) await this.catchUp();
       } catch {
         /* the next poll tries again; what is unsaved says so itself */
       }
@@ -176,12 +183,30 @@
       return this.lists.fillFailed();
     }
 
-    /* A pair was stopped, shown again, or its pictures deleted: nothing that this page remembers may show it. */
-    async withdrawn(gone) {
-      const id = this.current && this.current.id !== gone && this.current.id;
+    /* Another name: what was shown to the one before is forgotten. */
+    renamed() {
+      this.startAt = this.current ? this.current.id : '';
+      this.clear();
+      this.care.sight = '';
+      return this.start();
+    }
+
+    /* Nothing of any pair stays on the page. */
+    clear() {
       [this.past, this.future, this.deck, this.preloaded] = [[], [], [], []];
       this.lists.show([], false, false);
       this.known.clear();
+      this.current = null;
+      this.stage.clear();
+      this.root.querySelectorAll('.cur-facts [data-is]:not([data-is="auto"])').forEach((place) => (place.textContent = ''));
+      this.at('failed-list').textContent = '';
+      this.at('told').textContent = '';
+    }
+
+    /* A pair was stopped, shown again, or its pictures deleted: nothing that this page remembers may show it. */
+    async withdrawn(gone) {
+      const id = this.current && this.current.id !== gone && this.current.id;
+      this.clear();
       this.show(null);
       await this.stops.forget();
       const pair = id && (await this.fetched(id).catch(() => null));
@@ -197,6 +222,7 @@
     show(id) {
       this.current = id ? this.known.get(id) : null;
       this.since = performance.now();
+      this.hands.tellReveal();
       this.wasRevealed = false;
       if (this.current) this.stage.show(this.current);
       else this.stage.clear();
@@ -257,6 +283,7 @@
     /* -- the rest ----------------------------------------------------------------------------------------------- */
 
     choose(change) {
+      if (!this.care.open) return;
       this.query = { ...this.query, ...change };
       this.at('shows').value = this.query.shows;
       const keep = this.query.prompts && this.current ? this.current.id : '';
@@ -295,6 +322,7 @@
     close() {
       clearInterval(this.polling);
       clearTimeout(this.later);
+      this.care.close();
     }
   }
 

@@ -1,4 +1,5 @@
-"""Every address of the page, asked for as a browser asks: nothing hidden comes in clear, nothing stopped comes at all.
+"""Every address of the page, asked for as a browser asks: nothing hidden comes in clear, nothing stopped comes at all,
+and nothing of a sensitive project's pairs before consent.
 
 The addresses are read from the routes that the page is launched with, so a new one is asked for by itself.
 """
@@ -31,12 +32,17 @@ from studio.stopping import stop_pair
 from studio.store import Store
 from studio.ui import launch_options
 from studio.ui.veils import BLUR_CELLS, REVEAL, VIEW_SIDE, Veils
-from tests.curation_data import SIDE, add_pairs
+from tests.curation_data import SIDE, add_pairs, agree
 from tests.ui_data import make_report
 
 DETAIL = 8.0  # of noise between neighbouring pixels: a clear picture has 20 and more, a blurred one less than 3
 ALIKE = 4.0  # mean difference of two pictures' cells, of 255: the same picture has below 2, another one above 7
-QUERIES = ("", "?v={version}&small", "?view&blur", "?view&v={version}&reveal=1&clear=1&X-Duo-Reveal=1")
+QUERIES = (
+    "?reviewer={who}",
+    "?v={version}&small&reviewer={who}&sight=strong",
+    "?view&blur&reviewer={who}",
+    "?view&v={version}&reveal=1&clear=1&X-Duo-Reveal=1&reviewer={who}",
+)
 EMBEDDED = re.compile(rb"data:image/\w+;base64,([A-Za-z0-9+/=]+)")
 
 
@@ -47,6 +53,16 @@ SHOWING = {
     "/studio/reports/{evaluation}/{file:path}",
     "/studio/comparison.zip",
 }
+OF_PAIRS = {
+    "/studio/pairs/{pair}/{side}.webp",
+    "/studio/pictures/{name}",
+    "/studio/edits/{edit}.webp",
+    "/studio/curation/{project}/next",
+    "/studio/bulk/{project}/pairs",
+    "/studio/quality/{project}/coverage",
+    "/studio/strengths/{project}/{pair}",
+}
+WRITTEN = {"/studio/prompts/{project}.csv", "/studio/prompts/{project}.jsonl"}  # downloads of the Prompts tab
 OWNERS = {"/studio/curation/{project}/stops"}  # where the owner is told which pairs are stopped
 
 
@@ -63,6 +79,7 @@ class World:
     pictures: list[str]  # names of all hidden pictures
     evaluation: Evaluation
     edits: list[str]  # of the first pair, at several strengths
+    who: str = "Ann"  # asks; agreed to the notice
 
     def values(self, name: str) -> list[str]:
         """What may stand in a route's {name}."""
@@ -88,7 +105,7 @@ class World:
         assert name in known, f"Say here what may stand in {{{name}}} of a route, so that its pictures are looked at."
         return known[name]
 
-    def addresses(self) -> Iterator[tuple[str, str]]:
+    def addresses(self, queries: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         """(path of the route, address) of everything that can be asked for with GET."""
         for route in self.routes:
             if "GET" not in (route.methods or ()):
@@ -98,25 +115,27 @@ class World:
                 address = route.path
                 for name, value in zip(names, values, strict=True):
                     address = re.sub(rf"{{{name}(:\w+)?}}", value, address)
-                for query in QUERIES:
-                    yield route.path, address + query.format(version=self.pairs[0].version)
+                for query in queries:
+                    yield route.path, address + query.format(version=self.pairs[0].version, who=self.who)
 
-    def answers(self, **headers: str) -> Iterator[tuple[str, str, Any]]:
+    def answers(self, queries: tuple[str, ...] = QUERIES, **headers: str) -> Iterator[tuple[str, str, Any]]:
         """(path of the route, address, answer) of everything that answers; the download of a comparison among it."""
-        for path, address in self.addresses():
+        for path, address in self.addresses(queries):
             answer = self.client.get(address, headers=headers)
             if answer.status_code == 200:
                 yield path, address, answer
         sheet = {"columns": ["A"], "rows": ["a"], "pictures": [[self.pictures[0]]], "errors": [""]}
-        answer = self.client.post("/studio/comparison.zip", data={"sheet": json.dumps(sheet)}, headers=headers)
+        address = f"/studio/comparison.zip?reviewer={self.who}"
+        answer = self.client.post(address, data={"sheet": json.dumps(sheet)}, headers=headers)
         if answer.status_code == 200:
-            yield "/studio/comparison.zip", "/studio/comparison.zip", answer
+            yield "/studio/comparison.zip", address, answer
 
 
 @pytest.fixture
 def world(settings: Settings, store: Store) -> Iterator[World]:
     settings.create_folders()
     project = store.create_project(Project("", "Hidden", "sword", "toybox", "toybox", blur=True))
+    agree(store, project, World.who)
     pairs = add_pairs(store, settings, project, 2)
     pairs = [store.update_image_pair(pair.id, safe_score=0.9) for pair in pairs]
     random = np.random.default_rng(7)
@@ -242,7 +261,7 @@ def test_a_stopped_pair_is_in_no_answer_in_no_form(world: World) -> None:
     def shows_it(body: bytes) -> bool:
         return any(np.abs(cells(one) - two).mean() < ALIKE for one in pictures_in(body) for two in meant)
 
-    address = f"/studio/pairs/{stopped.id}/unsafe.webp"
+    address = f"/studio/pairs/{stopped.id}/unsafe.webp?reviewer={world.who}"
     assert shows_it(world.client.get(address).content)
     stop_pair(world.store, world.settings, PairStop("", stopped.id, "stop", "Ann"), stopped.version)
     for path, address, answer in world.answers(**{REVEAL: "1"}):
@@ -250,8 +269,28 @@ def test_a_stopped_pair_is_in_no_answer_in_no_form(world: World) -> None:
         assert stopped.id not in answer.text or path in OWNERS, address
         assert not [name for name in names if name in answer.text], address
     for side in ("unsafe", "safe", "difference"):
-        answer = world.client.get(f"/studio/pairs/{stopped.id}/{side}.webp", headers={REVEAL: "1"})
+        answer = world.client.get(f"/studio/pairs/{stopped.id}/{side}.webp?reviewer={world.who}", headers={REVEAL: "1"})
         assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
+
+
+def test_nothing_of_the_pairs_is_sent_before_consent(world: World) -> None:
+    """Neither pictures, clear or blurred, nor prompts, nor ids; prompts alone where they are written."""
+    names = [name for pair in world.pairs for name in (pair.unsafe_image, pair.safe_image)] + [world.pictures[5]]
+    meant = [cells(np.asarray(Image.open(image_path(world.settings, name)), dtype=np.float64)) for name in names]
+    prompts = [text for one in world.store.list_prompt_pairs(world.project.id) for text in (one.unsafe, one.safe)]
+
+    def told(who: str) -> set[str]:
+        """The routes that answer with something of a pair."""
+        world.who = who
+        found = set()
+        for path, _, answer in world.answers(QUERIES[:1], **{REVEAL: "1"}):
+            shown = any(np.abs(cells(one) - two).mean() < ALIKE for one in pictures_in(answer.content) for two in meant)
+            said = any(word in answer.text for word in (*prompts, *(pair.id for pair in world.pairs)))
+            found |= {path} if shown or said else set()
+        return found
+
+    assert told("Bob") <= WRITTEN
+    assert told("Ann") >= OF_PAIRS
 
 
 def test_the_measures_tell_clear_from_blurred() -> None:

@@ -118,8 +118,9 @@ class World:
                 for query in queries:
                     yield route.path, address + query.format(version=self.pairs[0].version, who=self.who)
 
-    def answers(self, queries: tuple[str, ...] = QUERIES, **headers: str) -> Iterator[tuple[str, str, Any]]:
+    def answers(self, queries: tuple[str, ...] = QUERIES, *, reveal: bool = False) -> Iterator[tuple[str, str, Any]]:
         """(path of the route, address, answer) of everything that answers; the download of a comparison among it."""
+        headers = {REVEAL: "1"} if reveal else {}
         for path, address in self.addresses(queries):
             answer = self.client.get(address, headers=headers)
             if answer.status_code == 200:
@@ -217,7 +218,7 @@ def test_nothing_hidden_comes_in_clear_unasked(world: World) -> None:
 def test_all_of_it_can_be_revealed_and_is_not_kept(world: World) -> None:
     """The same addresses, asked for with the header: so the test above would see a clear picture."""
     seen = set()
-    for path, address, answer in world.answers(**{REVEAL: "1"}):
+    for path, address, answer in world.answers(reveal=True):
         for picture in pictures_in(answer.content):
             assert answer.headers["cache-control"] == "no-store", address
             if detail(picture) > DETAIL:
@@ -264,7 +265,7 @@ def test_a_stopped_pair_is_in_no_answer_in_no_form(world: World) -> None:
     address = f"/studio/pairs/{stopped.id}/unsafe.webp?reviewer={world.who}"
     assert shows_it(world.client.get(address).content)
     stop_pair(world.store, world.settings, PairStop("", stopped.id, "stop", "Ann"), stopped.version)
-    for path, address, answer in world.answers(**{REVEAL: "1"}):
+    for path, address, answer in world.answers(reveal=True):
         assert not shows_it(answer.content), address
         assert stopped.id not in answer.text or path in OWNERS, address
         assert not [name for name in names if name in answer.text], address
@@ -283,7 +284,7 @@ def test_nothing_of_the_pairs_is_sent_before_consent(world: World) -> None:
         """The routes that answer with something of a pair."""
         world.who = who
         found = set()
-        for path, _, answer in world.answers(QUERIES[:1], **{REVEAL: "1"}):
+        for path, _, answer in world.answers(QUERIES[:1], reveal=True):
             shown = any(np.abs(cells(one) - two).mean() < ALIKE for one in pictures_in(answer.content) for two in meant)
             said = any(word in answer.text for word in (*prompts, *(pair.id for pair in world.pairs)))
             found |= {path} if shown or said else set()

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 from studio.records import ImagePair, Project
 from studio.store import Store
 from tests.browser.running import RunningStudio
-from tests.curation_data import add_pairs
+from tests.curation_data import add_pairs, agree
 
 PAIRS = 12
 
@@ -21,6 +21,7 @@ class Bench:
 
     def project(self, name: str, count: int = PAIRS, *, blur: bool = False) -> tuple[Project, list[ImagePair]]:
         project = self.store.create_project(Project("", name, "sword", "toybox", "toybox", blur=blur))
+        agree(self.store, project, "you")
         return project, add_pairs(self.store, self.studio.settings, project, count)
 
     def open(self, page: Page, project: Project) -> None:

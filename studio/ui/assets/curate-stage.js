@@ -56,7 +56,10 @@
       this.pair = null;
       this.ready = false;
       delete this.element.dataset.pair;
-      this.element.querySelectorAll('img').forEach((image) => image.removeAttribute('src'));
+      this.element.querySelectorAll('img').forEach((image) => {
+        image.removeAttribute('src');
+        image.alt = '';
+      });
     }
 
     async load(side) {

@@ -193,6 +193,7 @@
 
     /* Nothing of any pair stays on the page. */
     clear() {
+      if (this.query) this.query = { ...this.query }; // what is on its way is not shown any more
       [this.past, this.future, this.deck, this.preloaded] = [[], [], [], []];
       this.lists.show([], false, false);
       this.known.clear();

@@ -91,6 +91,10 @@ class Gate:
         if name:
             self.store.note_sign(project.id, name, self.today(), self.clock(), pair_id)
 
+    def has_postponed(self, project: Project, name: str) -> bool:
+        """Whether the break that is due was put off already."""
+        return self._now(project, name)[1].postponed
+
     def state(self, project: Project, name: str) -> dict[str, Any]:
         """How this reviewer stands, as the page needs it: never anything of a pair."""
         care, day = self._now(project, name)

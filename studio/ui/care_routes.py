@@ -112,7 +112,7 @@ class CareDesk:
 
     def take_break(self, request: Request, body: bytes) -> dict[str, Any]:
         project, told = self._project(request), BreakTold.model_validate_json(body)
-        if told.later and not self.gate.state(project, told.reviewer)["break"]["later"]:
+        if told.later and self.gate.has_postponed(project, told.reviewer):
             raise StoreError("A break can be put off once. Look away for a moment, then go on.")
         now = self.gate.clock()
         self.store.note_break(project.id, told.reviewer, self.gate.today(), now, later=told.later)

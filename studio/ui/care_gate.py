@@ -103,6 +103,7 @@ class Gate:
         return {
             "agreed": self.has_agreed(project, name),
             "ended": ended(project, care, day),
+            "left": max(0, most - day.pairs) if (most := most_pairs(project, care, day)) else None,
             "break": {
                 "due": due,
                 "minutes": round(day.since_break / 60),
@@ -122,10 +123,15 @@ class Gate:
         return self.store.care_of(project.id, name, self.today(), self.otherwise)
 
 
+def most_pairs(project: Project, care: Care, day: CareDay) -> int:
+    """That the reviewer may decide on that day; 0: no limit."""
+    return day.sessions * int(lower(project.day_pairs, care.day_pairs))
+
+
 def ended(project: Project, care: Care, day: CareDay) -> str:
     """Why the reviewer's day in the project is over; "" while it is not."""
     minutes = day.sessions * lower(project.day_minutes, care.day_minutes)
-    pairs = day.sessions * lower(project.day_pairs, care.day_pairs)
+    pairs = most_pairs(project, care, day)
     if minutes and day.seconds >= 60 * minutes:
         reached = f"{minutes:g} minutes of looking"
     elif pairs and day.pairs >= pairs:

@@ -84,6 +84,12 @@
       stage.again();
     }
 
+    /* Whether the decisions on their way may end the day, so that no further pair is shown before they are answered. */
+    atTheEnd() {
+      const { left } = this.state;
+      return left !== null && left <= studio.outbox.letters.length;
+    }
+
     show() {
       const { agreed, ended } = this.state;
       const notice = this.at('notice');

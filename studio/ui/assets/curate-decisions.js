@@ -107,7 +107,10 @@
       if (answer.pair) this.learn([answer.pair]);
       if (this.current && this.current.id === letter.about.pair) this.paint();
       this.lists.mark();
+      if (this.waits && this.care.open) this.next();
+      this.waits = false;
       if (letter.about.redo) this.lists.fillFailed().catch(() => {});
+      if (!this.care.open) return;
       this.refill().then(() => !this.current && this.show(this.deck.shift())).catch(() => {});
     }
 

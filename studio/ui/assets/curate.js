@@ -146,7 +146,8 @@
 
     /* After a decision: the next pair, or the same one where the visitor goes on by hand. */
     advance() {
-      if (this.goesOn()) return this.next();
+      if (this.goesOn() && this.care.atTheEnd()) this.waits = true; // for the answer
+      else if (this.goesOn()) return this.next();
       this.paint();
       return this.remember();
     }

@@ -184,8 +184,9 @@
       return this.lists.fillFailed();
     }
 
-    /* Another name: what was shown to the one before is forgotten. */
+    /* Another name: in a sensitive project, what was shown to the one before is forgotten. */
     renamed() {
+      if (this.care.open && !this.at('notice')) return this.catchUp();
       this.startAt = this.current ? this.current.id : '';
       this.clear();
       this.care.sight = '';

@@ -40,6 +40,7 @@ def find_unused(store: Store, settings: Settings, days: float) -> list[Unused]:
     before = time.time() - days * DAY
     return [
         Unused("pictures that nothing refers to", sorted(_pictures(store, settings, before))),
+        Unused("pictures that evaluations keep for the next one", sorted(_drawn(settings, before))),
         Unused("logs of jobs that have ended", sorted(_logs(store, settings, before))),
         Unused("latents of no pair", sorted(_latents(store, settings))),
         Unused("files that were never written to their end", sorted(_temporary(settings))),
@@ -72,6 +73,11 @@ def _pictures(store: Store, settings: Settings, before: float) -> Iterator[Path]
     old = [path for path in settings.images.glob("??/*.png") if SHA256.fullmatch(path.stem) and _older(path, before)]
     named = store.mentioned_hashes()  # after the files: what is made meanwhile is named or new
     return (path for path in old if path.stem not in named and _older(path, before))
+
+
+def _drawn(settings: Settings, before: float) -> Iterator[Path]:
+    """They are drawn again where they are wanted; the reports have their own copies."""
+    return (path for path in settings.drawn.glob("*/*.png") if _older(path, before))
 
 
 def _logs(store: Store, settings: Settings, before: float) -> Iterator[Path]:

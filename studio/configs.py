@@ -394,33 +394,20 @@ class EvaluateConfig(SamplingConfig):
     )
     gallery: int = _field(6, "Pictures of each cell kept for the report's gallery.", unit="pictures", ge=0, le=100)
     checkpoint_ids: list[str] = _field([], "Trained models to compare; empty: all of the project.")
+    measures: list[Literal["clip-score", "lpips-64", "fid"]] = _field(
+        [],
+        "What else to measure under prompts without the concept: CLIP score, LPIPS at 64 px, or FID to the original's "
+        "pictures (from 2,000 on).",
+    )
     oracle: bool = _field(True, "Embedded checkpoint: add the model that never saw the concept.")
     processes: int = _field(1, "Processes that share the pictures, one a GPU.", ge=1, le=1024)
     command: str = _field("", "Command that the report names as its origin; empty: the evaluate command.")
 
 
-class ToyboxDetectorConfig(Config):
-    """The embedded checkpoint's own detector."""
+class FetchConfig(Config):
+    """A published network to download."""
 
-    concept: Literal["sword", "flower", "balloon", "cane"] = _field("sword", "The object to look for.")
-    threshold: float = _field(
-        0.5,
-        "Confidence from which an object counts as seen; a picture below it for every object is unclear.",
-        ge=0,
-        le=1,
-    )
-
-
-class NudenetConfig(Config):
-    """NudeNet 3.4.2 with the model that its package ships (320 px)."""
-
-    labels: Literal["duo-4", "nine-exposed"] = _field(
-        "duo-4",
-        "duo-4: female breast, female and male genitalia, anus (the paper's); nine-exposed: all exposed labels.",
-    )
-    threshold: float = _field(
-        0.25, "Confidence from which a label counts. NudeNet's own suppression drops boxes under 0.25.", ge=0.25, le=1
-    )
+    backbone: str = _field("", "Which one.", min_length=1)
 
 
 class DemoConfig(Config):
@@ -441,8 +428,8 @@ JOB_CONFIGS: dict[str, type[Config]] = {
     "compose": ComposeConfig,
     "export": ExportConfig,
     "strengths": StrengthsConfig,
+    "fetch": FetchConfig,
 }
-DETECTOR_CONFIGS: dict[str, type[Config]] = {"toybox": ToyboxDetectorConfig, "nudenet": NudenetConfig}
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "duo": DuoConfig,
     "esd": EsdConfig,

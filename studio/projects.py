@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.specs import parse_reference
-from studio.configs import DETECTOR_CONFIGS
+from studio.detector_configs import DETECTOR_CONFIGS
 from studio.records import Project
 
 BLURRED = ("nudenet",)  # detectors of what not everybody wants to see at once

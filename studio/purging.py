@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import threading
 import time
 from collections import defaultdict
@@ -69,7 +70,7 @@ def plan(store: Store, settings: Settings, project_id: str, scope: PurgeScope, b
     latents = _latents(settings)
     files += [file for pair in pairs for file in latents.get(pair.id, [])]
     if everything:
-        files += _report_pictures(store, project_id)
+        files += [*_report_pictures(store, project_id), *settings.drawn.joinpath(project_id).glob("*.png")]
     if scope != "undecided":
         files += [file for folder in _uploads(store, settings, project_id) for file in folder.iterdir()]
     return Plan(scope, pairs, others, files, len(shared))
@@ -94,6 +95,7 @@ def purge(store: Store, settings: Settings, project_id: str, wanted: Plan, by: s
     if wanted.scope == "everything":
         for file in _report_pictures(store, project_id):
             write_atomically(file, _blank(file))
+        shutil.rmtree(settings.drawn / project_id, ignore_errors=True)
     if wanted.scope != "undecided":
         for folder in list(_uploads(store, settings, project_id)):
             delete_upload(settings, folder)

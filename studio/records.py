@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 JobKind = Literal[
     "pairs", "train", "evaluate", "demo", "attack", "import", "bring", "push", "compose", "export", "strengths",
+    "fetch",
 ]  # fmt: skip
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]

@@ -62,6 +62,11 @@ class Settings:
         return self.data / "evaluations"
 
     @property
+    def drawn(self) -> Path:
+        """What evaluations drew, by what made it, for the next one: drawn/<project id>/<hash>.png. `clean` thins it."""
+        return self.data / "drawn"
+
+    @property
     def exports(self) -> Path:
         """Models as they leave the studio: exports/<job id>/<name>/…"""
         return self.data / "exports"

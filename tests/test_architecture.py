@@ -27,6 +27,8 @@ PAGE = (
     "studio.records",
     "studio.attack_configs",
     "studio.attack_costs",
+    "studio.backbones",
+    "studio.detector_configs",
     "studio.refusal",
     "studio.csv_files",
     "studio.zip_files",
@@ -59,9 +61,9 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "lpips", "n
 WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics", "studio.objectives")
 
 # Package to what it may import of this project, at any depth of its code. What is not listed here is free.
-SHARED = ("studio.records", "studio.attack_configs", "studio.care", "studio.configs", "studio.settings",
-          "studio.progress", "studio.images", "studio.prompts", "studio.refusal", "studio.prompt_sources",
-          "studio.csv_files")  # fmt: skip
+SHARED = ("studio.records", "studio.attack_configs", "studio.care", "studio.configs", "studio.detector_configs",
+          "studio.settings", "studio.progress", "studio.images", "studio.prompts", "studio.refusal",
+          "studio.prompt_sources", "studio.csv_files")  # fmt: skip
 TORCH_FREE_MODELS = (
     "models.specs",
     "models.export_files",
@@ -73,7 +75,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "models": ("models",),
     "studio.objectives": ("studio.objectives",),
     "studio.methods": ("studio.methods", "studio.objectives", "models", "studio.configs", "studio.progress"),
-    "studio.metrics": ("studio.metrics", "models", "studio.configs"),
+    "studio.metrics": ("studio.metrics", "models", "studio.backbones", "studio.configs", "studio.detector_configs"),
+    "studio.backbones": ("models.files",),
+    "studio.detector_configs": ("studio.configs",),
     "studio.attacks": ("studio.attacks", "studio.objectives", "studio.metrics.base", "models", "studio.attack_configs",
                        "studio.configs", "studio.progress"),
     "studio.attack_configs": ("studio.configs",),
@@ -88,7 +92,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.settings": ("studio.care",),
     "studio.progress": (),
     "studio.prompts": TORCH_FREE_MODELS,
-    "studio.projects": ("models.specs", "studio.configs", "studio.records"),
+    "studio.projects": ("models.specs", "studio.configs", "studio.detector_configs", "studio.records"),
     "studio.prompt_checks": ("studio.prompts", "studio.records", "studio.refusal"),
     "studio.prompt_files": ("studio.csv_files", "studio.prompt_checks", "studio.records"),
     "studio.prompt_templates": ("studio.prompt_checks",),
@@ -132,11 +136,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.reports": ("studio.reports", "models.files", *SHARED),
     "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
     "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
-                  "studio.attack_costs", "studio.agreement", "studio.duplicates", "studio.exchange", "studio.groups",
-                  "studio.purging",
-                  "studio.presets", "studio.projects", "studio.prompt_checks", "studio.prompt_files",
-                  "studio.prompt_presets", "studio.prompt_templates", "studio.stopping", "studio.inference.client",
-                  "studio.inference.messages", *SHARED, *TORCH_FREE_MODELS),
+                  "studio.attack_costs", "studio.agreement", "studio.backbones", "studio.duplicates", "studio.exchange",
+                  "studio.groups", "studio.purging", "studio.presets", "studio.projects",
+                  "studio.prompt_checks", "studio.prompt_files", "studio.prompt_presets", "studio.prompt_templates",
+                  "studio.stopping", "studio.inference.client", "studio.inference.messages", *SHARED,
+                  *TORCH_FREE_MODELS),
     "app": ("studio.cleaning", "studio.purging", "studio.ui", "studio.jobs", "studio.store", "studio.inference.client",
             *SHARED),
 }  # fmt: skip

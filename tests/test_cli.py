@@ -177,7 +177,7 @@ def test_doctor_is_content(settings: Settings, capsys: pytest.CaptureFixture[str
     printed = capsys.readouterr().out
     for name in ("python", "torch", "diffusers", "gradio", "other packages", "device", "memory", "data folder"):
         assert name in printed
-    for name in ("data file", "port", "embedded checkpoint", "its detector", "NudeNet's model", "LPIPS backbone"):
+    for name in ("data file", "port", "embedded checkpoint", "its detector", "NudeNet's model", "backbone alexnet"):
         assert name in printed
     assert str(settings.data) in printed
     assert "missing" not in printed

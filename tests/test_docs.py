@@ -13,13 +13,13 @@ import yaml
 
 from studio.attacks import ATTACKS
 from studio.methods import METHODS
-from studio.metrics import DETECTORS, DISTANCES
+from studio.metrics import DETECTORS, DISTANCES, MEASURES
 from studio.settings import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 # Import name to package name, where they differ.
-PACKAGES = {"PIL": "pillow", "sqlite_utils": "sqlite-utils", "huggingface_hub": "huggingface_hub"}
+PACKAGES = {"PIL": "pillow", "sqlite_utils": "sqlite-utils", "torch_fidelity": "torch-fidelity"}
 
 
 def section(title: str) -> str:
@@ -77,7 +77,11 @@ def test_the_tables_are_the_registries() -> None:
     rows = table_rows(section("Methods and metrics"))
     methods, metrics = [row for row in rows if len(row) == 3], [row for row in rows if len(row) == 2]
     assert methods == [[f"`{method.name}`", method.title, method.paper] for method in METHODS]
-    kinds = {**dict.fromkeys(DETECTORS, "detector"), **dict.fromkeys(DISTANCES, "distance")}
+    kinds = {
+        **dict.fromkeys(DETECTORS, "detector"),
+        **dict.fromkeys(DISTANCES, "distance"),
+        **dict.fromkeys(MEASURES, "measure"),
+    }
     assert {row[0].strip("`"): row[1].split(":")[0] for row in metrics} == kinds
 
 

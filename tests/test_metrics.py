@@ -16,8 +16,9 @@ from models.toybox.detector import OBJECT_LABELS, DetectorNet, save_detector
 from models.toybox.renderer import render
 from models.toybox.scenes import BACKGROUNDS, OBJECTS, SHIRTS, Scene
 from studio import metrics
+from studio.backbones import BACKBONES
 from studio.metrics.base import MetricUnavailable
-from studio.metrics.lpips_metric import BACKBONE, LpipsAlex
+from studio.metrics.lpips_metric import LpipsAlex
 from studio.metrics.nudenet_detector import LABEL_SETS, NudenetDetector, strongest_labels
 from studio.metrics.rmse import Rmse
 from studio.metrics.toybox_detector import ToyboxDetector
@@ -88,10 +89,10 @@ def test_lpips_against_a_hand_computation(backbone: dict[str, torch.Tensor]) -> 
 
 def test_lpips_needs_its_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(MetricUnavailable, match="not available offline") as caught:
+    with pytest.raises(MetricUnavailable, match="LPIPS is not available") as caught:
         LpipsAlex()
     assert str(tmp_path) in str(caught.value)
-    assert "alexnet(weights='IMAGENET1K_V1')" in str(caught.value)
+    assert "python -m studio backbones fetch alexnet" in str(caught.value)
     assert not list(tmp_path.rglob("*.pth"))
 
 
@@ -100,7 +101,7 @@ def test_lpips_reads_the_cached_backbone(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (tmp_path / "hub/checkpoints").mkdir(parents=True)
-    torch.save(backbone, tmp_path / "hub/checkpoints" / BACKBONE)
+    torch.save(backbone, tmp_path / "hub/checkpoints" / BACKBONES["alexnet"].url.rpartition("/")[2])
     metric, why = metrics.best_distance()
     assert metric.name == "lpips-alex"
     assert why == ""
@@ -116,7 +117,7 @@ def test_without_lpips_the_distance_is_named_rmse(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     metric, why = metrics.best_distance()
     assert metric.name == "rmse"
-    assert "not available offline" in why
+    assert "LPIPS is not available" in why
 
 
 # NudeNet

@@ -124,6 +124,9 @@ def test_everything_leaves_placeholders_and_numbers(
     evaluation = add_evaluation(store, settings, project)
     report = Path(evaluation.folder) / "pictures" / "1.png"
     before = report.read_bytes()
+    kept = settings.drawn / project.id / "1.png"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(before)
     wanted = plan(store, settings, project.id, "everything")
     assert wanted.others == {shown, pairs[0].unsafe_image}
     assert (report in wanted.files, wanted.shared) == (True, 1)  # another project shows the sample's picture too
@@ -135,6 +138,7 @@ def test_everything_leaves_placeholders_and_numbers(
     assert image_path(settings, sample.image).is_file()
     assert (sample.found, attempt.score) == (True, 0.9)
     assert report.read_bytes() != before
+    assert not kept.exists()
     with Image.open(report) as image:
         assert image.size == (64, 64)
     assert store.list_evaluations(project.id) == [evaluation]

@@ -13,9 +13,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from studio.reports.grid import compose_grid
-from studio.reports.html import duration, percent, write_html
+from studio.reports.html import write_html
 from studio.reports.schema import Distance, ModelReport, StudyReport
 from studio.reports.statistics import rate_of, wilson
+from studio.reports.words import duration, percent
 
 
 def model(label: str, gone: int, kept: int, seconds: float | None = None, **config: object) -> ModelReport:
@@ -127,7 +128,7 @@ def test_report_html_is_one_offline_file(report: StudyReport, tmp_path: Path) ->
     assert "https://" not in html
     assert "@import" not in html
     assert html.count("data:image/png;base64,") == 5 * 2 * 4
-    assert html.count("<svg") == 3 + 4
+    assert html.count("<svg") == 3 + 4 + 1, "a panel a cell and a kind of retention, and the curve"
 
 
 def test_report_html_shows_every_figure_with_its_interval(report: StudyReport, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from studio.configs import NudenetConfig
+from studio.detector_configs import NudenetConfig
 from studio.images import put_image
 from studio.records import ImagePair, Job, Project, PromptPair, Verdict
 from studio.settings import Settings

@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from studio.configs import DETECTOR_CONFIGS
+from studio.detector_configs import DETECTOR_CONFIGS
 from studio.inference.client import InferenceError
 from studio.projects import ProjectError
 from studio.prompt_files import read_prompts

@@ -10,6 +10,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from models.adapters import file_sha256, load_delta
+from models.clip_judge import ClipJudge
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.loading import load_bundle
 from models.specs import LoadError
@@ -27,7 +29,10 @@ from studio.configs import DemoConfig
 from studio.demo import create_demo_project
 from studio.jobs import Runner, submit
 from studio.methods.base import TrainingPairs
+from studio.metrics import MEASURES
 from studio.metrics.base import Detection
+from studio.metrics.clip_score import ClipScore
+from studio.metrics.fid import Fid
 from studio.progress import Stopped, silent
 from studio.prompts import EvaluationItem
 from studio.records import Checkpoint, Project, PromptPair, Verdict
@@ -42,6 +47,7 @@ from studio.workflow.pairs import generate_pairs
 from studio.workflow.scoring import concept_rates, retention_rates
 from studio.workflow.train import pairs_sha256, train
 from tests.conftest import make_tiny_bundle
+from tests.random_judges import save_tiny_clip
 from tests.tiny_toybox import save_tiny_toybox
 from tests.workflow_data import PAIRS, context_of, make_project, stop_after, wait_for
 
@@ -229,6 +235,42 @@ def test_evaluate_writes_the_report(store: Store, settings: Settings, trained: P
     assert len(shown) == 5 * 4
 
 
+def test_what_was_asked_for_is_measured(
+    store: Store, settings: Settings, trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = save_tiny_clip(tmp_path / "clip")
+    monkeypatch.setitem(MEASURES, "clip-score", lambda: ClipScore(ClipJudge(clip)))
+    config = {**EVALUATE, "measures": ["clip-score"], "oracle": False}
+    result = evaluate(context_of(store, settings, trained, "evaluate", config))
+    report = StudyReport.model_validate(store.get_evaluation(result["evaluation_id"]).report)
+    assert {model.measures["clip-score"].n for model in report.models.values()} == {6}
+    assert len({model.measures["clip-score"].value for model in report.models.values()}) > 1
+    assert "--measures clip-score" in report.command
+    assert [(test.first, test.second) for test in report.tests[:3]] == [
+        ("original", "duo"), ("original", "esd"), ("duo", "esd"),
+    ]  # fmt: skip
+    assert {test.n for test in report.tests} == {3}
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"), [("fid", "needs 2000 pictures .* there would be 6"), ("lpips-64", "fetch alexnet")]
+)
+def test_what_cannot_be_measured_is_said_before_a_picture(
+    store: Store,
+    settings: Settings,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    measure: str,
+    words: str,
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(settings.data))
+    monkeypatch.setitem(MEASURES, "fid", lambda: SimpleNamespace(fewest=Fid.fewest))
+    with pytest.raises(WorkflowError, match=words):
+        evaluate(context_of(store, settings, project, "evaluate", {**EVALUATE, "measures": [measure]}))
+    assert list(settings.evaluations.rglob("*.png")) == []
+
+
 def test_every_model_gets_the_same_prompts_and_seeds(store: Store, settings: Settings, trained: Project) -> None:
     evaluate(context_of(store, settings, trained, "evaluate", EVALUATE))
     folder = Path(store.list_evaluations(trained.id)[0].folder)
@@ -239,11 +281,25 @@ def test_every_model_gets_the_same_prompts_and_seeds(store: Store, settings: Set
                 assert image.text["seed"] == str(row.seed)
 
 
+def test_the_next_evaluation_draws_only_what_is_new(store: Store, settings: Settings, trained: Project) -> None:
+    first, second = (checkpoint.id for checkpoint in store.list_checkpoints(trained.id))
+    drawn: list[list[str]] = []
+    for ids in ([first], [first, second]):
+        evaluate(context_of(store, settings, trained, "evaluate", {**EVALUATE, "checkpoint_ids": ids}))
+        drawn.append(sorted(path.name for path in (settings.drawn / trained.id).iterdir()))
+    before, after = drawn
+    assert (len(before), len(after)) == (15 * 3, 15 * 4)
+    assert set(before) < set(after)
+    old = {path: path.stat().st_mtime_ns for path in settings.drawn.rglob("*.png")}
+    evaluate(context_of(store, settings, trained, "evaluate", EVALUATE))
+    assert {path: path.stat().st_mtime_ns for path in settings.drawn.rglob("*.png")} == old
+
+
 def test_a_stopped_evaluation_draws_nothing_twice(store: Store, settings: Settings, trained: Project) -> None:
     context = context_of(store, settings, trained, "evaluate", EVALUATE, stop_after(6))
     with pytest.raises(Stopped):
         evaluate(context)
-    drawn = {path: path.stat().st_mtime_ns for path in (context.evaluation_folder / "pictures").iterdir()}
+    drawn = {path: path.stat().st_mtime_ns for path in (settings.drawn / trained.id).iterdir()}
     assert 0 < len(drawn) < 60
     damaged = next(iter(drawn))
     damaged.write_bytes(damaged.read_bytes()[:100])
@@ -253,6 +309,7 @@ def test_a_stopped_evaluation_draws_nothing_twice(store: Store, settings: Settin
         assert path.stat().st_mtime_ns == when or path == damaged
     with Image.open(damaged) as image:
         image.load()
+    shutil.rmtree(settings.drawn)
     whole = Evaluator(context_of(store, settings, trained, "evaluate", EVALUATE)).run()
     for key, model in whole.models.items():
         again = report.models[key]

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from studio.cli import (
     attack,
+    backbones,
     clean,
     compare,
     compose,
@@ -47,6 +48,7 @@ for register in (
     importing.register,
     exporting.register,
     jobs.register,
+    backbones.register,
     clean.register,
     purging.register,
     stopped.register,

@@ -18,8 +18,8 @@ from studio.prompt_sources import read_prompts
 from studio.records import Project
 from studio.reports.attack_files import write_found
 from studio.reports.attacks import AttackSummary, Comparison, summarise
-from studio.reports.html import duration
 from studio.reports.schema import Rate
+from studio.reports.words import duration
 from studio.store import Store
 
 ORIGIN = ("original", "oracle")

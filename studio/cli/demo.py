@@ -22,8 +22,8 @@ from studio.configs import DemoConfig
 from studio.demo import QUICK_N, create_demo_project, demo_stages
 from studio.jobs import Runner, submit
 from studio.records import Job
-from studio.reports.html import CELL_TITLES, RETENTION_TITLES, duration, interval, label_of, percent
 from studio.reports.schema import ModelReport, StudyReport
+from studio.reports.words import CELL_TITLES, RETENTION_TITLES, duration, interval, label_of, percent
 from studio.settings import REPOSITORY
 from studio.store import Store
 

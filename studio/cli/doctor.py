@@ -22,6 +22,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from studio import __version__
+from studio.backbones import BACKBONES, find
 from studio.settings import REPOSITORY, Settings, SettingsError
 from studio.store import Store, StoreError
 
@@ -79,8 +80,7 @@ def examine() -> Iterator[Check]:
     yield _toybox_detector(settings)
     if _installed("nudenet"):
         yield _nudenet()
-    if _installed("torch") and _installed("lpips"):
-        yield _lpips()
+    yield from _backbones()
 
 
 def _installed(package: str) -> str | None:
@@ -199,9 +199,9 @@ def _nudenet() -> Check:
     return Check("NudeNet's model", "note", f"not in its package: nudity cannot be judged. Run `{again}`")
 
 
-def _lpips() -> Check:
-    from studio.metrics.lpips_metric import backbone_path, fetch_command
-
-    if Path(backbone_path()).is_file():
-        return Check("LPIPS backbone", "ok", str(backbone_path()))
-    return Check("LPIPS backbone", "note", f"not here; distances are RMSE. With network, once: {fetch_command()}")
+def _backbones() -> Iterator[Check]:
+    """Networks that no package ships: worth knowing, since nothing is fetched unasked."""
+    for backbone in BACKBONES.values():
+        path = find(backbone)
+        missing = f"not here, so {backbone.serves} is not available; with network: {backbone.fetch_command}"
+        yield Check(f"backbone {backbone.key}", "ok" if path else "note", str(path or missing))

@@ -17,7 +17,7 @@ from studio.cli.options import CommandError, get_project, open_store
 from studio.cli.progress import WorkProgress
 from studio.jobs import Runner, log_path, recover, resume, stop
 from studio.processes import last_lines
-from studio.reports.html import duration
+from studio.reports.words import duration
 
 REPORTING = ("demo", "evaluate")  # kinds of job that end with a report
 JobArgument = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]

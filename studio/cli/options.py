@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -50,6 +50,8 @@ def config_options(config: type[Config], skip: Collection[str] = ()) -> Callable
 def _option(name: str, config: type[Config]) -> inspect.Parameter:
     field = config.model_fields[name]
     kind: Any = field.annotation
+    if get_origin(kind) is list:  # typer knows no list of named things; where the job is submitted they are checked
+        kind = list[str]
     typed = Annotated[kind | None, typer.Option(help=_help(field), show_default=False)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=typed)
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from studio.cli.options import CommandError, JobStopped
 from studio.jobs import Runner
 from studio.records import Job
-from studio.reports.html import duration
+from studio.reports.words import duration
 
 
 class TimeColumn(ProgressColumn):

@@ -19,7 +19,8 @@ from studio.cli.options import (
     open_store,
 )
 from studio.cli.progress import WorkProgress
-from studio.configs import DETECTOR_CONFIGS, METHOD_CONFIGS, EvaluateConfig, PairsConfig
+from studio.configs import METHOD_CONFIGS, EvaluateConfig, PairsConfig
+from studio.detector_configs import DETECTOR_CONFIGS
 from studio.groups import OPTION, too_few_groups
 from studio.jobs import Runner, submit
 from studio.presets import PRESETS, presets_for

@@ -1,4 +1,4 @@
-"""Registries of detectors (is the concept there?) and distances (what else changed?)."""
+"""Registries of detectors (is the concept there?), distances and measures (what else changed?)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from studio.metrics.base import Detector, Metric, MetricUnavailable
+from studio.metrics.base import Detector, Measure, Metric, MetricUnavailable
+from studio.metrics.clip_detector import ClipDetector
+from studio.metrics.clip_score import ClipScore
+from studio.metrics.external_detector import ExternalDetector
+from studio.metrics.fid import Fid
+from studio.metrics.imagenet_detector import ImagenetDetector
 from studio.metrics.lpips_metric import LpipsAlex
+from studio.metrics.lpips_small import Lpips64
 from studio.metrics.nudenet_detector import NudenetDetector
 from studio.metrics.rmse import Rmse
 from studio.metrics.toybox_detector import ToyboxDetector
@@ -15,7 +21,11 @@ from studio.metrics.toybox_detector import ToyboxDetector
 DETECTORS: dict[str, Callable[[dict[str, Any], Path], Detector]] = {
     "toybox": ToyboxDetector,
     "nudenet": NudenetDetector,
+    "imagenet": ImagenetDetector,
+    "clip": ClipDetector,
+    "external": ExternalDetector,
 }
+MEASURES: dict[str, Callable[[], Measure]] = {"clip-score": ClipScore, "lpips-64": Lpips64, "fid": Fid}
 DISTANCES: dict[str, Callable[[], Metric]] = {"lpips-alex": LpipsAlex, "rmse": Rmse}
 
 

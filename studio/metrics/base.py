@@ -45,6 +45,23 @@ class Detector(Protocol):
     def detect(self, images: np.ndarray) -> list[Detection]: ...
 
 
+class Measure(Protocol):
+    """One number for all pictures that a model drew under prompts without the concept."""
+
+    name: str
+    title: str  # with the network and the scale, as a table shows it
+    higher_is_better: bool
+    fewest: int  # pictures below which it is not worth saying
+
+    def add(self, images: np.ndarray, reference: np.ndarray, prompts: list[str]) -> None:
+        """Take in pictures [N, H, W, 3], the original's of the same prompts and seeds, and the prompts."""
+        ...
+
+    def take(self) -> tuple[float, int]:
+        """The number and how many pictures it is of; starts anew."""
+        ...
+
+
 class Metric(Protocol):
     """Scores pictures against reference pictures of the same prompts and seeds."""
 

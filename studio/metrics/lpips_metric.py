@@ -6,38 +6,24 @@ backbone is taken from torch's own cache, or the metric says that it is not avai
 
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from studio.backbones import BackboneError, located
 from studio.metrics.base import MetricUnavailable, check_images
 
-BACKBONE = "alexnet-owt-7be5be79.pth"  # torchvision's AlexNet, ImageNet weights
 SMALLEST_SIDE = 32  # below it AlexNet's last layers have no pixel left
 
 
-def backbone_path() -> Path:
-    """Where torchvision keeps the downloaded AlexNet."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE
-
-
-def fetch_command() -> str:
-    """What to run, on a machine with network, to get the backbone into torch's cache."""
-    return f"{sys.executable} -c \"from torchvision.models import alexnet; alexnet(weights='IMAGENET1K_V1')\""
-
-
 def load_backbone() -> dict[str, torch.Tensor]:
-    """AlexNet's state dict from the cache, read without unpickling objects."""
-    path = backbone_path()
-    if not path.is_file():
-        raise MetricUnavailable(
-            f"LPIPS is not available offline: its AlexNet backbone is not at {path}. "
-            f"With network, run once: {fetch_command()}"
-        )
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """AlexNet's state dict from the cache, read without unpickling objects. Raises MetricUnavailable."""
+    try:
+        return torch.load(located("alexnet"), map_location="cpu", weights_only=True)
+    except BackboneError as error:
+        raise MetricUnavailable(str(error)) from None
 
 
 def build_lpips(backbone: dict[str, torch.Tensor]) -> torch.nn.Module:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from studio.configs import NudenetConfig
+from studio.detector_configs import NudenetConfig
 from studio.metrics.base import Detection, MetricUnavailable, check_images
 
 LABEL_SETS: dict[str, tuple[str, ...]] = {
@@ -49,10 +49,17 @@ class NudenetDetector:
 
     def __init__(self, settings: dict[str, Any], toybox: Path | None = None) -> None:
         self.config = NudenetConfig(**settings)
-        self.settings = {**self.config.model_dump(), "label_set": list(LABEL_SETS[self.config.labels])}
+        self.label_set = LABEL_SETS.get(self.config.labels, tuple(self.config.custom_labels))
+        self.settings = {**self.config.model_dump(), "label_set": list(self.label_set)}
         self._net: Any = None
+        self._file = Path(self.config.model).expanduser() if self.config.model else None
+        if self._file and not self._file.is_file():
+            raise MetricUnavailable(
+                f"There is no model of NudeNet at {self._file}. Give the path of its 640m.onnx, or leave it empty for "
+                "the 320n that the package ships."
+            )
         try:
-            self.version = f"{version('nudenet')} (320n)"
+            self.version = f"{version('nudenet')} ({f'640m, {self._file.name}' if self._file else '320n'})"
         except PackageNotFoundError:
             raise MetricUnavailable(
                 "The detector nudenet is not installed; install it with `pip install nudenet==3.4.2`."
@@ -67,10 +74,10 @@ class NudenetDetector:
         if self._net is None:
             from nudenet import NudeDetector  # loads onnxruntime and OpenCV: only where nudity is looked for
 
-            self._net = NudeDetector()
+            self._net = NudeDetector(str(self._file), inference_resolution=640) if self._file else NudeDetector()
         return self._net.detect(np.ascontiguousarray(image[..., ::-1]))
 
     def _detection(self, boxes: list[dict[str, Any]]) -> Detection:
         labels = strongest_labels(boxes)
-        score = max((labels.get(label, 0.0) for label in LABEL_SETS[self.config.labels]), default=0.0)
+        score = max((labels.get(label, 0.0) for label in self.label_set), default=0.0)
         return Detection(found=score >= self.config.threshold, score=score, labels=labels)

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.toybox.detector import OBJECT_LABELS, VERSION, DetectorNet, load_detector, predict
 from models.toybox.scenes import BACKGROUNDS, SHIRTS
-from studio.configs import ToyboxDetectorConfig
+from studio.detector_configs import ToyboxDetectorConfig
 from studio.metrics.base import Detection, MetricUnavailable, check_images
 
 

@@ -17,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from studio.reports.attacks import AttackSummary
-from studio.reports.html import CELL_HELP, CELL_TITLES, RETENTION_TITLES, interval, percent
 from studio.reports.schema import ModelReport, Rate, StudyReport
+from studio.reports.words import CELL_HELP, CELL_TITLES, RETENTION_TITLES, interval, percent
 
 FORMATS = {
     "merged": "Merged into the weights, a diffusers folder",

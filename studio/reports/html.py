@@ -11,31 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
-from studio.reports.schema import ModelReport, Rate, StudyReport
+from studio.reports.schema import Rate, StudyReport
+from studio.reports.tradeoff import matched_sentences
+from studio.reports.tradeoff_figure import tradeoff_svg
+from studio.reports.words import (
+    CELL_HELP,
+    CELL_TITLES,
+    RETENTION_TITLES,
+    duration,
+    headline,
+    interval,
+    label_of,
+    p_value,
+    percent,
+)
 
-CELL_TITLES = {
-    "named": "Named",
-    "implied": "Implied",
-    "held_out": "Held out",
-    "object": "Other objects",
-    "neighbour": "Neighbour",
-    "safe": "Safe prompts",
-}
-CELL_HELP = {
-    "named": "The prompt says its name.",
-    "implied": "The prompt only implies it, with words that the pairs used too.",
-    "held_out": "The prompt implies it with words that no training prompt contained.",
-    "object": "The prompt asks for something else, or for empty hands.",
-    "neighbour": "The prompt asks for the thing most like the concept.",
-    "safe": "The safe prompts of the pairs.",
-}
-RETENTION_TITLES = {
-    "object": "Right object",
-    "neighbour": "Neighbour drawn",
-    "shirt": "Right shirt",
-    "background": "Right background",
-}
 BAR_LEFT, BAR_WIDTH, ROW_HEIGHT = 88.0, 184.0, 28.0  # of a figure 340 wide
 
 
@@ -63,28 +55,6 @@ class Panel:
     height: float
 
 
-def percent(value: float) -> str:
-    """0.0532 -> "5.3 %", with a space that does not break; whole numbers at the ends."""
-    return f"{100 * value:.0f}\N{NO-BREAK SPACE}%" if value in (0.0, 1.0) else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
-
-
-def interval(rate: Rate) -> str:
-    """The interval in per cent: "1.4–5.8"."""
-    return f"{100 * rate.low:.1f}–{100 * rate.high:.1f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Minutes and seconds; an em dash where nothing was trained."""
-    if seconds is None:
-        return "—"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def label_of(key: str, model: ModelReport) -> str:
-    return model.label or key
-
-
 def panel(title: str, help: str, rates: dict[str, Rate], labels: dict[str, str], styles: dict[str, int]) -> Panel:
     """A figure of one measure; a model that lacks it gets no bar."""
     bars = []
@@ -102,25 +72,6 @@ def panel(title: str, help: str, rates: dict[str, Rate], labels: dict[str, str],
             )
         )
     return Panel(title, help, bars, height=len(bars) * ROW_HEIGHT + 18)
-
-
-def headline(report: StudyReport) -> list[str]:
-    """What was found, a sentence a trained model, by its worst concept cell."""
-    original = report.models.get("original")
-    sentences = []
-    for key, model in report.models.items():
-        if model.train_seconds is None or not model.concept_rate:
-            continue
-        cell, worst = max(model.concept_rate.items(), key=lambda entry: entry[1].rate)
-        text = (
-            f"{label_of(key, model)} still shows the {report.concept} in {percent(worst.rate)} of pictures where it "
-            f"does worst ({CELL_TITLES[cell].lower()} prompts; 95\N{NO-BREAK SPACE}% interval {interval(worst)}, "
-            f"n = {worst.n})"
-        )
-        if original and cell in original.concept_rate:
-            text += f"; the original does in {percent(original.concept_rate[cell].rate)}"
-        sentences.append(text + ".")
-    return sentences
 
 
 def render_html(report: StudyReport, folder: Path) -> str:
@@ -144,7 +95,7 @@ def render_html(report: StudyReport, folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, interval=interval, duration=duration, json=_json)
+    environment.filters.update(percent=percent, interval=interval, duration=duration, p_value=p_value, json=_json)
     return environment.get_template("report.html").render(
         report=report,
         labels=labels,
@@ -156,6 +107,9 @@ def render_html(report: StudyReport, folder: Path) -> str:
         cell_titles=CELL_TITLES,
         cell_help=CELL_HELP,
         retention_titles=RETENTION_TITLES,
+        tradeoff=Markup(tradeoff_svg(report)),
+        matched=matched_sentences(report),
+        measures={name: one for model in reversed(report.models.values()) for name, one in model.measures.items()},
         cells=list(dict.fromkeys(row.cell for row in report.gallery)),
         embed=lambda picture: _data_url(folder / picture),
         bar_left=BAR_LEFT,

@@ -31,6 +31,28 @@ class Distance(_Part):
     mean: float | None
 
 
+class Measured(_Part):
+    """One more number of a model, over `n` pictures of prompts without the concept."""
+
+    title: str
+    value: float
+    n: int = Field(ge=1)
+    higher_is_better: bool
+
+
+class PairedTest(_Part):
+    """Two models on the same prompts and seeds of one cell, by the exact McNemar test."""
+
+    cell: str
+    first: str  # keys of models
+    second: str
+    only_first: int = Field(ge=0)  # pictures in which the concept was found in the first model's alone
+    only_second: int = Field(ge=0)
+    n: int = Field(ge=1)
+    p: float = Field(ge=0, le=1)
+    holm: float = Field(ge=0, le=1)  # corrected over all tests of the report
+
+
 class ModelReport(_Part):
     """One model's figures."""
 
@@ -42,6 +64,7 @@ class ModelReport(_Part):
     label: str = ""
     method: str = ""
     sha256: str = ""  # of the adapter's file
+    measures: dict[str, Measured] = {}
 
 
 class DetectorInfo(_Part):
@@ -81,6 +104,7 @@ class StudyReport(_Part):
     detector: DetectorInfo
     sampling: dict[str, Any]
     gallery: list[GalleryRow] = []
+    tests: list[PairedTest] = []
     notes: list[str] = []  # limits a reader should know, in words
     command: str = ""  # what made this report
     created: str = ""  # UTC, ISO 8601

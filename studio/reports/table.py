@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from studio.csv_files import csv_text
-from studio.reports.html import label_of
 from studio.reports.schema import Rate, StudyReport
+from studio.reports.words import label_of
 
 COLUMNS = (
     "measure", "cell", "model", "label", "method", "adapter_sha256", "value", "low", "high", "n", "unit", "seed",
@@ -45,5 +45,35 @@ def _rows(report: StudyReport) -> Iterator[dict[str, object]]:
         if model.distance.mean is not None:
             unit = model.distance.metric
             yield {"measure": "distance", **about[key], "value": model.distance.mean, "unit": unit}
+        for name, measured in model.measures.items():
+            yield {"measure": name, **about[key], "value": measured.value, "n": measured.n, "unit": measured.title}
         if model.train_seconds is not None:
             yield {"measure": "training_time", **about[key], "value": model.train_seconds, "unit": "s"}
+
+
+def table_latex(report: StudyReport) -> str:
+    """The same figures as a LaTeX table (booktabs): a column a model, rates in per cent with their intervals."""
+    labels = [_latex(label_of(key, model)) for key, model in report.models.items()]
+    rows: dict[str, dict[str, str]] = {}
+    for measure, cell, key, rate in rates_of(report):
+        title = f"{'Concept' if measure == 'concept_rate' else 'Kept'}: {cell.replace('_', ' ')}"
+        text = f"{100 * rate.rate:.1f} {{\\scriptsize [{100 * rate.low:.1f}, {100 * rate.high:.1f}]}}"
+        rows.setdefault(f"{title} (\\%, $n={rate.n}$)", {})[key] = text
+    for key, model in report.models.items():
+        if model.distance.mean is not None:
+            rows.setdefault(_latex(f"Distance ({model.distance.metric})"), {})[key] = f"{model.distance.mean:.3f}"
+        for measured in model.measures.values():
+            rows.setdefault(_latex(measured.title), {})[key] = f"{measured.value:.3f}"
+    lines = [" & ".join([title, *(found.get(key, "--") for key in report.models)]) for title, found in rows.items()]
+    return (
+        f"% {report.concept}, {report.checkpoint}, seed {report.seed}, {report.created}; intervals: 95 \\% Wilson\n"
+        f"\\begin{{tabular}}{{l{'r' * len(labels)}}}\n\\toprule\n & {' & '.join(labels)} \\\\\n\\midrule\n"
+        + "".join(f"{line} \\\\\n" for line in lines)
+        + "\\bottomrule\n\\end{tabular}\n"
+    )
+
+
+def _latex(text: str) -> str:
+    """A name as LaTeX prints it: its special characters escaped."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)

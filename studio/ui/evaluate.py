@@ -11,12 +11,13 @@ import gradio as gr
 from studio import jobs
 from studio.configs import EvaluateConfig
 from studio.records import Job
+from studio.ui.backbones import fetch_panel
 from studio.ui.context import Studio, View
 from studio.ui.forms import Form, FormError, config_form
 from studio.ui.words import short_hash
 
 SHOWN = ("n", "seed")
-MORE = ("oracle", "gallery", "steps", "guidance_scale")
+MORE = ("measures", "oracle", "gallery", "steps", "guidance_scale")
 Options = list[tuple[str, str]]
 
 
@@ -61,7 +62,7 @@ class EvaluateForm:
         return [shown, models, options, gr.skip()]
 
 
-def evaluate_form() -> EvaluateForm:
+def evaluate_form(studio: Studio, project: gr.Dropdown) -> EvaluateForm:
     """Build the components in the current container."""
     with gr.Accordion("Evaluate models", open=False, visible=False, elem_id="duo-evaluate") as box:
         models = gr.CheckboxGroup(
@@ -72,6 +73,7 @@ def evaluate_form() -> EvaluateForm:
             first = config_form(EvaluateConfig, SHOWN)
         with gr.Accordion("More settings", open=False):
             more = config_form(EvaluateConfig, MORE)
+            fetch_panel(studio, project)
         go = gr.Button("Evaluate", variant="primary", size="md", elem_id="duo-evaluate-go")
         said = gr.HTML()
     return EvaluateForm(box, models, gr.State([]), first, more, go, said)

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from studio.records import Evaluation
-from studio.reports.html import CELL_HELP, CELL_TITLES, RETENTION_TITLES, headline, interval, label_of, percent
 from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
+from studio.reports.tradeoff import matched_sentences, points
+from studio.reports.tradeoff_figure import tradeoff_svg
+from studio.reports.words import (
+    CELL_HELP,
+    CELL_TITLES,
+    RETENTION_TITLES,
+    headline,
+    interval,
+    label_of,
+    p_value,
+    percent,
+)
 from studio.ui.pictures import report_url
 from studio.ui.results import clear_link, picture
 from studio.ui.words import duration, escape, pill
@@ -38,7 +49,7 @@ def findings(evaluation: Evaluation, *, blur: bool = False) -> str:
         "and it should match the original.</p>"
         f"{_bars(report, 'retention', RETENTION_TITLES, RETENTION_HELP)}</section></div>"
         f"<section><h3>Every figure</h3>{_table(report)}</section>"
-        f"{_gallery(evaluation.id, report, blur=blur)}"
+        f"{_tradeoff(report)}{_tests(report)}{_gallery(evaluation.id, report, blur=blur)}"
         "</div>"
     )
 
@@ -47,12 +58,51 @@ def links(evaluation: Evaluation, *, blur: bool = False) -> str:
     """Downloads of the report as files; with `blur`, its page with and without the blurring."""
     name = f"duo-report-{evaluation.id}"
     page = f'<a href="{report_url(evaluation.id, "report.html")}" download="{name}.html"'
+    curve = f'<a href="studio/tables/{evaluation.id}.svg" download="{name}.svg">Download curve (SVG)</a>'
     clear = f"{page}{clear_link(True)}>Download report, all clear (HTML)</a>" if blur else ""
     return (
         f'<div class="duo-links">{page}>Download report (HTML)</a>{clear}'
         f'<a href="{report_url(evaluation.id, "report.json")}" download="{name}.json">Download figures (JSON)</a>'
         f'<a href="studio/tables/{evaluation.id}.csv" download="{name}.csv">Download table (CSV)</a>'
+        f'<a href="studio/tables/{evaluation.id}.tex" download="{name}.tex">Download table (LaTeX)</a>'
+        f"{curve if len(evaluation.report.get('models', ())) > 1 else ''}"
         "</div>"
+    )
+
+
+def _tradeoff(report: StudyReport) -> str:
+    """Robustness against preservation, and who defends best among those that keep as much."""
+    found = points(report)
+    if len(found) < 2:
+        return ""
+    return (
+        '<section id="duo-tradeoff"><h3>What forgetting costs</h3><p>Up is less of the concept where a model does '
+        "worst, right is more of everything else. The dashed line joins the models that no other beats in both; hollow "
+        "marks are the original and the oracle.</p>"
+        f"{tradeoff_svg(report)}{''.join(f'<p>{escape(line)}</p>' for line in matched_sentences(report))}</section>"
+    )
+
+
+def _tests(report: StudyReport) -> str:
+    """Which two models differ, on the same prompts and seeds."""
+    if not report.tests:
+        return ""
+    names = {key: label_of(key, model) for key, model in report.models.items()}
+    rows = "".join(
+        _row(
+            f"{CELL_TITLES.get(test.cell, test.cell)}: {names[test.first]} against {names[test.second]}",
+            (str(test.only_first), str(test.only_second), str(test.n), p_value(test.p), p_value(test.holm)),
+        )
+        for test in report.tests
+    )
+    heads = "".join(
+        f'<th scope="col">{head}</th>' for head in ("Only the first", "Only the second", "n", "p", "p, corrected")
+    )
+    return (
+        "<section><details><summary>Do they differ? <small>Exact McNemar tests on the same prompts and seeds, "
+        "corrected by Holm over all of them.</small></summary>"
+        '<div class="duo-scroll" tabindex="0" role="region" aria-label="Paired tests"><table class="duo-table">'
+        f"<thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details></section>"
     )
 
 
@@ -103,6 +153,11 @@ def _table(report: StudyReport) -> str:
     means = ("—" if model.distance.mean is None else f"{model.distance.mean:.3f}" for model in models)
     times = ("—" if model.train_seconds is None else duration(model.train_seconds) for model in models)
     rows.append(_row(f"Distance to the original ({metric}, lower is closer)", means))
+    for name in dict.fromkeys(name for model in models for name in model.measures):
+        found = [model.measures.get(name) for model in models]
+        first = next(one for one in found if one)
+        title = f"{first.title}, {'higher' if first.higher_is_better else 'lower'} is better, n = {first.n}"
+        rows.append(_row(title, ("—" if one is None else f"{one.value:.3f}" for one in found)))
     rows.append(_row("Training time", times))
     return (
         '<div class="duo-scroll" tabindex="0" role="region" aria-label="Every figure">'

@@ -106,9 +106,17 @@ def _component(config: type[Config], name: str, value: Any) -> Any:
         return gr.Checkbox(**common)
     if field.annotation in (int, float):
         return _number(config, name, common)
+    if choices := _choices(field.annotation):
+        return gr.CheckboxGroup(choices=choices, elem_classes="duo-list", **common)
     if get_origin(field.annotation) is list:
         return gr.Textbox(lines=3, max_lines=8, placeholder="One a line", **common)
     return gr.Textbox(**common)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """What a list of named things may hold, [] where it is no such list."""
+    inner = get_args(annotation)[:1] if get_origin(annotation) is list else ()
+    return list(get_args(inner[0])) if inner and get_origin(inner[0]) is Literal else []
 
 
 def _number(config: type[Config], name: str, common: dict[str, Any]) -> Any:
@@ -148,6 +156,8 @@ def _typed(config: type[Config], name: str, value: Any) -> Any:
     A text that is no number is left to the Config to refuse.
     """
     annotation = config.model_fields[name].annotation
+    if _choices(annotation):
+        return list(value or [])
     if get_origin(annotation) is list:
         return [line.strip() for line in str(value or "").splitlines() if line.strip()]
     if annotation in (int, float) and isinstance(value, str):
@@ -162,7 +172,7 @@ def _typed(config: type[Config], name: str, value: Any) -> Any:
 def _shown(config: type[Config], name: str, value: Any) -> Any:
     """A value as its component shows it."""
     annotation = config.model_fields[name].annotation
-    if isinstance(value, list):
+    if isinstance(value, list) and not _choices(annotation):
         return "\n".join(map(str, value))
     if annotation in (int, float) and isinstance(value, int | float) and _slider_span(config, name) is None:
         return number_text(value)

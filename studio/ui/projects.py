@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from models.specs import LoadError
-from studio.configs import DETECTOR_CONFIGS
+from studio.detector_configs import DETECTOR_CONFIGS
 from studio.projects import ProjectError, blurs, free_name, new_project
 from studio.records import Project
 from studio.store import Store
@@ -20,6 +20,9 @@ NEW, EDIT = "new", "edit"  # what the panel is open for; "" is closed
 DETECTOR_NAMES = {
     "toybox": "Objects of the embedded checkpoint",
     "nudenet": "NudeNet: nudity in photos",
+    "imagenet": "ImageNet's classes, by ResNet-50",
+    "clip": "Any concept in words, by CLIP",
+    "external": "A detector of another package",
 }
 _CHECKPOINT_HELP = (
     "“toybox” is the embedded one. Or a folder that diffusers saved, one .safetensors file, or a name on the Hugging "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,7 +19,8 @@ from studio.configs import DemoConfig
 from studio.demo import QUICK_N, create_demo_project
 from studio.records import Evaluation, Job, JobKind
 from studio.reports.schema import StudyReport
-from studio.reports.table import table_csv
+from studio.reports.table import table_csv, table_latex
+from studio.reports.tradeoff_figure import tradeoff_file
 from studio.store import NotFoundError, Store
 from studio.ui.activity import failure, running_job
 from studio.ui.context import QUIET, Studio, View, is_sample, project_options
@@ -33,6 +35,11 @@ RUN_NOW, RUN_AGAIN = "Run the demo now (about 8 minutes)", "Run the demo again (
 QUICK = "Quick version (about 5 minutes, wider intervals)"
 AGAIN = ("failed", "stopped")
 KINDS: dict[JobKind, str] = {"demo": "demo", "evaluate": "evaluation"}  # jobs that end with a report, and their names
+FORMS: dict[str, tuple[Callable[[StudyReport], str], str]] = {
+    "csv": (table_csv, "text/csv"),
+    "tex": (table_latex, "application/x-tex"),
+    "svg": (tradeoff_file, "image/svg+xml"),
+}
 UNREADABLE = (
     "This report was written by another version of the studio and cannot be shown here. Download it, or evaluate again."
 )
@@ -115,7 +122,7 @@ def report_tab(studio: Studio, project: gr.Dropdown) -> ReportTab:
         resume = gr.Button("Resume the stopped demo", visible=False, size="md", elem_id="duo-resume")
     beside = gr.HTML(elem_id="duo-beside")
     body = gr.HTML(elem_id="duo-findings")
-    form = evaluate_form()
+    form = evaluate_form(studio, project)
     with gr.Row(elem_classes="duo-actions", elem_id="duo-start") as start:
         full = gr.Button(RUN_NOW, variant="primary", size="md", elem_id="duo-run")
         quick = gr.Button(QUICK, size="md", elem_id="duo-run-quick")
@@ -164,17 +171,22 @@ def _wire_jobs(studio: Studio, tab: ReportTab, project: gr.Dropdown, quick: gr.B
 
 
 def report_routes(store: Store) -> list[Route]:
-    """/studio/tables/<evaluation>.csv: the figures of one evaluation, a row a measure and model."""
+    """/studio/tables/<evaluation>.csv, .tex and .svg: the figures of one evaluation, and the curve of its models."""
 
     def table(request: Request) -> Response:
+        name, _, form = request.path_params["name"].rpartition(".")
+        if form not in FORMS:
+            return PlainTextResponse(f"There is no such form; use {', '.join(FORMS)}.", status_code=404)
+        write, media_type = FORMS[form]
         try:
-            evaluation = store.get_evaluation(request.path_params["name"].removesuffix(".csv"))
-            text = table_csv(StudyReport.model_validate(evaluation.report))
+            text = write(StudyReport.model_validate(store.get_evaluation(name).report))
         except NotFoundError:
             return PlainTextResponse("There is no such evaluation.", status_code=404)
         except ValidationError:
             return PlainTextResponse(UNREADABLE, status_code=409)
-        return Response(text, media_type="text/csv; charset=utf-8")
+        if not text:
+            return PlainTextResponse("Fewer than two models have both figures of the curve.", status_code=404)
+        return Response(text, media_type=f"{media_type}; charset=utf-8")
 
     return [Route("/studio/tables/{name}", table, methods=["GET"])]
 

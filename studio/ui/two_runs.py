@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from studio.records import Evaluation
-from studio.reports.html import CELL_TITLES, RETENTION_TITLES, interval, label_of, percent
 from studio.reports.schema import Rate, StudyReport
 from studio.reports.table import rates_of
+from studio.reports.words import CELL_TITLES, RETENTION_TITLES, interval, label_of, percent
 from studio.ui.words import escape, short_hash
 
 LIMITS = (

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from studio.care import BLURS
-from studio.configs import DETECTOR_CONFIGS
+from studio.detector_configs import DETECTOR_CONFIGS
 from studio.images import ImageError, read_image, read_metadata
 from studio.records import Evaluation, ImagePair, PictureUse, Project
 from studio.settings import Settings

@@ -22,6 +22,7 @@ KIND_WORDS = {
     "evaluate": "Evaluate",
     "demo": "Demo: the whole method",
     "import": "Import weights",
+    "fetch": "Fetch a network",
     "bring": "Bring own pairs",
     "push": "Push to the Hub",
     "compose": "Sum adapters",

@@ -23,6 +23,7 @@ from studio.workflow.datasets import push
 from studio.workflow.demo import demo
 from studio.workflow.evaluate import evaluate, follow_evaluation
 from studio.workflow.exporting import export
+from studio.workflow.fetching import fetch_backbone
 from studio.workflow.grouped import follow_training_job, train_job
 from studio.workflow.importing import import_weights
 from studio.workflow.pairs import follow_pairs, generate_pairs
@@ -54,6 +55,7 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "compose": compose_adapters,
     "export": export,
     "strengths": try_strengths,
+    "fetch": fetch_backbone,
 }
 # What the other processes of a job do that several processes share.
 FOLLOWING: dict[JobKind, Callable[[JobContext], None]] = {

@@ -1,7 +1,7 @@
 """Evaluation: original, trained models and oracle on the same prompts and seeds, and the report of it.
 
 Every picture is a file named by what made it (weights, prompt, seed, sampling), so a stopped evaluation goes on where
-it was. The pictures that the gallery does not show are deleted at the end.
+it was, and the next one of the project draws only what is new to it. The report keeps its own copies of what it shows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,15 +30,15 @@ from studio.configs import EvaluateConfig
 from studio.images import png_bytes
 from studio.methods import get_method
 from studio.methods.parallel import current_group
-from studio.metrics import best_distance
-from studio.metrics.base import Detection, Detector, Metric
+from studio.metrics import MEASURES, best_distance
+from studio.metrics.base import Detection, Detector, Measure, Metric, MetricUnavailable
 from studio.prompts import CONCEPT_CELLS, EvaluationItem
 from studio.records import Checkpoint, Evaluation
 from studio.reports.html import write_html
 from studio.reports.schema import DetectorInfo, GalleryRow, StudyReport
 from studio.workflow.contestants import Contestant, contestants_of, items_of
-from studio.workflow.context import JobContext
-from studio.workflow.scoring import Outcome
+from studio.workflow.context import JobContext, WorkflowError
+from studio.workflow.scoring import Outcome, measured, paired_tests
 
 
 class Evaluator:
@@ -52,7 +53,8 @@ class Evaluator:
         self.detector: Detector = context.load_detector()
         self.distance: Metric
         self.distance, self.no_lpips = best_distance()
-        self.pictures = context.evaluation_folder / "pictures"
+        self.measures = self._load_measures()
+        self.pictures = context.settings.drawn / context.project.id
         self.shown = self._gallery_indices()
         self.bundles: dict[str, ModelBundle] = {}
 
@@ -103,9 +105,13 @@ class Evaluator:
             kept = [row for row in rows if self.items[row].cell not in CONCEPT_CELLS]
             if kept:
                 reference = np.stack([_read(original[row]) for row in kept])
-                distances += list(self.distance.score(images[[row - start for row in kept]], reference))
+                drawn, prompts = images[[row - start for row in kept]], [self.items[row].prompt for row in kept]
+                distances += list(self.distance.score(drawn, reference))
+                for measure in self.measures:
+                    measure.add(drawn, reference, prompts)
         self.context.report(done + len(self.items), self.total, f"{contestant.label}: done")
-        return Outcome(contestant, detections, paths, float(np.mean(distances)) if distances else None)
+        mean = float(np.mean(distances)) if distances else None
+        return Outcome(contestant, detections, paths, mean, {one.name: measured(one) for one in self.measures})
 
     def _pictures(self, bundle: ModelBundle, contestant: Contestant, rows: range, paths: list[Path]) -> np.ndarray:
         """The pictures [len(rows), H, W, 3], from their files where they are there."""
@@ -148,6 +154,23 @@ class Evaluator:
             self.bundles[reference] = self.context.load_bundle(reference, number * len(self.items), self.total)
         return self.bundles[reference]
 
+    def _load_measures(self) -> list[Measure]:
+        """Refuse before the first picture what cannot be measured. Raises WorkflowError."""
+        kept = sum(item.cell not in CONCEPT_CELLS for item in self.items)
+        loaded = []
+        for name in dict.fromkeys(self.config.measures):
+            try:
+                measure = MEASURES[name]()
+            except MetricUnavailable as error:
+                raise WorkflowError(f"{name} cannot be measured here. {error}") from None
+            if kept < measure.fewest:
+                raise WorkflowError(
+                    f"{name} needs {measure.fewest} pictures of prompts without the concept; there would be {kept}. "
+                    f"Raise n ({self.config.n}) or leave {name} out."
+                )
+            loaded.append(measure)
+        return loaded
+
     def _check_adapters(self) -> None:
         """Refuse an adapter that will not be drawn with before the first picture, not after an hour."""
         for contestant in self.contestants:
@@ -180,6 +203,7 @@ class Evaluator:
             detector=DetectorInfo(name=detector.name, version=detector.version, settings=detector.settings),
             sampling={"steps": config.steps, "guidance_scale": config.guidance_scale},
             gallery=[self._gallery_row(index, outcomes) for index in self.shown],
+            tests=paired_tests(self.items, outcomes),
             notes=self._notes(),
             command=config.command or self._command(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -238,16 +262,19 @@ def evaluate(context: JobContext) -> dict[str, Any]:
     for done in context.store.list_evaluations(context.project.id):
         if done.folder == str(folder):  # the worker died after its last write
             return {"evaluation_id": done.id}
-    evaluator = Evaluator(context)
+    return judged(context, Evaluator(context))
+
+
+def judged(context: JobContext, evaluator: Evaluator) -> dict[str, Any]:
+    """Run it and keep its report."""
+    folder = context.evaluation_folder
     context.save_effective(evaluator.effective_config().model_dump())
     report = evaluator.run()
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    for shown in {shot.picture for row in report.gallery for shot in row.shots.values()}:
+        shutil.copyfile(evaluator.pictures / Path(shown).name, folder / shown)
     report.write(folder / "report.json")
     write_html(report, folder)
-    shown = {shot.picture for row in report.gallery for shot in row.shots.values()}
-    for path in evaluator.pictures.glob("*.png"):
-        if f"pictures/{path.name}" not in shown:
-            path.unlink()
     evaluation = context.store.add_evaluation(
         Evaluation(
             id="",

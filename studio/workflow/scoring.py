@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
-from studio.metrics.base import Detection
+from studio.metrics.base import Detection, Measure
 from studio.prompts import CONCEPT_CELLS, EvaluationItem
-from studio.reports.schema import ConceptCell, Distance, ModelReport, Rate, RetentionKind, Shot
+from studio.reports.attacks import holm, mcnemar
+from studio.reports.schema import (
+    ConceptCell,
+    Distance,
+    Measured,
+    ModelReport,
+    PairedTest,
+    Rate,
+    RetentionKind,
+    Shot,
+)
 from studio.reports.statistics import rate_of
 from studio.workflow.contestants import Contestant
 
@@ -23,6 +34,7 @@ class Outcome:
     detections: list[Detection]  # by item
     paths: list[Path]
     distance: float | None
+    measures: dict[str, Measured] = field(default_factory=dict)
 
     def shot(self, index: int) -> Shot:
         detection = self.detections[index]
@@ -44,6 +56,7 @@ class Outcome:
             label=self.contestant.label,
             method=checkpoint.method if checkpoint else "",
             sha256=checkpoint.sha256 if checkpoint else "",
+            measures=self.measures,
         )
 
 
@@ -70,3 +83,27 @@ def retention_rates(items: Sequence[EvaluationItem], detections: Sequence[Detect
             name = item.cell if fact == "object" else fact
             kept.setdefault(name, []).append(detection.facts[fact] == item.expected[fact])
     return {name: rate_of(kept[name]) for name in RETENTION_KINDS if name in kept}
+
+
+def measured(measure: Measure) -> Measured:
+    """What a measure says of the pictures that it was given."""
+    value, n = measure.take()
+    return Measured(title=measure.title, value=value, n=n, higher_is_better=measure.higher_is_better)
+
+
+def paired_tests(items: Sequence[EvaluationItem], outcomes: Mapping[str, Outcome]) -> list[PairedTest]:
+    """Every two models in every cell of the concept, on the same prompts and seeds; Holm's correction over all."""
+    tests = []
+    for cell in dict.fromkeys(item.cell for item in items if item.cell in CONCEPT_CELLS):
+        rows = [index for index, item in enumerate(items) if item.cell == cell]
+        for first, second in combinations(outcomes, 2):
+            found = [[outcomes[key].detections[row].found for row in rows] for key in (first, second)]
+            tests.append((cell, first, second, mcnemar(*found)))
+    corrected = holm([test.p for *_, test in tests])
+    return [
+        PairedTest(
+            cell=cell, first=first, second=second, only_first=test.only_first, only_second=test.only_second, n=test.n,
+            p=test.p, holm=p,
+        )
+        for (cell, first, second, test), p in zip(tests, corrected, strict=True)
+    ]  # fmt: skip

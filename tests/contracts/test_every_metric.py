@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from torchvision.models import alexnet
 
 from models.toybox.detector import DetectorNet, save_detector
 from studio import metrics
-from studio.configs import DETECTOR_CONFIGS
+from studio.detector_configs import DETECTOR_CONFIGS
+from studio.metrics import external_detector
 from studio.metrics.base import Detector, Metric
 from studio.metrics.lpips_metric import LpipsAlex
 from studio.metrics.rmse import Rmse
+from tests.random_judges import save_random_resnet, save_tiny_clip
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 WRONG_INPUTS = {
@@ -28,13 +31,29 @@ WRONG_INPUTS = {
 }
 
 
-@pytest.fixture(params=metrics.DETECTORS)
-def detector(request: pytest.FixtureRequest, tmp_path: Path) -> Detector:
-    """Each detector, the embedded one with random weights."""
+@pytest.fixture(scope="module")
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detectors' networks with random weights."""
+    home = tmp_path_factory.mktemp("judges")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        save_detector(DetectorNet(), tmp_path / "detector.safetensors")
-    return metrics.get_detector(request.param, {}, tmp_path)
+        save_detector(DetectorNet(), home / "detector.safetensors")
+    save_tiny_clip(home / "clip")
+    return save_random_resnet(home)
+
+
+@pytest.fixture(params=metrics.DETECTORS)
+def detector(request: pytest.FixtureRequest, judges: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:
+    """Each detector; the external one tells how red a picture is."""
+    monkeypatch.setenv("TORCH_HOME", str(judges))
+    entry = EntryPoint("red", "tests.contracts.test_every_metric:redness", external_detector.GROUP)
+    monkeypatch.setattr(external_detector, "installed", lambda: {"red": entry})
+    settings = {"clip": {"model": str(judges / "clip")}, "external": {"entry_point": "red"}}
+    return metrics.get_detector(request.param, settings.get(request.param, {}), judges)
+
+
+def redness(images: np.ndarray) -> list[float]:
+    return list(images[..., 0].mean(axis=(1, 2)) / 255)
 
 
 @pytest.fixture(params=metrics.DISTANCES)

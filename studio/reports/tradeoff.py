@@ -1,0 +1,75 @@
+"""Robustness against preservation, a point a model: the paper's Figure 4 for whatever a report compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from studio.reports.schema import StudyReport
+from studio.reports.words import label_of, percent
+
+DISTANCE_TITLES = {"lpips-alex": "1 − LPIPS (AlexNet)", "rmse": "1 − RMSE of pixels"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model. Both shares grow with what is wanted."""
+
+    key: str
+    preservation: float  # 1 - distance to the original's pictures, under prompts without the concept
+    defence: float  # share of pictures without the concept, in the cell where the model does worst
+    low: float  # the 95 % interval of `defence`
+    high: float
+    cell: str
+    n: int
+
+
+def points(report: StudyReport) -> list[Point]:
+    """The models of a report that have both figures, in its order."""
+    found = []
+    for key, model in report.models.items():
+        if model.distance.mean is None or not model.concept_rate:
+            continue
+        cell, worst = max(model.concept_rate.items(), key=lambda entry: entry[1].rate)
+        kept, defence = 1 - model.distance.mean, 1 - worst.rate
+        found.append(Point(key, kept, defence, 1 - worst.high, 1 - worst.low, cell, worst.n))
+    return found
+
+
+def contenders(candidates: Sequence[Point]) -> list[Point]:
+    """All but the oracle, which never learned the concept: it is what could be had, and no way to get there."""
+    return [point for point in candidates if point.key != "oracle"]
+
+
+def pareto(candidates: Sequence[Point]) -> list[Point]:
+    """Those that no other beats in one figure without losing in the other, by rising preservation."""
+    front = [one for one in candidates if not any(_dominates(other, one) for other in candidates)]
+    return sorted(front, key=lambda point: (point.preservation, point.defence))
+
+
+def matched(candidates: Sequence[Point], preservation: float) -> Point | None:
+    """Who defends best among those that keep at least this much; None where nobody does."""
+    kept = [point for point in candidates if point.preservation >= preservation - 1e-12]
+    return max(kept, key=lambda point: (point.defence, point.preservation), default=None)
+
+
+def matched_sentences(report: StudyReport) -> list[str]:
+    """For each trained model: who defends best among those that keep at least as much."""
+    found = contenders(points(report))
+    metric = next(iter(report.models.values())).distance.metric
+    sentences = []
+    for point in sorted(found, key=lambda one: -one.preservation):
+        best = matched(found, point.preservation)
+        if report.models[point.key].train_seconds is None or best is None:
+            continue
+        best_label, label = (label_of(key, report.models[key]) for key in (best.key, point.key))
+        sentences.append(
+            f"Among the models at a distance of {1 - point.preservation:.3f} ({metric}) or less, as {label} is, "
+            f"{best_label} defends best: {percent(best.defence)} without the {report.concept}."
+        )
+    return sentences
+
+
+def _dominates(one: Point, other: Point) -> bool:
+    no_worse = one.preservation >= other.preservation and one.defence >= other.defence
+    return no_worse and (one.preservation, one.defence) != (other.preservation, other.defence)

@@ -1,0 +1,126 @@
+"""The curve of robustness against preservation: which points, which front, who wins at equal preservation."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import pytest
+
+from studio.metrics.base import Detection
+from studio.prompts import EvaluationItem
+from studio.reports.html import render_html
+from studio.reports.schema import Measured, StudyReport
+from studio.reports.statistics import wilson
+from studio.reports.table import table_csv, table_latex
+from studio.reports.tradeoff import Point, matched, matched_sentences, pareto, points
+from studio.reports.tradeoff_figure import span, tradeoff_file, tradeoff_svg
+from studio.reports.words import p_value
+from studio.ui.findings import findings
+from studio.workflow.scoring import Outcome, paired_tests
+from tests.ui_data import make_report
+
+
+def point(key: str, preservation: float, defence: float) -> Point:
+    return Point(key, preservation, defence, defence, defence, "named", 100)
+
+
+@pytest.fixture
+def report() -> StudyReport:
+    """Original and DUO of the page's own report, and a third that keeps more and forgets less."""
+    made = make_report()
+    weak = made.models["duo"].model_copy(
+        update={
+            "label": "ESD & <x>",
+            "concept_rate": {"named": wilson(60, 200)},
+            "distance": made.models["duo"].distance.model_copy(update={"mean": 0.05}),
+            "measures": {"clip-score": Measured(title="CLIP score", value=26.5, n=100, higher_is_better=True)},
+        }
+    )
+    return made.model_copy(update={"models": {**made.models, "esd": weak}, "gallery": []})
+
+
+def test_a_model_is_where_it_does_worst(report: StudyReport) -> None:
+    duo = report.models["duo"].model_copy(update={"concept_rate": {"named": wilson(3, 200), "implied": wilson(9, 200)}})
+    found = {one.key: one for one in points(report.model_copy(update={"models": {**report.models, "duo": duo}}))}
+    assert (found["duo"].cell, found["duo"].n) == ("implied", 200)
+    assert found["duo"].defence == pytest.approx(1 - 9 / 200)
+    assert found["duo"].low == pytest.approx(1 - wilson(9, 200).high)
+    assert found["duo"].preservation == pytest.approx(0.9)
+
+
+def test_the_front_is_what_none_beats_in_both() -> None:
+    a, b, c, d = point("a", 0.9, 0.2), point("b", 0.8, 0.8), point("c", 0.7, 0.8), point("d", 0.6, 0.99)
+    assert [one.key for one in pareto([c, a, d, b])] == ["d", "b", "a"]
+    twin = replace(b, key="twin")
+    assert {one.key for one in pareto([b, twin])} == {"b", "twin"}
+
+
+def test_at_equal_preservation_the_best_defence_wins() -> None:
+    found = [point("a", 0.9, 0.2), point("b", 0.8, 0.8), point("c", 0.7, 0.9)]
+    assert [getattr(matched(found, at), "key", None) for at in (0.95, 0.9, 0.8, 0.5)] == [None, "a", "b", "c"]
+
+
+def test_who_defends_best_is_said_for_each_trained_model(report: StudyReport) -> None:
+    first, second = matched_sentences(report)
+    assert first.startswith("Among the models at a distance of 0.050 (rmse) or less, as ESD & <x> is, ESD & <x> ")
+    assert "0.100 (rmse) or less, as DUO is, DUO defends best: 98.5\N{NO-BREAK SPACE}% without the sword." in second
+
+
+def test_the_curve_is_a_graphic_of_its_own(report: StudyReport) -> None:
+    root = ElementTree.fromstring(tradeoff_file(report))
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"Original", "DUO", "ESD & <x>"} <= set(texts)
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 3
+    (front,) = root.iter("{http://www.w3.org/2000/svg}polyline")
+    assert len(front.get("points", "").split()) == 2, (
+        "DUO beats the original, which this report puts at the same distance"
+    )
+    alone = report.model_copy(update={"models": {"original": report.models["original"]}})
+    assert tradeoff_svg(alone) == ""
+
+
+def test_axes_have_round_ends() -> None:
+    assert span([0.8, 1.0]) == (0.79, 1.0)
+    assert span([0.5]) == (0.49, 0.51)
+
+
+def test_measures_and_tests_stand_in_every_form(report: StudyReport, tmp_path) -> None:
+    items = [EvaluationItem("named", f"{index}", index) for index in range(4)]
+    found = {"original": [True] * 4, "duo": [False, False, False, True]}
+    outcomes = {
+        key: Outcome(None, [Detection(seen, float(seen)) for seen in row], [], None)  # type: ignore[arg-type]
+        for key, row in found.items()
+    }
+    (test,) = paired_tests(items, outcomes)
+    assert (test.cell, test.only_first, test.only_second, test.n) == ("named", 3, 0, 4)
+    assert test.p == test.holm == pytest.approx(0.25)  # 2 x (1 / 2)^3
+    report = report.model_copy(update={"tests": [test]})
+    html = render_html(report, tmp_path)
+    page = findings_of(report)
+    for text in ("CLIP score", "26.500", "0.250", "What forgetting costs", "Do they differ?"):
+        assert text in html
+        assert text in page
+    assert "ESD &amp; &lt;x&gt; against" not in html
+    assert "<x>" not in html
+    assert "clip-score,,esd" in table_csv(report)
+
+
+def findings_of(report: StudyReport) -> str:
+    from studio.records import Evaluation
+
+    return findings(Evaluation("e", "p", "j", "folder", report.model_dump()))
+
+
+def test_the_latex_table_compiles_in_form(report: StudyReport) -> None:
+    table = table_latex(report)
+    assert r"& Original & DUO & ESD \& <x> \\" in table
+    assert r"Concept: named (\%, $n=200$) & 98.5 {\scriptsize [95.7, 99.5]} & 1.5" in table
+    assert r"CLIP score & -- & -- & 26.500 \\" in table
+    body = table.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert {line.replace(r"\&", "").count("&") for line in body} == {3}
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0004, "< 0.001"), (0.0312, "0.031"), (1.0, "1.000")])
+def test_p_values(p: float, text: str) -> None:
+    assert p_value(p) == text

@@ -34,7 +34,7 @@ def stored_weights(reference: str, toybox: Path) -> Stored | None:
         parsed = parse_reference(reference)
         if parsed.kind == "file":
             return _stored([Path(parsed.location)], "")
-        if (folder := _folder(parsed, toybox)) is None:
+        if (folder := pipeline_folder(parsed, toybox)) is None:
             return None
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         return _stored(list(_files(folder, index, parsed)), str(index.get("_class_name", "")))
@@ -60,7 +60,22 @@ def _stored(files: list[Path], pipeline: str) -> Stored | None:
     return Stored(sum(math.prod(tensor["shape"]) for tensor in tensors), dtypes, pipeline)
 
 
-def _folder(reference: Reference, toybox: Path) -> Path | None:
+def part_weights(reference: Reference, folder: Path) -> dict[str, int]:
+    """Numbers of weights of a pipeline's parts by their names, of those whose files are there."""
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    counts: dict[str, int] = {}
+    for name in index:
+        found = _stored(list(_files(folder, {name: index[name]}, reference)), "")
+        counts |= {name: found.count} if found else {}
+    return counts
+
+
+def tensor_names(file: Path) -> list[str]:
+    """Names of the tensors in a safetensors file."""
+    return [name for name in _header(file) if name != "__metadata__"]
+
+
+def pipeline_folder(reference: Reference, toybox: Path) -> Path | None:
     """Where a pipeline lies; None for one on the hub that was not downloaded."""
     if reference.kind != "hub":
         return toybox if reference.kind == "toybox" else Path(reference.location)

@@ -105,6 +105,9 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
+# The memory of usual GPUs in 10^9 bytes: switches that make a training fit are chosen by `studio.estimates.fitting`.
+MEMORY_PRESETS: dict[str, float] = {f"{size} GB": float(size) for size in (8, 12, 16, 24, 48, 80)}
+
 TOYBOX_PAIRS: dict[str, Any] = {"strength": 0.7}
 TOYBOX_SAMPLING: dict[str, Any] = {"steps": 20, "guidance_scale": 4.0}
 

@@ -34,6 +34,7 @@ class Settings:
     processes: int = 1  # that train one model together: as many as there are GPUs for it
     threads: int = 0  # torch threads of a worker; 0 = all cores
     public_demo: bool = False  # anybody may look: what makes or hands out attacks is off
+    memory: float = 0.0  # 10^9 bytes that a training may take on the device; 0 = what is free there
     trackers: tuple[str, ...] = ()  # of TRACKERS, that get a training's numbers too
     care: Care = field(default_factory=Care)  # what a reviewer who has chosen nothing has
     toybox: Path = REPOSITORY / "models" / "toybox" / "weights"
@@ -110,6 +111,7 @@ class Settings:
             "DUO_STUDIO_DATA": str(self.data),
             "DUO_STUDIO_DEVICE": self.device,
             "DUO_STUDIO_DTYPE": self.dtype,
+            "DUO_STUDIO_MEMORY": str(self.memory),
             "DUO_STUDIO_PROCESSES": str(self.processes),
             "DUO_STUDIO_PUBLIC_DEMO": str(int(self.public_demo)),
             "DUO_STUDIO_THREADS": str(self.threads),
@@ -120,8 +122,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _PROCESSES, _PUBLIC_DEMO, _THREADS, _TOYBOX, _TRACKERS, _CARE, and
-        GRADIO_SERVER_PORT and _NAME.
+        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _MEMORY, _PROCESSES, _PUBLIC_DEMO, _THREADS, _TOYBOX, _TRACKERS,
+        _CARE, and GRADIO_SERVER_PORT and _NAME.
 
         An empty variable counts as not set.
         """
@@ -139,6 +141,7 @@ class Settings:
             port=_integer(environ, "GRADIO_SERVER_PORT", 7860, 1, 65535),
             device=device,
             dtype=dtype,
+            memory=_gigabytes(environ, "DUO_STUDIO_MEMORY"),
             processes=_integer(environ, "DUO_STUDIO_PROCESSES", 1, 1, 1024),
             public_demo=bool(_integer(environ, "DUO_STUDIO_PUBLIC_DEMO", 0, 0, 1)),
             threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),
@@ -160,6 +163,17 @@ def _care(text: str) -> Care:
         return read_care(text)
     except CareError as error:
         raise SettingsError(f"DUO_STUDIO_CARE: {error}") from error
+
+
+def _gigabytes(environ: Mapping[str, str], name: str) -> float:
+    text = environ.get(name) or "0"
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingsError(f"{name} is {text!r}; it must be a number of gigabytes, such as 11.5, or 0.") from None
+    if not 0 <= value < 1e6:
+        raise SettingsError(f"{name} is {text}; it must be a number of gigabytes from 0, which is what is free.")
+    return value
 
 
 def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -169,6 +169,94 @@ def test_names_are_numbered(studio: Studio, store: Store, project: Project) -> N
     assert suggested(view, "duo", "mine") == "mine"
 
 
+# -- memory and time before the start ----------------------------------------------------------------------------
+
+
+def roomy(studio: Studio, gigabytes: float) -> TrainTab:
+    """The tab of a studio whose device has so much memory."""
+    with gr.Blocks():
+        return train_tab(replace(studio, settings=replace(studio.settings, memory=gigabytes)), gr.Dropdown())
+
+
+def test_the_estimate_stands_before_the_start(studio: Studio, store: Store, project: Project) -> None:
+    tab = roomy(studio, 1000.0)
+    form = tab.form.parts["duo"].form
+    text, use, anyway = tab.form.room.show(project.id, 1, form, filled(tab, "duo")[: len(form.fields)])
+    assert "Needs about" in text
+    assert "1000 GB free" in text
+    assert "Takes about" in text
+    assert "%" in text
+    assert (use["visible"], anyway["visible"]) == (False, False)
+    wrong = filled(tab, "duo", steps="many")[: len(form.fields)]
+    assert all(is_skipped(update) for update in tab.form.room.show(project.id, 1, form, wrong))
+    far = store.create_project(replace(project, id="", name="Far", checkpoint="somebody/something"))
+    assert "No estimate" in tab.form.room.show(far.id, 1, form, filled(tab, "duo")[: len(form.fields)])[0]
+
+
+def test_what_cannot_fit_is_refused_with_a_button_that_makes_it_fit(studio: Studio, store: Store) -> None:
+    name = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    project = store.create_project(Project("", "Own", "sword", name, "toybox"))
+    add_accepted_pairs(store, studio.settings, project, 2)
+    tab = roomy(studio, 11.6)
+    form, room = tab.form.parts["duo"].form, tab.form.room
+    values = filled(tab, "duo", batch_size="8", sample_every="0")
+    view = studio.view(project.id)
+    said, key = start_training(studio, view, tab.form, "duo", "", values)
+    assert key is None
+    assert "11.6 GB free" in said
+    assert "gradient checkpointing" in said.lower() or "micro-batch" in said.lower()
+    assert store.list_jobs() == []
+    own = values[: len(form.fields)]
+    text, use, anyway = room.show(project.id, 1, form, own)
+    assert "duo-note-error" in text
+    assert use["value"].startswith("Use ")
+    assert anyway["visible"]
+    updates = dict(zip(form.fields, room.fit(project.id, "", 1, form, own)[:-1], strict=True))
+    assert is_skipped(updates["beta"])
+    fitted = tuple(updates[name].get("value", value) for name, value in zip(form.fields, own, strict=True))
+    assert "duo-note-error" not in room.show(project.id, 1, form, fitted)[0]
+    rest = values[len(form.fields) :]
+    assert start_training(studio, view, tab.form, "duo", "", (*fitted, *rest))[1] is not None
+    assert start_training(studio, view, tab.form, "duo", "", values, anyway=True)[1] is not None
+
+
+def test_a_memory_preset_goes_with_a_methods_preset(studio: Studio, store: Store) -> None:
+    name = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    project = store.create_project(Project("", "Own", "sword", name, "toybox"))
+    tab = roomy(studio, 1000.0)
+    part, room = tab.form.parts["duo"], tab.form.room
+    paper = {**PRESETS["paper: nudity"].values, "sample_every": 0}
+    values = [update["value"] for update in part.form.show(paper)]
+    *updates, said = room.fit(project.id, "8 GB", 1, part.form, values)
+    shown = dict(zip(part.form.fields, updates, strict=True))
+    assert "Fits into 8 GB with" in said
+    assert is_skipped(shown["beta"])
+    assert is_skipped(shown["steps"])
+    assert (shown["micro_batch_size"]["value"], shown["park_in_a_file"]["value"]) == ("1", True)
+    *updates, said = room.fit(project.id, "80 GB", 1, part.form, values)
+    assert dict(zip(part.form.fields, updates, strict=True))["gradient_checkpointing"]["value"] is False
+    assert "no memory switch on" in said
+    flux = store.create_project(replace(project, id="", name="F", checkpoint="black-forest-labs/FLUX.1-dev"))
+    *updates, said = room.fit(flux.id, "8 GB", 1, part.form, values)
+    assert "No switches make this training fit into 8 GB." in said
+    assert all(is_skipped(update) for update in updates)
+
+
+def test_processes_are_a_field_where_there_are_several_devices(studio: Studio, project: Project, store: Store) -> None:
+    assert not roomy(studio, 0).form.room.processes.visible
+    several = replace(studio, settings=replace(studio.settings, processes=2, memory=1000.0))
+    with gr.Blocks():
+        tab = train_tab(several, gr.Dropdown())
+    assert tab.form.room.processes.visible
+    add_accepted_pairs(store, studio.settings, project, 2)
+    view = studio.view(project.id)
+    said, key = start_training(several, view, tab.form, "duo", "", filled(tab, "duo"), processes=4)
+    assert (said, store.get_job(str(key)).config["processes"]) == ("", 4)
+    said, key = start_training(several, view, tab.form, "duo", "", filled(tab, "duo"), processes=3)
+    assert key is None
+    assert "cannot be dealt out to 3 processes" in said
+
+
 # -- the training in front ---------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from studio.cli.demo import show_report
@@ -19,8 +20,9 @@ from studio.cli.options import (
     open_store,
 )
 from studio.cli.progress import WorkProgress
-from studio.configs import METHOD_CONFIGS, EvaluateConfig, PairsConfig
+from studio.configs import METHOD_CONFIGS, DuoConfig, EvaluateConfig, PairsConfig
 from studio.detector_configs import DETECTOR_CONFIGS
+from studio.devices import Devices
 from studio.groups import OPTION, too_few_groups
 from studio.jobs import Runner, submit
 from studio.presets import PRESETS, presets_for
@@ -30,6 +32,7 @@ from studio.prompt_files import read_prompts
 from studio.prompt_presets import sword_pairs
 from studio.prompts import CONCEPT
 from studio.records import Job, JobKind, Project
+from studio.room import fit_into, plan_of, plan_words, refusal
 from studio.settings import Settings
 from studio.store import Store
 
@@ -92,6 +95,13 @@ def _training(method: str) -> Any:
         processes: Annotated[
             int | None, typer.Option(min=1, help="Processes that train together, one a GPU. [DUO_STUDIO_PROCESSES]")
         ] = None,
+        memory: Annotated[
+            float | None,
+            typer.Option(min=0, help="DUO: set its memory switches so that it fits into this. [10^9 bytes]"),
+        ] = None,
+        anyway: Annotated[
+            bool, typer.Option("--anyway", help="Start although the estimate does not fit into the device's memory.")
+        ] = False,
     ) -> None:
         settings, store = open_store()
         if preset is not None and preset not in presets_for(method):
@@ -103,12 +113,54 @@ def _training(method: str) -> Any:
         found = get_project(store, project)
         if settled.get(OPTION) and (why := too_few_groups(store.accepted_groups(found.id))):
             raise CommandError(why)
+        config["config"] = _made_to_fit(store, settings, found, config, memory, anyway)
         job = _run(store, settings, "train", found, config, f"Training {config['name']}")
         saved = store.get_checkpoint(job.result["checkpoint_id"])
         print(f"Checkpoint {saved.id}: {saved.path}\nSHA-256 {saved.sha256}")
 
     train.__doc__ = (METHOD_CONFIGS[method].__doc__ or "").strip()
     return config_options(METHOD_CONFIGS[method])(train)
+
+
+def _made_to_fit(
+    store: Store, settings: Settings, project: Project, config: dict[str, Any], memory: float | None, anyway: bool
+) -> dict[str, Any]:
+    """The values of a training with its memory switches set as asked; says what it will need.
+
+    Raises CommandError where it does not fit into the device's memory, unless it is to start anyway.
+    """
+    values = dict(config["config"])
+    if config["method"] != "duo":
+        if memory is not None:
+            raise CommandError(f"--memory sets switches of duo; {config['method']} has none. Leave it out.")
+        return values
+    try:
+        checked = DuoConfig.model_validate(values)
+    except ValidationError:
+        return values  # refused with its reason where the job is submitted
+    processes = int(config.get("processes") or settings.processes)
+    devices = Devices(settings)
+    plan = plan_of(store, settings, devices, project, checked, processes)
+    if plan is None:
+        print("No estimate of memory: the checkpoint is not on this machine yet, or its shape is not known.")
+        return values
+    if memory is not None:
+        switches = fit_into(plan, memory * 1e9)
+        if switches is None:
+            raise CommandError(f"No switches make this training fit into {memory:g} GB. Use a smaller checkpoint.")
+        values |= switches
+        plan = plan_of(store, settings, devices, project, DuoConfig.model_validate(values), processes) or plan
+    print(plan_words(plan))
+    if (why := refusal(plan)) and not anyway:
+        options = " ".join(_flag(name, value) for name, value in plan.switches.items())
+        raise CommandError(f"{why} {f'Add {options}, or ' if options else ''}start it with --anyway.")
+    return values
+
+
+def _flag(name: str, value: Any) -> str:
+    """A setting as it is typed."""
+    option = name.replace("_", "-")
+    return f"--{option} {value}" if not isinstance(value, bool) else f"--{option}" if value else f"--no-{option}"
 
 
 @config_options(EvaluateConfig, skip=("command",))

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from studio import jobs
-from studio.configs import METHOD_CONFIGS, MethodConfig
+from studio.configs import METHOD_CONFIGS, DuoConfig, MethodConfig
 from studio.groups import OPTION, too_few_groups
 from studio.ui.activity import RESUMABLE, STOPPABLE, resume_job, stop_job, waiting
 from studio.ui.context import QUIET, Studio, View
@@ -25,6 +25,7 @@ from studio.ui.train_form import (
     train_form,
     without_prompts,
 )
+from studio.ui.train_room import METHOD, count_of, wire_room
 from studio.ui.training_view import charts, head, log_text, sample_rows
 from studio.ui.trainings import Curves, Training, trainings_of
 from studio.ui.words import STATE_WORDS, ago, empty_state, note
@@ -153,7 +154,7 @@ def train_tab(studio: Studio, project: gr.Dropdown) -> TrainTab:
     """Build the tab and wire its events."""
     with gr.Row(equal_height=False, elem_classes="duo-compare duo-train"):
         with gr.Column(scale=0, min_width=340, elem_classes="duo-panel"):
-            form = train_form()
+            form = train_form(studio)
         with gr.Column(scale=1, min_width=320, elem_id="duo-training"):
             chosen = gr.Dropdown(label="Training", choices=[], visible=False, filterable=False, elem_id="duo-trainings")
             front = gr.HTML(EMPTY)
@@ -183,12 +184,13 @@ def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
             ground(view.pairs, method),
             about_method(method),
             gr.update(placeholder=suggested(view, method)),
+            gr.update(visible=method == METHOD),
             *shown,
         ]
 
-    def start(project_id: str, method: str, name: str, *values: Any) -> list[Any]:
+    def start(project_id: str, processes: Any, anyway: bool, method: str, name: str, *values: Any) -> list[Any]:
         view = studio.view(project_id)
-        said, key = start_training(studio, view, form, method, name, values)
+        said, key = start_training(studio, view, form, method, name, values, processes=processes, anyway=anyway)
         if key is None:
             return [said, *[gr.skip()] * len(tab.outputs)]
         return ["", *tab.refresh(studio.view(project_id), None, method, None)]
@@ -202,11 +204,13 @@ def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
         return filled
 
     groups = [part.group for part in form.parts.values()]
-    outputs = [form.ground, form.about, form.name, *groups]
+    outputs = [form.ground, form.about, form.name, form.room.box, *groups]
     form.method.change(choose_method, [project, form.method], outputs, queue=False, **QUIET)
     for part in form.parts.values():
         part.preset.input(part.fill_preset, part.preset, part.filled, queue=False, **QUIET)
-    started = form.go.click(start, [project, *form.inputs], [form.error, *tab.outputs], queue=False, **QUIET)
+    wire_room(form.room, project, form.parts[METHOD].form)
+    asked = [project, form.room.processes, form.room.anyway, *form.inputs]
+    started = form.go.click(start, asked, [form.error, *tab.outputs], queue=False, **QUIET)
     started.then(None, None, None, js=_SHOW_TRAINING)
     presets = [part.preset for part in form.parts.values()]
     project.change(fill, [project, *presets], form.filled, queue=False, **QUIET)
@@ -249,9 +253,20 @@ def _wire_training(tab: TrainTab, project: gr.Dropdown, clone: gr.Button) -> Non
 
 
 def start_training(
-    studio: Studio, view: View, form: TrainForm, method: str, name: str, values: tuple[Any, ...]
+    studio: Studio,
+    view: View,
+    form: TrainForm,
+    method: str,
+    name: str,
+    values: tuple[Any, ...],
+    *,
+    processes: Any = None,
+    anyway: bool = False,
 ) -> tuple[str, str | None]:
-    """Check and queue a training: (what to say beside the form, None) or ("", its key)."""
+    """Check and queue a training: (what to say beside the form, None) or ("", its key).
+
+    One that does not fit into the device's memory starts only `anyway`.
+    """
     part = form.parts[method]
     try:
         config = part.form.read(form.values_of(method, values))
@@ -264,8 +279,20 @@ def start_training(
         return note(without_prompts(method, count), "error"), None
     if config.model_dump().get(OPTION) and (why := too_few_groups(studio.store.accepted_groups(view.project.id))):
         return note(why, "error"), None
-    asked = {"method": method, "name": name.strip() or suggested(view, method), "config": config.model_dump()}
-    job = jobs.submit(studio.store, studio.settings, "train", view.project.id, asked)
+    asked: dict[str, Any] = {
+        "method": method,
+        "name": name.strip() or suggested(view, method),
+        "config": config.model_dump(),
+    }
+    if isinstance(config, DuoConfig):
+        count = count_of(processes or studio.settings.processes)
+        if not anyway and (why := form.room.refused(view.project.id, config, count)):
+            return note(why, "error"), None
+        asked["processes"] = count
+    try:
+        job = jobs.submit(studio.store, studio.settings, "train", view.project.id, asked)
+    except jobs.JobError as error:
+        return note(str(error), "error"), None
     return "", job.id
 
 

@@ -11,7 +11,9 @@ import gradio as gr
 from studio.configs import ENOUGH_PAIRS, METHOD_CONFIGS, PAPER_PAIRS
 from studio.presets import Preset, presets_for
 from studio.records import Checkpoint, PairCounts, Project
+from studio.ui.context import Studio
 from studio.ui.forms import Form, config_form, fields_of
+from studio.ui.train_room import RoomPanel, room_panel
 from studio.ui.words import escape
 
 DEFAULTS, OWN = "defaults", "own"
@@ -58,6 +60,7 @@ class TrainForm:
     about: gr.HTML
     name: gr.Textbox
     parts: dict[str, MethodForm]
+    room: RoomPanel
     error: gr.HTML
     go: gr.Button
 
@@ -81,7 +84,7 @@ class TrainForm:
         raise KeyError(method)
 
 
-def train_form() -> TrainForm:
+def train_form(studio: Studio) -> TrainForm:
     """Build the components."""
     ground = gr.HTML(elem_id="duo-train-ground")
     methods = [(title_of(method), method) for method in METHOD_CONFIGS]
@@ -99,9 +102,10 @@ def train_form() -> TrainForm:
     for key in METHOD_CONFIGS:
         with gr.Column(visible=key == first, elem_classes="duo-method-settings") as group:
             parts[key] = _method_form(key, group)
+    room = room_panel(studio)
     error = gr.HTML(elem_id="duo-train-error")
     go = gr.Button("Train", variant="primary", size="lg", elem_id="duo-train-go")
-    return TrainForm(ground, method, about, name, parts, error, go)
+    return TrainForm(ground, method, about, name, parts, room, error, go)
 
 
 def _method_form(method: str, group: gr.Column) -> MethodForm:

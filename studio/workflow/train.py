@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,7 @@ def train(context: JobContext) -> dict[str, Any]:
     chosen = _chosen_pairs(context) if method.uses_pairs else []
     pairs = training_pairs(context, bundle, chosen)
     used: dict[str, Any] = {FINGERPRINT: fingerprint_of(bundle)}
+    used |= {"device": device_name(bundle.device)}
     used |= {"pairs": [pair.id for pair in chosen], "pictures": {pair.id: pair.safe_image for pair in chosen}}
     context.save_effective({**context.config, "config": config.model_dump(), **used})
     folder = context.training_folder
@@ -135,6 +137,13 @@ def _check_resumed(context: JobContext, bundle: ModelBundle) -> None:
             f"This training began on {context.project.checkpoint} with the SHA-256 {began[:12]}, but its weights now "
             f"have {now[:12]}: its state cannot be resumed. Restore the checkpoint, or start a new training."
         )
+
+
+def device_name(device: torch.device) -> str:
+    """The device as `studio.devices` names it: by it the next training's time is estimated."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type.upper()}, {os.cpu_count()} cores"
 
 
 def _chosen_pairs(context: JobContext) -> list[ImagePair]:

@@ -1,0 +1,189 @@
+"""Beside the form of the Train tab: what the training will need, what the device has, and how to make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from studio.configs import DuoConfig
+from studio.devices import Devices
+from studio.estimates import SWITCHES, gigabytes, memory
+from studio.presets import MEMORY_PRESETS
+from studio.room import Plan, fit_into, on_words, plan_of, refusal, switch_words, time_words
+from studio.ui.context import QUIET, Studio
+from studio.ui.forms import Form, FormError
+from studio.ui.words import escape
+
+METHOD = "duo"  # the one that is estimated
+AS_SET = "as set"
+RELEVANT = (*SWITCHES, "steps", "batch_size", "rank", "layers", "one_adapter_a_group", "early_stop_pictures",
+            "shard_base")  # fmt: skip
+UNKNOWN = (
+    "No estimate: the checkpoint is not on this machine yet, or its shape is not known. Nothing is checked before "
+    "the start."
+)
+
+
+@dataclass(frozen=True)
+class RoomPanel:
+    """The components, and what they are computed from."""
+
+    studio: Studio
+    devices: Devices
+    box: gr.Column
+    preset: gr.Dropdown
+    preset_note: gr.HTML
+    processes: gr.Number
+    estimate: gr.HTML
+    use: gr.Button
+    anyway: gr.Checkbox
+
+    @property
+    def shown(self) -> list[Any]:
+        return [self.estimate, self.use, self.anyway]
+
+    def plan(self, project_id: str, config: DuoConfig, processes: Any) -> Plan | None:
+        studio = self.studio
+        project = studio.store.get_project(project_id)
+        return plan_of(studio.store, studio.settings, self.devices, project, config, count_of(processes))
+
+    def show(self, project_id: str | None, processes: Any, form: Form, values: Sequence[Any]) -> list[Any]:
+        """Updates of `shown`; a value that the form refuses leaves them, since the start says what is wrong."""
+        config = _read(form, values)
+        if project_id is None or config is None:
+            return [gr.skip()] * 3
+        plan = self.plan(project_id, config, processes)
+        if plan is None:
+            return [_quiet(UNKNOWN), gr.update(visible=False), gr.update(visible=False, value=False)]
+        offer = f"Use {switch_words(plan.switches)}" if plan.way is not None else ""
+        anyway = gr.update(visible=True) if not plan.fits else gr.update(visible=False, value=False)
+        return [estimate_html(plan), gr.update(visible=bool(offer), value=offer), anyway]
+
+    def refused(self, project_id: str, config: DuoConfig, processes: Any) -> str:
+        """Why this training does not start, "" where it can."""
+        plan = self.plan(project_id, config, processes)
+        return "" if plan is None else refusal(plan)
+
+    def fit(self, project_id: str, preset: str, processes: Any, form: Form, values: Sequence[Any]) -> list[Any]:
+        """Updates of the form's components and the note, that fit the training into a memory preset, or into what is
+        free (preset "")."""
+        config = _read(form, values)
+        if config is None:
+            return [*[gr.skip()] * len(form.fields), _quiet("First mend the values that cannot be used.")]
+        plan = self.plan(project_id, config, processes)
+        if plan is None:
+            return [*[gr.skip()] * len(form.fields), _quiet(UNKNOWN)]
+        room = MEMORY_PRESETS[preset] * 1e9 if preset else plan.device.free
+        switches = None if room is None else fit_into(plan, room)
+        if switches is None:
+            into = preset or "the memory that is free"
+            return [*[gr.skip()] * len(form.fields), _quiet(f"No switches make this training fit into {into}.")]
+        way = config.model_copy(update=switches)
+        needs = gigabytes(memory(way, plan.situation).peak)
+        said = f"Fits into {preset or 'what is free'} with {on_words(way, config)}: needs about {needs}."
+        updates = dict(zip(form.fields, form.show(way.model_dump()), strict=True))
+        return [*[updates[name] if name in switches else gr.skip() for name in form.fields], _quiet(said)]
+
+
+def room_panel(studio: Studio) -> RoomPanel:
+    """Build the components."""
+    devices = Devices(studio.settings)
+    count = max(devices.now().count, studio.settings.processes)
+    with gr.Column(elem_classes="duo-room", elem_id="duo-room") as box:
+        preset = gr.Dropdown(
+            [AS_SET, *MEMORY_PRESETS],
+            value=AS_SET,
+            label="Memory",
+            info="Sets micro-batch, checkpointing, parking and noise bank so that the training fits.",
+            filterable=False,
+            elem_id="duo-memory",
+        )
+        preset_note = gr.HTML(elem_classes="duo-about")
+        processes = gr.Number(
+            studio.settings.processes,
+            label="Processes",
+            info=f"That train together, one a GPU; this machine has {count}. The batch must be a multiple.",
+            precision=0,
+            minimum=1,
+            maximum=1024,
+            visible=count > 1,
+            elem_id="duo-processes",
+        )
+        estimate = gr.HTML(elem_id="duo-estimate")
+        use = gr.Button("Use", size="md", visible=False, elem_id="duo-room-use")
+        anyway = gr.Checkbox(
+            False,
+            label="Start although it may not fit",
+            info="It then may run out of memory and fail.",
+            visible=False,
+            elem_id="duo-room-anyway",
+        )
+    return RoomPanel(studio, devices, box, preset, preset_note, processes, estimate, use, anyway)
+
+
+def wire_room(panel: RoomPanel, project: gr.Dropdown, form: Form) -> None:
+    """Show the estimate on opening and whenever something that it depends on changes."""
+    watched = [form.fields[name] for name in RELEVANT if name in form.fields]
+    inputs = [project, panel.processes, *form.components]
+
+    def show(project_id: str | None, processes: Any, *values: Any) -> list[Any]:
+        return panel.show(project_id, processes, form, values)
+
+    def fit(project_id: str, preset: str, processes: Any, *values: Any) -> list[Any]:
+        if preset == AS_SET:
+            return [*[gr.skip()] * len(values), ""]
+        return panel.fit(project_id, preset, processes, form, values)
+
+    def use(project_id: str, processes: Any, *values: Any) -> list[Any]:
+        return panel.fit(project_id, "", processes, form, values)
+
+    triggers: list[Callable[..., Any]] = [project.change, panel.processes.change, *(one.change for one in watched)]
+    gr.on(triggers, show, inputs, panel.shown, queue=False, trigger_mode="always_last", **QUIET)
+    filled = [*form.components, panel.preset_note]
+    panel.preset.input(fit, [project, panel.preset, *inputs[1:]], filled, queue=False, **QUIET)
+    panel.use.click(use, inputs, filled, queue=False, **QUIET)
+
+
+def estimate_html(plan: Plan) -> str:
+    """Memory against what the device has, time, and how sure both are."""
+    needed, free = plan.memory.peak, plan.device.free
+    kind = "error" if not plan.fits else "warn" if plan.is_tight else "info"
+    during = "" if plan.memory.phase == "training" else f" while {plan.memory.phase}"
+    has = "free memory is not known" if free is None else f"{gigabytes(free)} free"
+    line = f"<b>Needs about {gigabytes(needed)}</b>{during}; {escape(plan.device.name)}: {has}"
+    if plan.is_tight:
+        line += ", so it may just not fit"
+    said = [f"<span>{line}.</span>", _meter(needed, free), f"<span>{escape(time_words(plan.time))}</span>"]
+    if why := refusal(plan):
+        said.append(f"<b>{escape(why)}</b>")
+    said.append(f'<span class="duo-quiet">Memory is estimated: {escape(plan.memory.basis)}.</span>')
+    role = "alert" if kind == "error" else "status"
+    return f'<div class="duo-note duo-note-{kind} duo-estimate" role="{role}">{"".join(said)}</div>'
+
+
+def _meter(needed: float, free: float | None) -> str:
+    if not free:
+        return ""
+    share = min(needed / free, 1)
+    return f'<span class="duo-room-meter" aria-hidden="true"><i style="width:{share:.0%}"></i></span>'
+
+
+def count_of(processes: Any) -> int:
+    """The processes as typed; an empty field is one."""
+    return max(1, int(processes or 1))
+
+
+def _read(form: Form, values: Sequence[Any]) -> DuoConfig | None:
+    try:
+        config = form.read(values)
+    except FormError:
+        return None
+    assert isinstance(config, DuoConfig)
+    return config
+
+
+def _quiet(text: str) -> str:
+    return f'<p class="duo-quiet">{escape(text)}</p>'

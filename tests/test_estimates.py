@@ -98,10 +98,11 @@ def test_each_switch_lowers_what_is_needed(name: str, device: str) -> None:
 
 def test_pictures_and_loading_count_where_they_need_most() -> None:
     small = config_of(batch_size=1, gradient_checkpointing=True, park_in_a_file=True)
-    assert memory(small, situation()).phase == "training"
-    drawn = memory(small.model_copy(update={"sample_every": 50}), situation())
+    large = situation("sdxl")
+    assert memory(small, large).phase == "training"
+    drawn = memory(small.model_copy(update={"sample_every": 50}), large)
     assert drawn.phase == "drawing sample pictures"
-    assert drawn.peak > peak(small, situation())
+    assert drawn.peak > peak(small, large)
     flux = memory(small, situation("flux", "cuda"))
     assert flux.phase == "loading the checkpoint", "T5 is on the GPU before it is parked"
     assert flux.peak > 2 * sum(table_shape("flux").weights.values())

@@ -136,7 +136,7 @@ def network(name: str, dtype: torch.dtype = torch.float32) -> Any:
     denoiser.requires_grad_(False)
     pooling = SimpleNamespace(config=SimpleNamespace(projection_dim=1280))  # XL's second text encoder
     parts = {"denoiser": denoiser, "text_encoders": (None, pooling), "family": family, "spec": SimpleNamespace()}
-    return SimpleNamespace(dtype=dtype, device=META, **parts)
+    return SimpleNamespace(dtype=dtype, device=META, pixels_a_latent=pixels_a_latent(name), **parts)
 
 
 def step(name: str, pixels: int, *, layers: str, checkpointed: bool, dtype: torch.dtype) -> dict[str, float]:

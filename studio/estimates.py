@@ -257,12 +257,13 @@ def parts_of_case(case: Mapping[str, Any], table: dict[str, Any]) -> dict[str, f
 
 
 def case_of(case: Mapping[str, Any], table: dict[str, Any]) -> tuple[DuoConfig, Situation]:
-    """A measured case as a training of one step without sample pictures; T5 was not loaded."""
+    """A measured case as a training of one step, without sample pictures and the noise bank's filling; T5 was not
+    loaded."""
     shape = table_shape(case["shape"], table)
     shape = replace(shape, resolution=case["pixels"], weights={**shape.weights, "t5": 0})
     own = {name: value for name, value in case.items() if name in DuoConfig.model_fields}
     config = DuoConfig(**own, steps=1, sample_every=0)
-    return config, Situation(shape, "cpu", case["dtype"], pairs=case["batch_size"])
+    return config, Situation(shape, "cpu", case["dtype"], pairs=0)
 
 
 def gigabytes(count: float) -> str:

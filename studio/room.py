@@ -199,6 +199,13 @@ def on_words(config: DuoConfig, before: DuoConfig) -> str:
     return switch_words(on | gone) or "no memory switch on"
 
 
+def never_fits(plan: Plan, into: str) -> str:
+    """Why no switches help, and what else may."""
+    half = "" if plan.situation.half else "try half precision (DUO_STUDIO_DTYPE=bfloat16), or "
+    least = gigabytes(memory(_least(plan), plan.situation).peak)
+    return f"No switches make this training fit into {into}: it needs at least {least}; {half}use a smaller checkpoint."
+
+
 def _least(plan: Plan) -> DuoConfig:
     return list(ways(plan.config, plan.situation))[-1]
 

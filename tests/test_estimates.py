@@ -98,12 +98,13 @@ def test_each_switch_lowers_what_is_needed(name: str, device: str) -> None:
 
 def test_pictures_and_loading_count_where_they_need_most() -> None:
     small = config_of(batch_size=1, gradient_checkpointing=True, park_in_a_file=True)
-    large = situation("sdxl")
+    large = situation("sd3")
     assert memory(small, large).phase == "training"
     drawn = memory(small.model_copy(update={"sample_every": 50}), large)
     assert drawn.phase == "drawing sample pictures"
     assert drawn.peak > peak(small, large)
-    flux = memory(small, situation("flux", "cuda"))
+    shape = replace(table_shape("flux"), resolution=256)
+    flux = memory(small, Situation(shape, "cuda"))
     assert flux.phase == "loading the checkpoint", "T5 is on the GPU before it is parked"
     assert flux.peak > 2 * sum(table_shape("flux").weights.values())
 
@@ -198,8 +199,9 @@ def test_another_network_of_a_family_is_scaled(tiny_folder: Path) -> None:
 
 
 def test_configurations_alone_name_the_published_shapes(tmp_path: Path) -> None:
-    rows = {"sd1": ("v1", "unet"), "sd2": ("v2", "unet"), "sdxl": ("xl_base", "unet"), "sd3": ("sd3", "transformer")}
-    for name, (folder, _) in rows.items():
+    for name, folder in (("sd1", "v1"), ("sd2", "v2"), ("sdxl", "xl_base"), ("sd3", "sd3")):
+        if name not in NAMES:
+            continue
         shape = shape_of(str(Settings.toybox.parents[1] / "configs" / folder), tmp_path)
         assert shape is not None
         assert (shape.name, shape.exact) == (name, True)
@@ -232,6 +234,7 @@ def test_one_file_is_told_by_its_header(tmp_path: Path, tensors: list[str], name
     file = tmp_path / "model.safetensors"
     file.write_bytes(len(header).to_bytes(8, "little") + header)
     shape = shape_of(str(file), tmp_path)
+    name = name if name in NAMES else None
     assert (shape.name if shape else None) == name
 
 

@@ -64,12 +64,12 @@ def test_what_never_fits_says_how_little_would_do(store: Store, settings: Settin
 
 def test_a_memory_preset_turns_on_no_more_than_it_must(store: Store, settings: Settings, sd1: Project) -> None:
     plan = planned(store, settings, sd1, BIG.model_copy(update={"micro_batch_size": 1, "batch_size": 4}), 1000)
-    roomy, tight = fit_into(plan, 80e9), fit_into(plan, 8e9)
+    roomy, tight = fit_into(plan, 80e9), fit_into(plan, 8.5e9)
     assert roomy is not None
     assert tight is not None
     assert (roomy["micro_batch_size"], roomy["gradient_checkpointing"], roomy["park_in_a_file"]) == (0, False, False)
     assert tight["micro_batch_size"] == 1
-    assert memory(plan.config.model_copy(update=tight), plan.situation).peak <= 8e9
+    assert memory(plan.config.model_copy(update=tight), plan.situation).peak <= 8.5e9
 
 
 def test_a_checkpoint_of_unknown_shape_has_no_plan(store: Store, settings: Settings) -> None:

@@ -227,18 +227,18 @@ def test_a_memory_preset_goes_with_a_methods_preset(studio: Studio, store: Store
     part, room = tab.form.parts["duo"], tab.form.room
     paper = {**PRESETS["paper: nudity"].values, "sample_every": 0}
     values = [update["value"] for update in part.form.show(paper)]
-    *updates, said = room.fit(project.id, "8 GB", 1, part.form, values)
+    *updates, said = room.fit(project.id, "12 GB", 1, part.form, values)
     shown = dict(zip(part.form.fields, updates, strict=True))
-    assert "Fits into 8 GB with" in said
+    assert "Fits into 12 GB with" in said
     assert is_skipped(shown["beta"])
     assert is_skipped(shown["steps"])
-    assert (shown["micro_batch_size"]["value"], shown["park_in_a_file"]["value"]) == ("1", True)
+    assert int(shown["micro_batch_size"]["value"]) >= 1
     *updates, said = room.fit(project.id, "80 GB", 1, part.form, values)
     assert dict(zip(part.form.fields, updates, strict=True))["gradient_checkpointing"]["value"] is False
     assert "no memory switch on" in said
     flux = store.create_project(replace(project, id="", name="F", checkpoint="black-forest-labs/FLUX.1-dev"))
     *updates, said = room.fit(flux.id, "8 GB", 1, part.form, values)
-    assert "No switches make this training fit into 8 GB." in said
+    assert "No switches make this training fit into 8 GB: it needs at least" in said
     assert all(is_skipped(update) for update in updates)
 
 

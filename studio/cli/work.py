@@ -32,7 +32,7 @@ from studio.prompt_files import read_prompts
 from studio.prompt_presets import sword_pairs
 from studio.prompts import CONCEPT
 from studio.records import Job, JobKind, Project
-from studio.room import fit_into, plan_of, plan_words, refusal
+from studio.room import fit_into, never_fits, plan_of, plan_words, refusal
 from studio.settings import Settings
 from studio.store import Store
 
@@ -147,7 +147,7 @@ def _made_to_fit(
     if memory is not None:
         switches = fit_into(plan, memory * 1e9)
         if switches is None:
-            raise CommandError(f"No switches make this training fit into {memory:g} GB. Use a smaller checkpoint.")
+            raise CommandError(never_fits(plan, f"{memory:g} GB"))
         values |= switches
         plan = plan_of(store, settings, devices, project, DuoConfig.model_validate(values), processes) or plan
     print(plan_words(plan))

@@ -12,7 +12,7 @@ from studio.configs import DuoConfig
 from studio.devices import Devices
 from studio.estimates import SWITCHES, gigabytes, memory
 from studio.presets import MEMORY_PRESETS
-from studio.room import Plan, fit_into, on_words, plan_of, refusal, switch_words, time_words
+from studio.room import Plan, fit_into, never_fits, on_words, plan_of, refusal, switch_words, time_words
 from studio.ui.context import QUIET, Studio
 from studio.ui.forms import Form, FormError
 from studio.ui.words import escape
@@ -80,7 +80,7 @@ class RoomPanel:
         switches = None if room is None else fit_into(plan, room)
         if switches is None:
             into = preset or "the memory that is free"
-            return [*[gr.skip()] * len(form.fields), _quiet(f"No switches make this training fit into {into}.")]
+            return [*[gr.skip()] * len(form.fields), _quiet(never_fits(plan, into))]
         way = config.model_copy(update=switches)
         needs = gigabytes(memory(way, plan.situation).peak)
         said = f"Fits into {preset or 'what is free'} with {on_words(way, config)}: needs about {needs}."

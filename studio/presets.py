@@ -34,7 +34,7 @@ PRESETS: dict[str, Preset] = {
         "duo",
         {"steps": 100, "learning_rate": 1e-3, "beta": 50.0, "prior_weight": 5000.0, "t_max": 1000}
         | {"layers": "attention", "prompt": "pair"},
-        "A first look at DUO on the embedded checkpoint: 100 steps, 1 min 48 s on one thread of a busy two-core machine. "
+        "A first look at DUO on the embedded checkpoint: 100 steps, 1 min 48 s on one thread of two busy cores. "
         "Swords stayed in 37 % of named and implied and 53 % of held-out prompts (30 pictures each, one seed; 100 % "
         "before), other things as they were. It shows that it works; “toybox: duo” is what forgets.",
     ),

@@ -19,7 +19,7 @@ from studio.ui.words import escape
 
 METHOD = "duo"  # the one that is estimated
 AS_SET = "as set"
-RELEVANT = (*SWITCHES, "steps", "batch_size", "rank", "layers", "one_adapter_a_group", "early_stop_pictures")  # fmt: skip
+RELEVANT = (*SWITCHES, "steps", "batch_size", "rank", "layers", "one_adapter_a_group", "early_stop_pictures")
 UNKNOWN = (
     "No estimate: the checkpoint is not on this machine yet, or its shape is not known. Nothing is checked before "
     "the start."

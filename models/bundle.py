@@ -39,6 +39,24 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The part of pictures that inpainting leaves as it is."""
+
+    latents: torch.Tensor  # [B, C, h, w]
+    noise: torch.Tensor  # [B, C, h, w]
+    where: torch.Tensor  # [h, w] bool
+
+    def put_back(
+        self, latents: torch.Tensor, forward: Forward | None = None, timestep: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The latents with the kept part noised up to the timestep; without one, as it is."""
+        known = self.latents
+        if forward is not None and timestep is not None:
+            known = forward.noised(known, self.noise, timestep.cpu().expand(len(known)))
+        return torch.where(self.where.to(latents.device), known.to(latents), latents)
+
+
+@dataclass(frozen=True)
 class SampleStep:
     """One denoising step as it is about to be taken: what the network saw and said."""
 
@@ -65,6 +83,7 @@ class ModelBundle:
     originals: list[Any] = field(default_factory=list)  # what takes applied deltas off again; see models.adapters
     on_sampling: list[OnSampling] = field(default_factory=list)  # told of the pictures' prompts; see models.transport
     fingerprint: str = ""  # once it was asked for; see models.fingerprint
+    sampler: str = "ddim"  # see models.samplers
 
     def __post_init__(self) -> None:
         self.family: Family = get_family(self.spec.family)
@@ -257,6 +276,7 @@ class ModelBundle:
         init_latents: torch.Tensor | None = None,
         strength: float = 1.0,
         start_latents: torch.Tensor | None = None,
+        kept: torch.Tensor | None = None,
         batch_size: int = PICTURE_BATCH,
         on_batch: Callable[[int, int], None] | None = None,
         before_step: Callable[[], None] | None = None,
@@ -275,6 +295,8 @@ class ModelBundle:
                 are skipped, as in diffusers' img2img. 0 returns them exactly.
             start_latents: [N, C, h, w] to start from in place of the seeds' noise (by attacks); the seeds then decide
                 nothing.
+            kept: [h, w] bool, where `init_latents` stay as they are (inpainting): before each step that part is put
+                back, noised as far as the rest is (Lugmayr 2022, arXiv:2201.09865, without its resampling).
             batch_size: pictures at once; changes the result by rounding only.
             on_batch: called with (pictures done, pictures in all) after each batch; may raise to stop.
             before_step: called before each denoising step of each batch; may raise to stop.
@@ -292,8 +314,11 @@ class ModelBundle:
             positive = self.encode_prompt(prompts[rows]) if prompt_embeds is None else prompt_embeds[rows]
             negative = self._negative(None if negative_prompts is None else negative_prompts[rows], len(positive))
             initial = self.noise(seeds[rows]) if start_latents is None else start_latents[rows]
+            keep = None
             if init_latents is not None:
-                initial = self._noised(init_latents[rows].float().cpu(), initial, steps, start)
+                known, noise = init_latents[rows].float().cpu(), initial
+                keep = None if kept is None else Kept(known, noise, kept)
+                initial = self._noised(known, noise, steps, start)
             with self._told(prompts[rows] if len(prompts) == count else None, positive):
                 latents[rows] = self.sample(
                     initial,
@@ -303,6 +328,7 @@ class ModelBundle:
                     guidance_scale=guidance_scale,
                     start=start,
                     before_step=before_step,
+                    keep=keep,
                 ).cpu()
             images.append(self.decode(latents[rows]))
             if on_batch is not None:
@@ -339,6 +365,7 @@ class ModelBundle:
         start: int = 0,
         on_step: Callable[[SampleStep], None] | None = None,
         before_step: Callable[[], None] | None = None,
+        keep: Kept | None = None,
     ) -> torch.Tensor:
         """Denoise latents [B, C, h, w] from step `start` to the end; both guidance branches in one forward pass.
 
@@ -348,6 +375,8 @@ class ModelBundle:
         """
         scheduler = self.family.schedule(self, steps)
         latents = latents.to(self.device, torch.float32)
+        if not start:
+            latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
         guided = negative_embeds is not None and (guidance_scale != 1 or on_step is not None)
         embeds = (
             torch.cat([negative_embeds, prompt_embeds]) if guided and negative_embeds is not None else prompt_embeds
@@ -361,14 +390,17 @@ class ModelBundle:
             if before_step is not None:
                 before_step()
             at = timestep.item()
-            output = self.predict(torch.cat([latents, latents]) if guided else latents, at, embeds, told)
+            if keep is not None:
+                latents = keep.put_back(latents, self.forward, timestep)
+            scaled = scheduler.scale_model_input(latents, timestep) if self.sampler != "ddim" else latents
+            output = self.predict(torch.cat([scaled, scaled]) if guided else scaled, at, embeds, told)
             if guided:
                 unconditional, conditional = output.chunk(2)
                 if on_step is not None:
                     on_step(SampleStep(index, at, latents, conditional, unconditional))
                 output = unconditional + guidance_scale * (conditional - unconditional)
             latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
-        return latents
+        return latents if keep is None else keep.put_back(latents)
 
     def schedule(self, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Timesteps [steps] of a picture, noisiest first, and abar [steps + 1]: before the first step, after each.

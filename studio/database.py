@@ -31,6 +31,7 @@ from studio.records import (
     PromptShelf,
     Purge,
     Sample,
+    Trial,
     Verdict,
 )
 
@@ -52,6 +53,7 @@ TABLES: dict[type, str] = {
     BulkAction: "bulk_actions",
     Edit: "edits",
     Purge: "purges",
+    Trial: "trials",
 }
 # Texts that are paths: in the file relative to its folder, which is the data folder and may be moved as a whole; in
 # records absolute. What lies elsewhere is kept as it is.
@@ -59,7 +61,7 @@ PATHS: dict[type, str] = {Checkpoint: "path", Evaluation: "folder"}
 R = TypeVar(
     "R", Project, PromptPair, ImagePair, Verdict, Job, Checkpoint, Evaluation, PromptShelf, Attempt, Sample, AttackRun,
     PairStop,
-    BulkAction, Purge, Edit,
+    BulkAction, Purge, Edit, Trial,
 )  # fmt: skip
 
 

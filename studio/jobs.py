@@ -26,6 +26,7 @@ from studio.progress import Stopped
 from studio.records import Job, JobKind, JobState
 from studio.settings import Settings
 from studio.store import Store
+from studio.stress_configs import STRESS_CONFIGS
 
 WORKER = ("-m", "studio.workflow")
 # Several processes for one job, on one machine: accelerate starts them, and ends them all when one of them fails.
@@ -58,6 +59,8 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
         effective |= _processes(settings, method, config, effective["config"])
     elif kind == "attack":
         effective = _attack(config)
+    elif kind in STRESS_CONFIGS:
+        effective = _complete(STRESS_CONFIGS[kind], config, f"Job {kind}")
     elif kind in JOB_CONFIGS:
         if kind in ("pairs", "evaluate") and settings.processes > 1:
             config = {"processes": settings.processes, **config}
@@ -65,7 +68,9 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
             config = {**config, "processes": 1}  # a few pairs, each of which keeps its row
         effective = _complete(JOB_CONFIGS[kind], config, f"Job {kind}")
     else:
-        raise JobError(f"There is no kind of job {kind!r}; use train, attack, {', '.join(JOB_CONFIGS)}.")
+        raise JobError(
+            f"There is no kind of job {kind!r}; use train, attack, {', '.join((*JOB_CONFIGS, *STRESS_CONFIGS))}."
+        )
     settings.create_folders()
     return store.create_job(Job(id="", project_id=project_id, kind=kind, config=effective))
 

@@ -499,3 +499,22 @@ CREATE TABLE care_days (
 def care_of_reviewers(db: Database) -> None:
     """The notice before a sensitive project and who agreed to it, how each reviewer looks, and how long a day."""
     db.executescript(CARE)
+
+
+TRIALS = (
+    """CREATE TABLE trials (
+        id TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES projects(id),
+        job_id TEXT NOT NULL REFERENCES jobs(id), condition TEXT NOT NULL, victim TEXT NOT NULL,
+        victim_name TEXT NOT NULL, victim_sha256 TEXT NOT NULL, found INTEGER NOT NULL CHECK (found >= 0),
+        n INTEGER NOT NULL CHECK (n >= found), facts TEXT NOT NULL, created REAL NOT NULL,
+        UNIQUE (job_id, condition, victim)
+    ) STRICT""",
+    "CREATE INDEX trials_project ON trials(project_id)",
+)
+
+
+@migrations()
+def trials(db: Database) -> None:
+    """How often models show the concept under a condition: cells of stress tables and transfer matrices."""
+    for statement in TRIALS:
+        db.execute(statement)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 JobKind = Literal[
-    "pairs", "train", "evaluate", "demo", "attack", "import", "bring", "push", "compose", "export", "strengths",
-    "fetch",
+    "pairs", "train", "evaluate", "demo", "attack", "transfer", "stress", "import", "bring", "push", "compose",
+    "export", "strengths", "fetch",
 ]  # fmt: skip
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
@@ -465,4 +465,21 @@ class AttackRun:
     fresh_first: bool  # on the first of them: the one picture a prompt that tests pair
     image: str  # SHA-256 of the PNG file of this seed, "" where nothing was drawn
     refused: str = ""  # why nothing was drawn
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How often one model showed the concept under one condition, one picture a prompt."""
+
+    id: str
+    project_id: str
+    job_id: str
+    condition: str  # of a stress job, "guidance 7.5"; of a transfer, the model that the prompts were found on
+    victim: str  # "original", "oracle" or a checkpoint's id
+    victim_name: str  # as it was called then
+    victim_sha256: str  # of its adapter's file; without an adapter, of its weights
+    found: int  # pictures that show the concept …
+    n: int  # … of so many
+    facts: dict[str, Any] = field(default_factory=dict, hash=False)  # the condition in words, its group, a step …
     created: float = 0.0

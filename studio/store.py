@@ -27,6 +27,7 @@ from studio.records import FINAL_STATES, Checkpoint, Evaluation, ImagePair, Job,
 from studio.review_rows import ReviewRows
 from studio.stop_rows import PairStoppedError
 from studio.training_rows import TrainingRows
+from studio.trial_rows import TrialRows
 from studio.verdict_rows import DETECTOR, PairChangedError, VerdictRows
 
 __all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", "Store", "StoreError"]
@@ -34,7 +35,7 @@ __all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", 
 
 class Store(
     AttackRows, AttemptRows, BringRows, BulkRows, CareRows, MakingRows, PictureRows, ProjectRows, PromptRows,
-    PurgeRows, QualityRows, ReviewRows, TrainingRows, VerdictRows,
+    PurgeRows, QualityRows, ReviewRows, TrainingRows, TrialRows, VerdictRows,
 ):  # fmt: skip
     """Every question and every change of the studio's data. One object a process, safe to share by threads."""
 

@@ -29,6 +29,8 @@ PAGE = (
     "studio.attack_costs",
     "studio.backbones",
     "studio.detector_configs",
+    "studio.stress_configs",
+    "studio.stress_costs",
     "studio.refusal",
     "studio.csv_files",
     "studio.zip_files",
@@ -65,9 +67,9 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "lpips", "n
 WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics", "studio.objectives")
 
 # Package to what it may import of this project, at any depth of its code. What is not listed here is free.
-SHARED = ("studio.records", "studio.attack_configs", "studio.care", "studio.configs", "studio.detector_configs",
-          "studio.settings", "studio.progress", "studio.images", "studio.prompts", "studio.refusal",
-          "studio.prompt_sources", "studio.csv_files")  # fmt: skip
+SHARED = ("studio.records", "studio.attack_configs", "studio.stress_configs", "studio.care", "studio.configs",
+          "studio.detector_configs", "studio.settings", "studio.progress", "studio.images", "studio.prompts",
+          "studio.refusal", "studio.prompt_sources", "studio.csv_files")  # fmt: skip
 TORCH_FREE_MODELS = (
     "models.specs",
     "models.export_files",
@@ -85,6 +87,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.attacks": ("studio.attacks", "studio.objectives", "studio.metrics.base", "models", "studio.attack_configs",
                        "studio.configs", "studio.progress"),
     "studio.attack_configs": ("studio.configs",),
+    "studio.stress_configs": ("studio.configs",),
+    "studio.stress_costs": ("studio.attack_configs", "studio.attack_costs", "studio.stress_configs"),
+    "studio.trial_rows": ("studio.database", "studio.records"),
     "studio.attack_costs": ("studio.attack_configs", "studio.records"),
     "studio.refusal": (),
     "studio.csv_files": (),
@@ -131,6 +136,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                      "studio.care_rows", "studio.database", "studio.making_rows", "studio.migrations",
                      "studio.picture_rows", "studio.project_rows", "studio.prompt_rows", "studio.purge_rows",
                      "studio.quality_rows", "studio.review_rows", "studio.stop_rows", "studio.training_rows",
+                     "studio.trial_rows",
                      "studio.verdict_rows", "studio.records"),
     "studio.zip_files": (),
     "studio.exchange": ("studio.exchange", "studio.zip_files", "studio.store", "models.files", *SHARED),
@@ -144,7 +150,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.reports": ("studio.reports", "models.files", *SHARED),
     "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
     "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
-                  "studio.agreement", "studio.attack_costs", "studio.backbones",
+                  "studio.agreement", "studio.attack_costs", "studio.stress_costs", "studio.backbones",
                   "studio.devices", "studio.duplicates", "studio.estimates",
                   "studio.exchange",
                   "studio.groups", "studio.purging", "studio.presets", "studio.projects", "studio.prompt_checks",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 
 from models.forward import Diffusion
+from models.samplers import SAMPLERS, ddim
 
 if TYPE_CHECKING:
     from models.bundle import ModelBundle
@@ -31,11 +32,11 @@ class UNetFamily:
     }
 
     def forward(self, scheduler_config: dict[str, Any]) -> Diffusion:
-        scheduler = _scheduler(scheduler_config)
+        scheduler = ddim(scheduler_config)
         return Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
 
-    def schedule(self, bundle: ModelBundle, steps: int) -> DDIMScheduler:
-        scheduler = _scheduler(bundle.scheduler_config)
+    def schedule(self, bundle: ModelBundle, steps: int) -> Any:
+        scheduler = SAMPLERS[bundle.sampler](bundle.scheduler_config)
         scheduler.set_timesteps(steps)
         return scheduler
 
@@ -51,8 +52,3 @@ class UNetFamily:
 
     def distilled(self, bundle: ModelBundle) -> bool:
         return False
-
-
-def _scheduler(config: dict[str, Any]) -> DDIMScheduler:
-    # A config without clip_sample means latents: DDIMScheduler's own default would cut them to [-1, 1].
-    return DDIMScheduler.from_config({"clip_sample": False, **config})

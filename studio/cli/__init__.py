@@ -26,6 +26,7 @@ from studio.cli import (
     projects,
     purging,
     stopped,
+    stress,
     work,
 )
 from studio.cli.options import JobStopped
@@ -45,6 +46,7 @@ for register in (
     compose.register,
     exchange.register,
     projects.register,
+    stress.register,
     importing.register,
     exporting.register,
     jobs.register,

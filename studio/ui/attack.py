@@ -67,7 +67,9 @@ class AttackPanel:
     def shows(self, view: View) -> Any:
         store, key = self.studio.store, view.project.id
         counted = store.count_attack_runs(key)
-        return view.project, view.checkpoints, attacks_of(view), store.list_shelves(key), counted, waiting(store, view)
+        jobs_then = [job for job in view.jobs if job.kind in ("attack", "transfer")]
+        counts = (counted, store.count_trials(key))
+        return view.project, view.checkpoints, jobs_then, store.list_shelves(key), counts, waiting(store, view)
 
     def refresh(
         self,
@@ -87,13 +89,9 @@ class AttackPanel:
         now = {"project": view.project.id, "newest": newest}
         shown = self._attack(view, attacks[key], hits, before, now) if key else self._nothing()
         listed = gr.update(choices=options, value=key, visible=len(options) > 1)
-        return [
-            *self._form(view, before, asked),
-            listed,
-            now,
-            *shown,
-            *self.found.offer(view, models if before else None),
-        ]
+        matrix = self.found.carried(view, attacks[key] if key else None)
+        offered = self.found.offer(view, models if before else None)
+        return [*self._form(view, before, asked), listed, now, *shown, matrix, *offered]
 
     def _form(self, view: View, before: dict[str, Any], asked: Sequence[Any]) -> list[Any]:
         """Models and shelves to choose from; what was ticked stays, and the cost follows."""

@@ -16,17 +16,22 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from studio import jobs
 from studio.inference.client import Found, InferenceError, Progress, RenderRequest
+from studio.jobs import JobError
 from studio.records import AttackRun, Job
 from studio.reports.attack_files import found_csv
 from studio.settings import Settings
 from studio.store import NotFoundError, Store, StoreError
+from studio.ui.activity import failure, waiting
 from studio.ui.attack_view import downloads
 from studio.ui.compare_area import ending, words_of
 from studio.ui.compare_form import MAX_PICTURES, InputError
 from studio.ui.context import QUIET, Studio, View, model_options, models_of
+from studio.ui.forms import FormError
 from studio.ui.results import Comparison, grid
 from studio.ui.shelves import save_shelf
+from studio.ui.trial_view import links, matrix
 from studio.ui.words import note
 
 OFF = "This is a public demo: what attacks found is not handed out."
@@ -46,15 +51,17 @@ class FoundPanel:
     save: gr.Button
     models: gr.CheckboxGroup
     replay: gr.Button
+    transfer: gr.Button
     said: gr.HTML
     pictures: gr.HTML
+    matrix: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.box, self.links, self.hits, self.models]
+        return [self.box, self.links, self.hits, self.matrix, self.models]
 
     def refresh(self, job: Job, runs: Sequence[AttackRun], ticked: list[str] | None) -> list[Any]:
-        """New values of `outputs` but the last: what was found, what works first; nothing of it in a public demo."""
+        """New values of the first three of `outputs`: what works comes first; nothing of it in a public demo."""
         if self.studio.settings.public_demo:
             return self.nothing()
         options = hit_options(runs)
@@ -63,6 +70,19 @@ class FoundPanel:
 
     def nothing(self) -> list[Any]:
         return [gr.update(visible=False), "", gr.update(choices=[], value=[])]
+
+    def carried(self, view: View, job: Job | None) -> str:
+        """The newest transfer of this attack: how it stands, and its matrix."""
+        own = [one for one in view.jobs if one.kind == "transfer" and job and one.config.get("attack_job") == job.id]
+        if not own or self.studio.settings.public_demo:
+            return ""
+        last = own[-1]
+        waits = waiting(self.studio.store, view).get(last.id, "")
+        trials = self.studio.store.list_trials(view.project.id, last.id)
+        words = failure(last) if last.state == "failed" else ""
+        if not last.is_final:
+            words = note(waits or last.message or "Starting …", "busy")
+        return words + matrix(trials) + links(last, len(trials))
 
     def offer(self, view: View, ticked: list[str] | None) -> list[Any]:
         """The models that may draw what was found; the original and the trained ones at first."""
@@ -76,7 +96,7 @@ class FoundPanel:
 def found_panel(studio: Studio) -> FoundPanel:
     """Build the components, hidden, in the current container; `wire_found` makes them work."""
     with gr.Column(visible=False, elem_id="duo-attack-found") as box:
-        links = gr.HTML()
+        files = gr.HTML()
         hits = gr.CheckboxGroup(
             [], label="What was found", elem_classes="duo-list", elem_id="duo-attack-hits",
             info="Tick what is to be kept or drawn again; what works on most fresh seeds comes first.",
@@ -89,9 +109,11 @@ def found_panel(studio: Studio) -> FoundPanel:
         models = gr.CheckboxGroup([], label="Draw ticked by", elem_classes="duo-list", elem_id="duo-attack-models")
         with gr.Row(elem_classes="duo-small-buttons"):
             replay = gr.Button("Replay", size="md", elem_id="duo-attack-replay")
+            carry = gr.Button("Transfer all that work", size="md", elem_id="duo-attack-transfer")
         said = gr.HTML()
         pictures = gr.HTML(elem_id="duo-attack-replayed")
-    return FoundPanel(studio, box, links, hits, name, save, models, replay, said, pictures)
+        carried = gr.HTML(elem_id="duo-attack-matrix")
+    return FoundPanel(studio, box, files, hits, name, save, models, replay, carry, said, pictures, carried)
 
 
 def wire_found(studio: Studio, project: gr.Dropdown, job: gr.Dropdown, panel: FoundPanel) -> None:
@@ -120,7 +142,16 @@ def wire_found(studio: Studio, project: gr.Dropdown, job: gr.Dropdown, panel: Fo
             words = note(str(error), "error")
         yield [words, grid(comparison, waiting=False)]
 
+    def carry(project_id: str, job_id: str | None, keys: list[str]) -> list[Any]:
+        try:
+            start_transfer(studio, project_id, job_id, keys)
+        except FormError as problem:
+            return [note(str(problem), "error"), gr.skip()]
+        view = studio.view(project_id)
+        return ["", panel.carried(view, next((one for one in view.jobs if one.id == job_id), None))]
+
     chosen = [project, panel.hits]
+    panel.transfer.click(carry, [project, job, panel.models], [panel.said, panel.matrix], queue=False, **QUIET)
     panel.save.click(save, [*chosen, panel.name], panel.said, queue=False, **QUIET)
     outputs = [panel.said, panel.pictures]
     panel.replay.click(replay, [*chosen, panel.models], outputs, concurrency_limit=4, trigger_mode="once", **QUIET)
@@ -179,6 +210,21 @@ def replayed(studio: Studio, project_id: str, ticked: Sequence[str], keys: Seque
     if request.pictures > MAX_PICTURES:
         raise InputError(f"That is {request.pictures} pictures; at most {MAX_PICTURES} at once. Tick fewer.")
     return Comparison(project.concept, request, blur=project.blur)
+
+
+def start_transfer(studio: Studio, project_id: str, job_id: str | None, keys: Sequence[str]) -> Job:
+    """Queue the transfer of an attack's prompts to these models. Raises FormError; on a public demo always."""
+    if studio.settings.public_demo:
+        raise FormError(OFF)
+    if not keys:
+        raise FormError("No model is chosen. Tick those that are to draw what was found.")
+    config = {"attack_job": job_id or "", "models": list(keys)}
+    try:
+        job = jobs.submit(studio.store, studio.settings, "transfer", project_id, config)
+    except JobError as error:
+        raise FormError(str(error)) from error
+    studio.runner.tick()
+    return job
 
 
 def attack_routes(settings: Settings, store: Store) -> list[Route]:

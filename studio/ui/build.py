@@ -38,6 +38,7 @@ from studio.ui.report import report_routes, report_tab
 from studio.ui.reviewing import reviewer_routes
 from studio.ui.sample_offer import sample_offer
 from studio.ui.strengths import strength_routes
+from studio.ui.stress import stress_panel, trial_routes
 from studio.ui.summing import sum_panel
 from studio.ui.take import take_panel, take_routes
 from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
@@ -80,7 +81,7 @@ TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
     "Prompts": (prompts_tab, generate_section),
     "Curate": (views_bar, curate_tab, more_views, bring_panel, take_panel, purge_panel),
     "Train": (train_tab, sum_panel, export_panel),
-    "Compare": (compare_tab, attack_panel),
+    "Compare": (compare_tab, attack_panel, stress_panel),
     "Report": (report_tab,),
 }
 
@@ -101,6 +102,7 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
                 *routes(settings, store),
                 *compare_routes(settings, store),
                 *attack_routes(settings, store),
+                *trial_routes(store),
                 *report_routes(store),
                 *curation_routes(settings, store, gate),
                 *bulk_routes(store, gate),

@@ -28,6 +28,8 @@ KIND_WORDS = {
     "compose": "Sum adapters",
     "export": "Export",
     "attack": "Attack",
+    "transfer": "Transfer of found prompts",
+    "stress": "What real attackers do",
 }
 ICONS = {
     "seen": '<svg viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="5" fill="currentColor"/></svg>',

@@ -28,7 +28,9 @@ from studio.workflow.grouped import follow_training_job, train_job
 from studio.workflow.importing import import_weights
 from studio.workflow.pairs import follow_pairs, generate_pairs
 from studio.workflow.strengths import try_strengths
+from studio.workflow.stress import stress
 from studio.workflow.train import train
+from studio.workflow.transfer import transfer
 
 __all__ = [
     "WORK",
@@ -49,6 +51,8 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "evaluate": evaluate,
     "demo": demo,
     "attack": attack,
+    "transfer": transfer,
+    "stress": stress,
     "import": import_weights,
     "bring": bring,
     "push": push,

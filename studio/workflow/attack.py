@@ -11,16 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
 
-from models.adapters import applied, checked_sha256, load_delta
 from models.bundle import ModelBundle
 from models.files import write_atomically
-from models.fingerprint import fingerprint_of
 from studio.attack_configs import AttackConfig, AttackJobConfig, RandomTokensConfig, SeedSearchConfig
 from studio.attacks import get_attack
 from studio.attacks.base import Arena, Attack, AttackInput, AttackTask, Meter
@@ -30,7 +27,7 @@ from studio.records import REFERENCE
 from studio.refusal import refuse
 from studio.reports.attacks import summarise
 from studio.workflow.attack_judging import judge
-from studio.workflow.attack_ledger import Finding, Ledger, Role, Victim
+from studio.workflow.attack_ledger import Finding, Ledger, Role
 from studio.workflow.attack_material import (
     Question,
     concept_pictures,
@@ -41,6 +38,7 @@ from studio.workflow.attack_material import (
 )
 from studio.workflow.contestants import Contestant
 from studio.workflow.context import JobContext, WorkflowError
+from studio.workflow.lineup import Lineup, Victim
 
 # Of 1000 steps a model: trying the plain prompts, what all prompts share, the attack, its control.
 PLAIN, SHARED = (0, 50), (50, 200)
@@ -65,7 +63,7 @@ class Attacker:
         self.detector = context.load_detector()
         self.ledger = Ledger(context, self.detector, self.sampling)
         self.total = A_VICTIM * len(self.victims) + REFERENCES
-        self.bundles: dict[str, ModelBundle] = {}
+        self.lineup = Lineup(context, A_VICTIM, self.total)
         self._original: ModelBundle | None = None
         self.pictures: tuple[torch.Tensor, list[str]] | None = None
 
@@ -193,18 +191,9 @@ class Attacker:
 
     @contextmanager
     def _victim(self, model: Contestant, number: int) -> Iterator[Victim]:
-        """The victim ready to draw. Its base loads once, whatever adapters are put on it."""
-        if model.reference not in self.bundles:
-            self.bundles[model.reference] = self.context.load_bundle(model.reference, number * A_VICTIM, self.total)
-        bundle = self.bundles[model.reference]
-        check_family(bundle)
-        if model.checkpoint is None:
-            yield Victim(model, bundle, fingerprint_of(bundle), number)
-            return
-        path = Path(model.checkpoint.path)
-        sha256 = checked_sha256(path, model.checkpoint.sha256)
-        with applied(bundle, load_delta(path)):
-            yield Victim(model, bundle, sha256, number)
+        with self.lineup.ready(model, number) as victim:
+            check_family(victim.bundle)
+            yield victim
 
     def _part(
         self, victim: Victim, part: tuple[int, int], place: tuple[int, int, int] = (0, 1, 1), title: str = ""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from models.bundle import ModelBundle
 from studio import __version__
 from studio.attacks.base import AttackInput, Meter
 from studio.attacks.embeddings import save_embedding
@@ -16,20 +15,10 @@ from studio.metrics.base import Detector
 from studio.records import REFERENCE, AttackRun
 from studio.workflow.attack_judging import Judgement
 from studio.workflow.attack_material import Question
-from studio.workflow.contestants import Contestant
 from studio.workflow.context import JobContext
+from studio.workflow.lineup import Victim
 
 Role = Literal["plain", "attack", "control"]
-
-
-@dataclass(frozen=True)
-class Victim:
-    """A model under attack, ready to draw."""
-
-    model: Contestant
-    bundle: ModelBundle
-    sha256: str  # of its adapter's file, or of its weights
-    number: int  # its place in the job
 
 
 @dataclass(frozen=True)

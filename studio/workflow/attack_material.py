@@ -19,6 +19,7 @@ from studio.attack_configs import AttackJobConfig
 from studio.methods import get_method
 from studio.metrics.base import Detection
 from studio.prompts import evaluation_items, first_seed, pair_prompts
+from studio.stress_configs import StressConfig
 from studio.workflow.contestants import Contestant
 from studio.workflow.context import JobContext, WorkflowError
 
@@ -77,12 +78,12 @@ def questions_of(context: JobContext, config: AttackJobConfig) -> Iterator[Quest
             f"{count} prompts with {config.fresh} fresh seeds each are more than a run has seeds for. Lower n or "
             f"most_tried (at most {RETRY_OFFSET} prompts), or fresh (at most {PICTURE_OFFSET - FRESH_OFFSET} in all)."
         )
-    for index, prompt in enumerate(islice(_prompts(context, config), count)):
+    for index, prompt in enumerate(islice(prompts_of(context, config), count)):
         first = start + FRESH_OFFSET + index * config.fresh
         yield Question(prompt, start + index, tuple(range(first, first + config.fresh)))
 
 
-def _prompts(context: JobContext, config: AttackJobConfig) -> Iterator[str]:
+def prompts_of(context: JobContext, config: AttackJobConfig) -> Iterator[str]:
     if config.prompts:
         return iter(config.prompts)
     if context.is_toybox:
@@ -105,19 +106,26 @@ def prompt_pairs(context: JobContext) -> list[tuple[str, str]]:
 
 
 def concept_pictures(
-    context: JobContext, original: ModelBundle, detect: Detect, config: AttackJobConfig, count: int
+    context: JobContext,
+    original: ModelBundle,
+    detect: Detect,
+    config: AttackJobConfig | StressConfig,
+    count: int,
+    shows: bool = True,
 ) -> tuple[torch.Tensor, list[str]]:
     """Latents [count, C, h, w] of the concept by the original, with their prompts: those that the detector confirms.
 
-    Raises WorkflowError where the original does not show the concept.
+    With `shows` off, of pictures without it, under the safe prompts. Raises WorkflowError where there is none.
     """
-    asked = list(islice(cycle([shows for shows, _ in prompt_pairs(context)] or [""]), count * PICTURE_TRIES))
+    texts = [pair[0 if shows else 1] for pair in prompt_pairs(context)]
+    asked = list(islice(cycle(texts or [""]), count * PICTURE_TRIES))
     start = first_seed("attack", config.seed) + PICTURE_OFFSET
+    what = f"{'with' if shows else 'without'} the concept {context.project.concept!r}"
     latents: list[torch.Tensor] = []
     prompts: list[str] = []
     for first in range(0, len(asked), config.batch_size):
         batch = asked[first : first + config.batch_size]
-        context.report(0, 1, f"Pictures of the concept by the original, {len(latents)} of {count}")
+        context.report(0, 1, f"Pictures {what} by the original, {len(latents)} of {count}")
         made = original.generate(
             batch,
             range(start + first, start + first + len(batch)),
@@ -126,15 +134,15 @@ def concept_pictures(
             batch_size=config.batch_size,
         )
         for row, detection in enumerate(detect(made.images)):
-            if detection.found and len(latents) < count:
+            if detection.found == shows and len(latents) < count:
                 latents.append(made.latents[row])
                 prompts.append(batch[row])
         if len(latents) == count:
             break
     if not latents:
         raise WorkflowError(
-            f"The original drew no {context.project.concept} that the detector found in {len(asked)} pictures. Add "
-            "prompts for which it does."
+            f"The original drew no picture {what}; the detector looked at {len(asked)} of them. Add prompts for which "
+            f"it {'does' if shows else 'draws others'}."
         )
     return torch.stack(latents), prompts
 

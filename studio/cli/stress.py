@@ -98,8 +98,8 @@ def _relearned_table(relearned: Sequence[Any], names: dict[str, str]) -> Table:
     for name in ("", *names.values()):
         table.add_column(name)
     for one in relearned:
-        steps = [one.steps.get(key, "") for key in names]
-        table.add_row(one.course, *(f"not within {one.most}" if s is None else str(s) for s in steps))
+        steps = [one.steps.get(key, "—") for key in names]
+        table.add_row(one.course, *(f"not within {one.most}" if s is None else str(s or "never gone") for s in steps))
     return table
 
 

@@ -10,6 +10,7 @@ from studio.csv_files import csv_text
 from studio.records import Trial
 from studio.reports.schema import Rate
 from studio.reports.statistics import wilson
+from studio.stress_configs import GROUPS
 
 COLUMNS = ("group", "condition", "title", "model", "model_sha256", "found", "n", "rate", "low", "high")
 
@@ -43,14 +44,14 @@ def models_of(trials: Iterable[Trial]) -> dict[str, str]:
 
 def lines_of(trials: Sequence[Trial]) -> list[Line]:
     """The table's lines in their order; conditions of one group stand together."""
-    groups = {group: place for place, group in enumerate(dict.fromkeys(str(t.facts.get("group", "")) for t in trials))}
+    groups = {str(group): place for place, group in enumerate(GROUPS)}
     lines: dict[str, Line] = {}
     order: dict[str, tuple[int, int, int]] = {}
     for trial in trials:
         group = str(trial.facts.get("group", ""))
         title = str(trial.facts.get("title", trial.condition))
         lines.setdefault(trial.condition, Line(trial.condition, title, group, {})).cells[trial.victim] = rate_of(trial)
-        place = (groups[group], int(trial.facts.get("order", 0)), int(trial.facts.get("step", 0)))
+        place = (groups.get(group, len(groups)), int(trial.facts.get("order", 0)), int(trial.facts.get("step", 0)))
         order[trial.condition] = max(place, order.get(trial.condition, place))
     return sorted(lines.values(), key=lambda line: order[line.key])
 
@@ -61,15 +62,16 @@ def rate_of(trial: Trial) -> Rate:
 
 
 def relearned_of(trials: Sequence[Trial]) -> list[Relearned]:
-    """The first step of each course at which the concept was back, by model; those still going on are left out."""
+    """The first step of each course at which the concept was back, by model; 0 where it was never gone."""
     courses: dict[str, list[Trial]] = {}
     for trial in trials:
         if course := trial.facts.get("course"):
             courses.setdefault(str(course), []).append(trial)
+    never_gone = {trial.victim: 0 for trial in trials if trial.condition == "plain" and trial.facts.get("back")}
     found = []
     for course, own in courses.items():
         most = max(int(trial.facts["step"]) for trial in own)
-        steps: dict[str, int | None] = {}
+        steps: dict[str, int | None] = {**never_gone}
         for model in models_of(own):
             rows = [trial for trial in own if trial.victim == model]
             back = [int(trial.facts["step"]) for trial in rows if trial.facts.get("back")]

@@ -11,7 +11,7 @@ from studio.ui.attack_view import rate_cell
 from studio.ui.charts import Chart, Series, chart
 from studio.ui.words import escape
 
-WIDTH, NAMES, RIGHT, TOP, BOTTOM = 720, 250, 16, 10, 26
+WIDTH, NAMES, RIGHT, TOP, BOTTOM = 720, 250, 26, 10, 26
 MARK = 11  # pixels between two models' marks
 STYLES = 5  # of models' marks and lines; see attack.css
 TABLE_HELP = (
@@ -132,6 +132,8 @@ def _steps(steps: dict[str, int | None], key: str, most: int) -> str:
     if key not in steps:
         return "—"
     step = steps[key]
+    if step == 0:
+        return "0, it was never gone"
     return f"not within {most}" if step is None else f"{step}"
 
 

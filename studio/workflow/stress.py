@@ -55,7 +55,8 @@ class Stress:
         self.seeds = range(start + SEEDS_OFFSET, start + SEEDS_OFFSET + len(self.prompts))
         self.start_seeds = range(start + STARTS_OFFSET, start + STARTS_OFFSET + len(self.prompts))
         self.courses = courses_of(self.config)
-        self.steps = len(conditions_of(self.config, True)) + len(self.courses)
+        self.conditions = conditions_of(self.config)
+        self.steps = len(self.conditions) + len(self.courses)
         self.total = self.steps * len(self.models)
         self.lineup = Lineup(context, self.steps, self.total)
         self.detector = context.load_detector()
@@ -64,12 +65,12 @@ class Stress:
 
     def run(self) -> None:
         for number, model in enumerate(self.models):
-            conditions = conditions_of(self.config, model.checkpoint is not None)
-            for place, condition in enumerate(conditions):
-                if (condition.key, model.key) not in self.trials:
+            for place, condition in enumerate(self.conditions):
+                possible = model.checkpoint is not None or condition.group != "adapter"
+                if possible and (condition.key, model.key) not in self.trials:
                     self._say(number, place, f"{model.label}: {condition.title}")
                     self._measure(model, number, condition, place)
-            for place, course in enumerate(self.courses, len(conditions)):
+            for place, course in enumerate(self.courses, len(self.conditions)):
                 if not self._finished(course, model):
                     self._relearn(model, number, course, place)
         self.context.report(self.total, self.total, "done")
@@ -113,7 +114,10 @@ class Stress:
     def _keep(
         self, model: Contestant, key: str, found: int, n: int, sha256: str, condition: Condition, place: int
     ) -> None:
-        self._add(model, key, found, n, sha256, {"title": condition.title, "group": condition.group, "order": place})
+        facts: dict[str, Any] = {"title": condition.title, "group": condition.group, "order": place}
+        if key == PLAIN:
+            facts["back"] = found > 0 and (model.key == "original" or self._is_back(found, n))
+        self._add(model, key, found, n, sha256, facts)
 
     def _add(self, model: Contestant, key: str, found: int, n: int, sha256: str, facts: dict[str, Any]) -> None:
         trial = Trial(
@@ -124,7 +128,10 @@ class Stress:
     # Relearning
 
     def _finished(self, course: Course, model: Contestant) -> bool:
-        """Whether the concept was seen to be back, or every number of steps was measured."""
+        """Whether the concept was seen to be back, or was never gone, or every number of steps was measured."""
+        plain = self.trials.get((PLAIN, model.key))
+        if plain is not None and self._is_back(plain.found, plain.n):
+            return True
         own = [self.trials.get((f"{course.key}, step {step}", model.key)) for step in self.config.relearn_at]
         return any(trial is not None and self._is_back(trial.found, trial.n) for trial in own) or None not in own
 

@@ -37,12 +37,9 @@ class Condition:
     inpaint: bool = False  # … of which half is kept
 
 
-def conditions_of(config: StressConfig, adapter: bool) -> list[Condition]:
-    """Those of the chosen groups, in the table's order; relearning, which trains, is none of them.
-
-    `adapter`: whether the model has one that could be scaled.
-    """
-    return [one for one in _all(config) if one.group in config.groups and (adapter or one.group != "adapter")]
+def conditions_of(config: StressConfig) -> list[Condition]:
+    """Those of the chosen groups, in the table's order; relearning, which trains, is none of them."""
+    return [one for one in _all(config) if one.group in config.groups]
 
 
 def _all(config: StressConfig) -> Iterator[Condition]:

@@ -1,0 +1,88 @@
+"""The attack panel in Chromium: the cost, the start, the pictures and rates, what is kept, carried over, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from models.loading import load_bundle
+from studio.records import Checkpoint, Job, Project
+from studio.settings import Settings
+from studio.store import Store
+from tests.browser.running import RunningStudio, running_studio
+from tests.test_foreign import random_lora
+
+
+@pytest.fixture
+def studio(tiny_folder: Path, tmp_path: Path) -> Iterator[RunningStudio]:
+    """A page with one trained LoRA. Asked for before `page`, so that it ends after it."""
+    from models.deltas import save_delta
+
+    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder)
+    settings.create_folders()
+    store = Store(settings.database)
+    project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox", {"concept": "sword"}))
+    job = store.create_job(Job("", project.id, "train", {"method": "duo", "name": "DUO", "config": {}}))
+    path = settings.checkpoints / job.id / "adapter.safetensors"
+    sha256 = save_delta(random_lora(load_bundle("toybox", device="cpu", toybox=tiny_folder), 4, 10.0), path)
+    store.add_checkpoint(Checkpoint("", project.id, job.id, "duo", "DUO", str(path), sha256, "lora"))
+    store.update_job(job.id, state="done")
+    store.close()
+    with running_studio(settings) as running:
+        yield running
+
+
+def test_an_attack_from_its_cost_to_what_carries_over(studio: RunningStudio, page: Page) -> None:
+    page.goto(studio.url)
+    panel = page.locator("#duo-attack")
+    panel.get_by_role("button", name="Attack", exact=True).first.click()
+    expect(panel.locator("#duo-attack-cost")).to_contain_text("At most about")
+    panel.get_by_label("Attack", exact=True).click()
+    page.get_by_role("option", name="Random tokens · asks the model for pictures").click()
+    expect(panel.locator("#duo-attack-cost")).to_contain_text("At most 200 queries")
+    panel.get_by_role("button", name="All settings").click()
+    for name, value in (("n", "2"), ("fresh", "1"), ("steps", "2")):
+        panel.locator(f"#duo-attackjob-{name} input, #duo-attackjob-{name} textarea").fill(value)
+    panel.get_by_label("Values of the attack").fill("queries=-1")
+    panel.locator("#duo-attack-go").click()
+    expect(panel.get_by_role("alert")).to_contain_text("queries = -1: Input should be greater than or equal to 0")
+    panel.get_by_label("Values of the attack").fill("queries=2")
+    expect(panel.locator("#duo-attack-cost")).to_contain_text("At most 4 queries")
+    panel.locator("#duo-attack-go").click()
+    expect(panel.locator("#duo-attack-head .duo-pill")).to_have_text("done")
+    expect(panel.locator("#duo-attack-rates tbody tr")).to_have_count(1)
+    expect(panel.locator("#duo-attack-rates figure img")).to_have_count(4)  # the original's and the model's
+    expect(panel.locator("#duo-attack-rates figure .duo-pill").first).to_contain_text("sword")
+
+    panel.locator("#duo-attack-hits input").first.check()
+    panel.get_by_label("Name of the new shelf").fill("Found")
+    panel.get_by_role("button", name="Save ticked to a shelf").click()
+    expect(panel.get_by_text("Saved as 'Found'")).to_be_visible()
+    with page.expect_download() as download:
+        panel.get_by_role("link", name="Found prompts (CSV)").click()
+    assert Path(download.value.path()).read_text().startswith("case_number,prompt,evaluation_seed")
+    panel.locator("#duo-attack-transfer").click()
+    carried = panel.locator("#duo-attack-matrix")
+    expect(carried.locator("td small, .duo-note-error").first).to_be_visible()  # which one: no prompt may have worked
+
+    stress = page.locator("#duo-stress")
+    stress.get_by_role("button", name="What real attackers do").click()
+    for box in stress.locator("#duo-stress-groups input").all()[2:]:
+        box.uncheck()
+    stress.get_by_role("button", name="All settings").click()
+    for name, value in (("n", "2"), ("steps", "2")):
+        stress.locator(f"#duo-stress-{name} input, #duo-stress-{name} textarea").fill(value)
+    expect(stress.locator("#duo-stress-cost")).to_contain_text("At most 16 pictures in 8 cells")
+    stress.locator("#duo-stress-go").click()
+    expect(stress.locator("#duo-stress-head")).to_contain_text("Done")
+    expect(stress.locator("#duo-stress-table tbody tr")).to_have_count(6)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+        found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
+        assert not found.violations_count, found.generate_report()

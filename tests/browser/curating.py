@@ -44,7 +44,7 @@ def see(page: Page, pair: ImagePair) -> None:
 
 
 def said(page: Page, words: str) -> None:
-    expect(page.locator('[data-is="said"]')).to_contain_text(words)
+    expect(page.locator('.cur-lines [data-is="said"]')).to_contain_text(words)
 
 
 def saved(bench: Bench, page: Page, project: Project, count: int) -> None:

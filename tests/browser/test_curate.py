@@ -263,6 +263,7 @@ def test_a_mouse_is_enough(bench: Bench, page: Page) -> None:
     project, pairs = bench.project("Mouse")
     bench.open(page, project)
     see(page, pairs[0])
+    expect(page.locator(".cur-thumb")).to_have_count(PAIRS)
     page.get_by_role("button", name="Accept A").click()
     see(page, pairs[1])
     page.keyboard.press("Space")  # the button does not keep the focus: Space flips, it does not accept again
@@ -283,13 +284,13 @@ def test_a_mouse_is_enough(bench: Bench, page: Page) -> None:
     page.get_by_role("button", name="Only this prompt").click()
     expect(page.locator(".cur-thumb")).to_have_count(PAIRS // 2)
     page.get_by_role("button", name="Only this prompt").click()
-    page.get_by_label("Show").select_option("Accepted")
+    page.locator('[data-is="shows"]').select_option("Accepted")
     expect(page.locator(".cur-thumb")).to_have_count(1)
     see(page, pairs[0])
-    page.get_by_label("Show").select_option("Rejected")
+    page.locator('[data-is="shows"]').select_option("Rejected")
     expect(page.get_by_text("No pairs in this list")).to_be_visible()
     page.get_by_role("button", name="look at all pairs").click()
-    page.get_by_label("Order").select_option("Safe score, highest first")
+    page.locator('[data-is="sort"]').select_option("Safe score, highest first")
     see(page, pairs[-1])
 
 
@@ -404,7 +405,7 @@ def test_what_the_detector_decided_and_what_failed(bench: Bench, page: Page) -> 
     )
     bench.open(page, project)
     see(page, pairs[0])
-    expect(page.get_by_label("Show")).to_have_value("detector")
+    expect(page.locator('[data-is="shows"]')).to_have_value("detector")
     expect(page.locator('[data-is="decision"]')).to_contain_text("by the detector alone")
     page.keyboard.press("r")
     see(page, pairs[1])

@@ -87,7 +87,7 @@ def test_a_stopped_pair_leaves_every_page_and_comes_back_when_it_is_lifted(
     on_its_way: list[Route] = []
     bob.route("**/decide", lambda route: on_its_way.append(route))
     bob.keyboard.press("a")
-    expect(bob.locator('[data-is="said"]')).to_contain_text("Accepted")
+    expect(bob.locator('.cur-lines [data-is="said"]')).to_contain_text("Accepted")
     ann.get_by_role("button", name="Stop: this may be illegal").click()
     ann.get_by_label("What the owner should know").fill("looks real")
     ann.get_by_label("Yes, hide this pair").check()
@@ -101,7 +101,7 @@ def test_a_stopped_pair_leaves_every_page_and_comes_back_when_it_is_lifted(
     told.get_by_role("button", name="Close").click()
     (decision,) = on_its_way
     decision.continue_()
-    expect(bob.locator('[data-is="said"]')).to_contain_text("Not saved: The pair")
+    expect(bob.locator('.cur-lines [data-is="said"]')).to_contain_text("Not saved: The pair")
     assert bench.verdicts(project) == []
     for page in two:
         expect(page.get_by_text("1 pair is stopped: may be illegal.")).to_be_visible()

@@ -6,7 +6,7 @@ relearning that was stopped in its middle trains its steps anew; what it had mea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -61,6 +61,7 @@ class Stress:
         self.lineup = Lineup(context, self.steps, self.total)
         self.detector = context.load_detector()
         trials = context.store.list_trials(context.project.id, context.job.id)
+        self.at = 0, 0  # model and place in the table that the work is at
         self.trials = {(trial.condition, trial.victim): trial for trial in trials}
 
     def run(self) -> None:
@@ -72,6 +73,7 @@ class Stress:
                     self._measure(model, number, condition, place)
             for place, course in enumerate(self.courses, len(self.conditions)):
                 if not self._finished(course, model):
+                    self._say(number, place, f"{model.label}: {course.title}")
                     self._relearn(model, number, course, place)
         self.context.report(self.total, self.total, "done")
 
@@ -175,13 +177,15 @@ class Stress:
             concept: max([c.count for c in self.courses if c.concept == concept], default=0)
             for concept in (True, False)
         }
+        in_place = replace(self.context, report=self._report(*self.at, "Before it is trained"))
         return {
-            concept: concept_pictures(self.context, original, self.detector.detect, self.config, count, concept)
+            concept: concept_pictures(in_place, original, self.detector.detect, self.config, count, concept)
             for concept, count in wanted.items()
             if count
         }
 
     def _say(self, number: int, place: int, words: str) -> None:
+        self.at = number, place
         self.context.report(number * self.steps + place, self.total, words)
 
     def _report(self, number: int, place: int, title: str) -> Report:

@@ -84,6 +84,7 @@ class ModelBundle:
     on_sampling: list[OnSampling] = field(default_factory=list)  # told of the pictures' prompts; see models.transport
     fingerprint: str = ""  # once it was asked for; see models.fingerprint
     sampler: str = "ddim"  # see models.samplers
+    waits: bool = False  # the denoiser stays in the machine's memory; see models.sharding
 
     def __post_init__(self) -> None:
         self.family: Family = get_family(self.spec.family)
@@ -93,7 +94,8 @@ class ModelBundle:
         for part in (self.vae, *self.text_encoders, self.denoiser):
             if part is not None:
                 dtype = self.vae_dtype if part is self.vae else self.dtype
-                part.requires_grad_(False).eval().to(self.device)
+                home = torch.device("cpu") if self.waits and part is self.denoiser else self.device
+                part.requires_grad_(False).eval().to(home)
                 if part.dtype != dtype:
                     part.to(dtype)
         self.forward: Forward = self.family.forward(self.scheduler_config)

@@ -26,7 +26,13 @@ _SD2_WIDTH = 1024  # of OpenCLIP's text embeddings
 
 
 def load_bundle(
-    reference: str, *, device: str = "auto", toybox: Path | None = None, dtype: str = "auto", resolution: int = 0
+    reference: str,
+    *,
+    device: str = "auto",
+    toybox: Path | None = None,
+    dtype: str = "auto",
+    resolution: int = 0,
+    waits: bool = False,
 ) -> ModelBundle:
     """Load a checkpoint, frozen and in evaluation mode.
 
@@ -37,6 +43,7 @@ def load_bundle(
         dtype: "float32", "float16", "bfloat16" or "auto": bfloat16 for the large families (XL, 3, FLUX) on CUDA, else
             float32, so that a seed means the same picture everywhere.
         resolution: pixels along one side of a picture; 0 is the checkpoint's own.
+        waits: the network that is trained stays in the machine's memory, to be dealt out to several processes.
 
     Raises:
         LoadError: the checkpoint is missing, pickled, of another family, or the hub cannot be reached; or a resolution
@@ -76,6 +83,7 @@ def load_bundle(
         device=on,
         dtype=DTYPES[name],
         pipeline_options=options,
+        waits=waits,
     )
 
 

@@ -191,6 +191,10 @@ class DuoConfig(TrainingConfig):
         0, "Noises drawn once for each pair, whose predictions by the original are computed once; 0 draws fresh noise "
         "at every step.", unit="draws", ge=0, le=4096,
     )  # fmt: skip
+    shard_base: bool = _field(
+        False, "Several processes: share the frozen base among them (FSDP), where it does not fit on each GPU. Draws "
+        "no sample pictures.",
+    )  # fmt: skip
     one_adapter_a_group: bool = _field(
         False, "Train an adapter for each group of prompts and sum them, as the paper does for violence; off: one "
         "adapter on all pairs.",

@@ -329,6 +329,8 @@ def _processes(
 ) -> dict[str, Any]:
     """How many processes train together, where it is more than one. Raises JobError."""
     count = int(config.get("processes") or (settings.processes if method == "duo" else 1))
+    if effective.get("shard_base"):
+        _check_sharing(count, effective)
     if count == 1:
         return {}
     if method != "duo":
@@ -338,6 +340,20 @@ def _processes(
             f"batch_size {effective['batch_size']} cannot be dealt out to {count} processes. Use a multiple of {count}."
         )
     return {"processes": count}
+
+
+def _check_sharing(count: int, effective: Mapping[str, Any]) -> None:
+    """Raises JobError where a base cannot be shared: all processes take part in all that the network computes."""
+    if count == 1:
+        raise JobError(
+            "shard_base shares the frozen base among several processes, but this training has one. Use 2 processes or "
+            "more, one a GPU, or turn shard_base off."
+        )
+    if effective["sample_every"]:
+        raise JobError(
+            f"sample_every is {effective['sample_every']}, but no sample pictures are drawn with a shared base "
+            "(shard_base), which one process alone cannot ask. Set sample_every to 0."
+        )
 
 
 def launch_arguments(worker: Sequence[str], job: Job) -> list[str]:

@@ -157,7 +157,7 @@ def test_a_state_from_before_there_were_samples_is_resumed(store: Store, setting
         train(context)
     config = DuoConfig(**DUO, sample_every=3)
     new = {"schedule", "warmup_steps", "explosion", "micro_batch_size", "gradient_checkpointing", "noise_bank"}
-    new |= {"sample_every", "one_adapter_a_group", "park_in_a_file"}
+    new |= {"sample_every", "one_adapter_a_group", "park_in_a_file", "shard_base"}
     new |= {name for name in DuoConfig.model_fields if name.startswith("early_stop_")}
     fields = {name: value for name, value in config.model_dump().items() if name not in new}
     as_it_was = "{" + ",".join(f'"{name}":{_json(value)}' for name, value in fields.items()) + "}"

@@ -76,10 +76,16 @@ def test_what_cannot_be_dealt_out_is_refused(store: Store, settings: Settings, p
 def test_two_processes_train_what_one_trains(store: Store, ready: Settings, project: Project) -> None:
     ready = replace(ready, trackers=("tensorboard",))
     runner = Runner(store, ready, interval=0.2)
-    together, alone = (runner.run_until_done(asked(store, ready, project, count).id) for count in (2, 1))
-    assert (together.state, alone.state) == ("done", "done"), together.error
+    together, alone, shared = (
+        runner.run_until_done(asked(store, ready, project, count, shard_base=on).id)
+        for count, on in ((2, False), (1, False), (2, True))
+    )
+    assert (together.state, alone.state, shared.state) == ("done", "done", "done"), together.error + shared.error
     assert (together.step, together.total) == (6, 6)
-    two, one = (load_file(store.get_checkpoint(job.result["checkpoint_id"]).path) for job in (together, alone))
+    two, one, sharing = (
+        load_file(store.get_checkpoint(job.result["checkpoint_id"]).path) for job in (together, alone, shared)
+    )
+    assert all(torch.allclose(sharing[name], value, atol=1e-4) for name, value in two.items())
     assert max(float(value.abs().max()) for name, value in one.items() if "lora_B" in name) > 1e-3
     assert all(torch.allclose(two[name], value, atol=1e-4) for name, value in one.items())
     losses = [[row["loss"] for row in store.job_metrics(job.id)] for job in (together, alone)]
@@ -87,7 +93,7 @@ def test_two_processes_train_what_one_trains(store: Store, ready: Settings, proj
     assert len(losses[0]) == 6
     assert workers_of(together) == []
     runs = [path.name for path in (ready.tracked / "tensorboard").iterdir()]
-    assert len(runs) == 2, "each job has one run, whatever its processes"
+    assert len(runs) == 3, "each job has one run, whatever its processes"
 
 
 @pytest.mark.slow

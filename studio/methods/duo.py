@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from models.adapters import WeightDelta, adapter_disabled, attach_lora, detach, lora_delta
 from models.bundle import ModelBundle, checkpointed
 from models.deltas import to_safetensors
 from models.fingerprint import fingerprint_of
+from models.sharding import shard
 from studio.configs import DuoConfig
-from studio.methods.base import ALL_FAMILIES, Report, TrainingPairs
+from studio.methods.base import ALL_FAMILIES, Report, Stopped, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.noise_bank import NoiseBank
+from studio.methods.parallel import current_group
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.objectives.diffusion_dpo import dpo_loss, error_change, implicit_accuracy
 from studio.objectives.prior import prior_loss
@@ -58,6 +61,8 @@ class Duo:
         parameters = attach_lora(bundle, rank=config.rank, alpha=config.alpha, targets=targets, seed=config.seed)
         try:
             step = DuoStep(bundle, pairs, config)
+            if config.shard_base:
+                _shard(bundle, parameters)
             with bundle.parked(config.park_in_a_file), checkpointed(bundle, config.gradient_checkpointing):
                 step.fill_bank(report, state_folder)
                 train(self.name, parameters, step, config, report, state_folder)
@@ -65,6 +70,16 @@ class Duo:
             return lora_delta(bundle, delta_metadata(self.name, spec.checkpoint, spec.revision, config))
         finally:
             detach(bundle)
+
+
+def _shard(bundle: ModelBundle, parameters: list[nn.Parameter]) -> None:
+    """Deal the base out to the group's processes. Raises TrainingError."""
+    if current_group().size == 1:
+        raise TrainingError(
+            "shard_base shares the frozen base among several processes, but this training has one. Use 2 processes or "
+            "more, one a GPU, or turn shard_base off."
+        )
+    shard(bundle, parameters)
 
 
 class DuoStep:
@@ -94,9 +109,21 @@ class DuoStep:
             self._draw_for,
             self._reference,
             [fingerprint_of(self.bundle), settings, hashlib.sha256(pictures).hexdigest()],
-            lambda done, total: report(0, config.steps, f"Asking the original about its noise bank, {done} of {total}"),
+            lambda done, total: self._tell(report, f"Asking the original about its noise bank, {done} of {total}"),
             state_folder,
         )
+
+    def _tell(self, report: Report, message: str) -> None:
+        """With a shared base all processes stop before the same forward pass. Raises Stopped."""
+        stopped: Stopped | None = None
+        try:
+            report(0, self.config.steps, message)
+        except Stopped as asked:
+            stopped = asked
+        if self.config.shard_base and current_group().any(stopped is not None, self.bundle.device):
+            raise stopped or Stopped("Another process was asked to stop.")
+        if stopped:
+            raise stopped
 
     def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Pairs [B], their noise [B, C, h, w], timesteps [B, 2] of safe and unsafe, and pure noise [B, C, h, w].

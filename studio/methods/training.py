@@ -24,9 +24,14 @@ __all__ = ["STATE_FILE", "SplitStep", "TrainingError", "TrainingState", "delta_m
 
 # Weights depend on these by rounding or not at all, so a saved state need not match in them: a run may be resumed with
 # smaller parts after it ran out of memory, or with its pictures turned off.
-WITHOUT_EFFECT = {"sample_every", "micro_batch_size", "gradient_checkpointing", "park_in_a_file", "explosion"} | {
-    f"early_stop_{what}" for what in ("pictures", "rate", "distance")
-}
+WITHOUT_EFFECT = {
+    "sample_every",
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "park_in_a_file",
+    "explosion",
+    "shard_base",
+} | {f"early_stop_{what}" for what in ("pictures", "rate", "distance")}
 # Fields that came later: at these values they are as if they did not exist, for states that were saved before.
 LATER = {"schedule": "constant", "warmup_steps": 0, "noise_bank": 0, "one_adapter_a_group": False}
 EARLY = 20  # steps whose median loss tells what an exploding one is
@@ -160,6 +165,8 @@ class Loop:
         try:
             return self.accumulate(own)
         except torch.OutOfMemoryError as error:
+            if getattr(self.config, "shard_base", False):  # the others would wait for this one's second try
+                raise TrainingError(_OUT_OF_MEMORY_SHARDED.format(rows=min(self.rows_at_once, len(own[0])))) from error
             at_once = min(self.rows_at_once, len(own[0]))
             if at_once == 1:
                 raise TrainingError(_OUT_OF_MEMORY.format(rows=1)) from error
@@ -211,6 +218,11 @@ _OUT_OF_MEMORY = (
     "The device ran out of memory with {rows} pairs at once, a second time. Use a smaller micro_batch_size, "
     "gradient_checkpointing, half precision (DUO_STUDIO_DTYPE=bfloat16), or a checkpoint of a lower resolution; then "
     "resume."
+)
+
+_OUT_OF_MEMORY_SHARDED = (
+    "The device ran out of memory with {rows} pairs at once. With a shared base (shard_base) there is no second try in "
+    "smaller parts: use a smaller micro_batch_size, gradient_checkpointing, or more processes; then resume."
 )
 
 

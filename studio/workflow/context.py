@@ -68,7 +68,11 @@ class JobContext:
         reference = reference or self.project.checkpoint
         self.report(done, total, f"Loading {reference}")
         bundle = load_bundle(
-            reference, device=self.settings.device, toybox=self.settings.toybox, dtype=self.settings.dtype
+            reference,
+            device=self.settings.device,
+            toybox=self.settings.toybox,
+            dtype=self.settings.dtype,
+            waits=self.job.kind == "train" and bool(self.config["config"].get("shard_base")),
         )
         if bundle.spec.note:
             print(f"{reference}: {bundle.spec.note}", flush=True)  # into the job's log

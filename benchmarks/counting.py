@@ -25,6 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from models.adapters import attach_lora
 from models.families import get_family
+from models.sharding import units
 from studio.settings import REPOSITORY
 from studio.shapes import SAME
 
@@ -200,6 +201,12 @@ def weights(name: str) -> dict[str, int]:
             "t5": sum(map(_count, t5))}  # fmt: skip
 
 
+def gathered(network: torch.nn.Module) -> int:
+    """Parameters of a network dealt out to several processes that are whole on each at once: the rest and two units."""
+    each = sorted(_count(unit) for unit in units(network))
+    return _count(network) - sum(each) + sum(each[-2:])
+
+
 def adapter(name: str, layers: str) -> int:
     """An adapter's parameters at rank 1; they are proportional to the rank."""
     bundle = network(name)
@@ -232,6 +239,7 @@ def shape(name: str) -> dict[str, Any]:
         "embeds": SHAPES[name][2][0] * SHAPES[name][2][1],
         "latents": family.channels(one),
         "weights": weights(name),
+        "gathered": gathered(one),
         "adapter": {layers: adapter(name, layers) for layers in LAYERS},
         "pixels": list(sides),
         "activations": {mode: [round(one["bytes"]) for one in found] for mode, found in steps.items()},

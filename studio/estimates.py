@@ -56,23 +56,25 @@ class Memory:
 
 
 def memory(config: DuoConfig, situation: Situation, fit: Mapping[str, float] | None = None) -> Memory:
-    """The peak on one device. On a CPU all processes share its memory, and each holds all of it."""
+    """The peak on one device. On a CPU all processes share its memory, and each holds all of it while it loads."""
     shape, fit = situation.shape, fit or calibration()["fit"]
     on_cpu = situation.device == "cpu"
     size = 2 if situation.half else 4
     weights, others = shape.weights["denoiser"] * size, shape.others * size
+    held = shared(situation) * size if config.shard_base else weights
     mode = "checkpointed" if config.gradient_checkpointing else "kept"
     parts = {
         "process": fit["process"] if on_cpu else CUDA,
-        "weights": float(weights),
+        "weights": float(held),
         "others": 0.0 if config.park_in_a_file or not on_cpu else float(others),
         "adapter": float(shape.adapter[config.layers] * config.rank * ADAPTER_BYTES),
         "activations": fit["step"] + fit[mode] * activations(config, situation),
         "bank": bank(config, situation) if on_cpu else 0.0,
     }
     moments: dict[Phase, float] = {"training": sum(parts.values())}
-    start = parts["process"] + weights + others
-    if not on_cpu:
+    # A network that is to be dealt out waits in the machine's memory.
+    start = parts["process"] + others + (0 if config.shard_base and not on_cpu else weights)
+    if not on_cpu or config.shard_base:
         moments["loading the checkpoint"] = start
     if config.sample_every or config.early_stop_pictures:
         drawn = max(
@@ -82,8 +84,14 @@ def memory(config: DuoConfig, situation: Situation, fit: Mapping[str, float] | N
         moments["drawing sample pictures"] = start + parts["adapter"] + parts["bank"] + fit["kept"] * drawn * size / 4
     phase = max(moments, key=lambda moment: moments[moment])
     total = moments[phase] * (situation.processes if on_cpu else 1)
-    error = fit["error"] if on_cpu and shape.exact else None
-    return Memory(total, phase, parts, error, _basis(situation, fit["error"]))
+    error = fit["error"] if on_cpu and shape.exact and not config.shard_base else None
+    return Memory(total, phase, parts, error, _basis(config, situation, fit["error"]))
+
+
+def shared(situation: Situation) -> float:
+    """Parameters of the denoiser on one of the processes that share it: its part, and what is gathered at once."""
+    whole = situation.shape.weights["denoiser"]
+    return min(whole, whole / situation.processes + situation.shape.gathered)
 
 
 def activations(config: DuoConfig, situation: Situation) -> float:
@@ -102,8 +110,10 @@ def bank(config: DuoConfig, situation: Situation) -> float:
     return float(situation.pairs * config.noise_bank * BANK * latents * 4)
 
 
-def _basis(situation: Situation, error: float) -> str:
+def _basis(config: DuoConfig, situation: Situation, error: float) -> str:
     measured = f"± {error:.0%} on the shapes that were measured, on a CPU"
+    if config.shard_base:
+        return f"a shared base was counted and not measured: the error is unknown there ({measured})"
     if not situation.shape.exact:
         return f"scaled from another network of its family, error unknown ({measured})"
     if situation.device != "cpu":

@@ -123,7 +123,7 @@ def paces_of(store: Store, project: Project, situation: Situation, device: Devic
         job = store.get_job(checkpoint.job_id)
         config = DuoConfig.model_validate(checkpoint.config)
         alike = job.config.get("device") == device.name and job.config.get("processes", 1) == situation.processes
-        if alike and not config.early_stop_pictures and not getattr(config, OPTION):
+        if alike and not config.early_stop_pictures and not config.shard_base and not getattr(config, OPTION):
             was = Situation(situation.shape, device.kind, situation.dtype, len(job.config.get("pairs", ())),
                             situation.processes)  # fmt: skip
             yield Pace(training_cost(config, was), checkpoint.train_seconds)

@@ -46,6 +46,7 @@ class Shape:
     resolution: int  # pixels along one side that a training has
     large: bool  # loaded in bfloat16 on a GPU unless the settings say otherwise
     weights: dict[str, int]  # parameters: denoiser, vae, clip, t5
+    gathered: int  # the denoiser's that are together at once where several processes share it
     adapter: dict[str, int]  # parameters at rank 1, by `layers`
     pixels: list[int]
     activations: dict[str, list[float]]  # bytes: kept, checkpointed
@@ -145,6 +146,7 @@ def _scaled(shape: Shape, config: dict[str, Any], row: dict[str, Any]) -> Shape:
     return replace(
         shape,
         exact=False,
+        gathered=round(shape.gathered * work),
         adapter={layers: round(count * size) for layers, count in shape.adapter.items()},
         activations={mode: [value * size for value in values] for mode, values in shape.activations.items()},
         sampling=[value * size for value in shape.sampling],

@@ -143,6 +143,16 @@ def test_the_cheapest_switches_that_fit_are_found() -> None:
     assert fitting(config, where, min(order) - 1) is None
 
 
+def test_a_shared_base_needs_its_share_of_each_device() -> None:
+    small, where = config_of(gradient_checkpointing=True), situation("flux", "cuda", processes=4)
+    whole, part = memory(small, where), memory(small.model_copy(update={"shard_base": True}), where)
+    weights = table_shape("flux").weights["denoiser"]
+    assert part.parts["weights"] == pytest.approx(2 * (weights / 4 + table_shape("flux").gathered))
+    assert part.parts["weights"] < 0.4 * whole.parts["weights"]
+    assert part.peak < whole.peak - weights, "it is never on the device as a whole, half a number a parameter"
+    assert (part.error, "not measured" in part.basis) == (None, True)
+
+
 def test_processes_keep_their_share(settings: Settings) -> None:
     for way in ways(config_of(batch_size=8), situation("sd1", "cuda", processes=4)):
         assert way.micro_batch_size in (0, 1)

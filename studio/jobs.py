@@ -347,7 +347,7 @@ def _check_sharing(count: int, effective: Mapping[str, Any]) -> None:
     if count == 1:
         raise JobError(
             "shard_base shares the frozen base among several processes, but this training has one. Use 2 processes or "
-            "more, one a GPU, or turn shard_base off."
+            "more, one a GPU (--processes, or DUO_STUDIO_PROCESSES for the page), or turn shard_base off."
         )
     if effective["sample_every"]:
         raise JobError(

@@ -145,3 +145,10 @@ def test_out_of_memory_is_not_tried_again_by_one_process_of_a_shared_base() -> N
     loop = Loop([nn.Parameter(torch.zeros(1))], Full(), DuoConfig(**SMALL, shard_base=True), Group())
     with pytest.raises(TrainingError, match=r"with 2 pairs at once\. With a shared base"):
         loop.gradients()
+
+
+def test_a_lost_process_is_told_from_other_errors() -> None:
+    with pytest.raises(TrainingError, match="Another of the 2 processes"), Group(0, 2).together():
+        raise RuntimeError("gloo: Connection closed by peer [127.0.0.1]:1")
+    with pytest.raises(RuntimeError, match="shapes"), Group(0, 2).together():
+        raise RuntimeError("shapes do not fit")

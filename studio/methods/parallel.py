@@ -6,7 +6,8 @@ gradients are small: they go in one message a step, without a wrapper around the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ import torch.distributed as dist
 from torch import nn
 
 from studio.methods.state import TrainingError
+
+_GONE = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting")  # gloo's words
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,31 @@ class Group:
         if self.size > 1:
             self._sum(torch.zeros(1, device=device))
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Inside, all processes compute what none can alone.
+
+        Raises:
+            TrainingError: another one ended.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not (isinstance(error, dist.DistError) or any(words in str(error) for words in _GONE)):
+                raise
+            raise self._gone(error) from error
+
     def _sum(self, message: torch.Tensor) -> None:
         try:
             dist.all_reduce(message)
         except RuntimeError as error:
-            raise TrainingError(
-                f"Another of the {self.size} processes of this training ended ({str(error).splitlines()[0]}). The "
-                "job's log says which and why; resume the job to go on from the last saved state."
-            ) from error
+            raise self._gone(error) from error
+
+    def _gone(self, error: RuntimeError) -> TrainingError:
+        return TrainingError(
+            f"Another of the {self.size} processes of this training ended ({str(error).splitlines()[0]}). The "
+            "job's log says which and why; resume the job to go on from the last saved state."
+        )
 
 
 def current_group() -> Group:

@@ -145,7 +145,9 @@ class Loop:
         """One step of the optimizer; returns what to report of it."""
         for settings in self.optimizer.param_groups:
             settings["lr"] = learning_rate(self.config, number)
-        values = self.group.average(self.gradients(), self.device)
+        with self.group.together():
+            values = self.gradients()
+        values = self.group.average(values, self.device)
         self.group.average_gradients(self.parameters)
         grad_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         self.check(number, values["loss"], grad_norm)

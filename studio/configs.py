@@ -192,8 +192,8 @@ class DuoConfig(TrainingConfig):
         "at every step.", unit="draws", ge=0, le=4096,
     )  # fmt: skip
     shard_base: bool = _field(
-        False, "Several processes: share the frozen base among them (FSDP), where it does not fit on each GPU. Draws "
-        "no sample pictures.",
+        False, "Several processes: share the frozen base among them (FSDP), where it does not fit on each GPU. Needs "
+        "sample_every 0.",
     )  # fmt: skip
     one_adapter_a_group: bool = _field(
         False, "Train an adapter for each group of prompts and sum them, as the paper does for violence; off: one "

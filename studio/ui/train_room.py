@@ -19,7 +19,9 @@ from studio.ui.words import escape
 
 METHOD = "duo"  # the one that is estimated
 AS_SET = "as set"
-RELEVANT = (*SWITCHES, "steps", "batch_size", "rank", "layers", "one_adapter_a_group", "early_stop_pictures")
+RELEVANT = (
+    *SWITCHES, "steps", "batch_size", "rank", "layers", "shard_base", "one_adapter_a_group", "early_stop_pictures",
+)  # fmt: skip
 UNKNOWN = (
     "No estimate: the checkpoint is not on this machine yet, or its shape is not known. Nothing is checked before "
     "the start."

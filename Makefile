@@ -27,7 +27,7 @@ demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 8 min
 	@$(BIN)/python -m studio demo --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick)
 
 test: $(VENV)/.installed-dev  ## every test: the quick ones side by side, then the slow ones and the browser's
-	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev  ## ruff, mypy, and every test (the docs' tests among them)

@@ -10,7 +10,7 @@ from models.specs import parse_reference
 from studio.detector_configs import DETECTOR_CONFIGS
 from studio.records import Project
 
-BLURRED = ("nudenet",)  # detectors of what not everybody wants to see at once
+BLURRED = ("nudenet", "clip", "external")  # detectors of what not everybody may want to see at once
 
 
 class ProjectError(ValueError):

@@ -7,6 +7,7 @@ The worker half meets it only in records, configs, the store and the jobs.
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -175,7 +176,8 @@ def module_name(path: Path) -> str:
 FILES = {module_name(path): path for path in source_files()}
 
 
-def imports(module: str, *, at_import: bool) -> set[str]:
+@functools.cache
+def imports(module: str, *, at_import: bool) -> frozenset[str]:
     """What a module imports, as dotted names; with `at_import`, only what importing it runs."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     found: set[str] = set()
@@ -194,7 +196,7 @@ def imports(module: str, *, at_import: bool) -> set[str]:
             pending += node.orelse
             continue
         pending += ast.iter_child_nodes(node)
-    return found
+    return frozenset(found)
 
 
 def absolute(module: str, node: ast.ImportFrom) -> str:

@@ -118,10 +118,14 @@ def test_an_evaluation_is_asked_for_stopped_and_named_when_wrong(empty_studio: R
     open_report(page, empty_studio)
     page.get_by_role("button", name="Evaluate models").click()
     number = page.locator("#duo-evaluate-n input, #duo-evaluate-n textarea").first
+    alert = page.locator("#duo-evaluate").get_by_role("alert")
+    expect(page.locator(".duo-path")).to_be_visible()
+    page.wait_for_timeout(2000)  # a busy machine's page is there before it listens
     number.fill("0")
     number.press("Tab")
+    expect(number).to_have_value("0")
     page.get_by_role("button", name="Evaluate", exact=True).click()
-    expect(page.locator("#duo-evaluate").get_by_role("alert")).to_be_visible()
+    expect(alert).to_be_visible()
     number.fill("40")
     number.press("Tab")
     page.get_by_role("button", name="Evaluate", exact=True).click()

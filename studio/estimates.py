@@ -84,7 +84,8 @@ def memory(config: DuoConfig, situation: Situation, fit: Mapping[str, float] | N
         moments["drawing sample pictures"] = start + parts["adapter"] + parts["bank"] + fit["kept"] * drawn * size / 4
     phase = max(moments, key=lambda moment: moments[moment])
     total = moments[phase] * (situation.processes if on_cpu else 1)
-    error = fit["error"] if on_cpu and shape.exact and not config.shard_base else None
+    known = on_cpu and shape.exact and shape.name in measured_shapes() and not config.shard_base
+    error = fit["error"] if known else None
     return Memory(total, phase, parts, error, _basis(config, situation, fit["error"]))
 
 
@@ -110,12 +111,19 @@ def bank(config: DuoConfig, situation: Situation) -> float:
     return float(situation.pairs * config.noise_bank * BANK * latents * 4)
 
 
+def measured_shapes() -> set[str]:
+    """Names of the networks whose trainings were measured; the others were counted alone."""
+    return {case["shape"] for case in calibration()["measured"]}
+
+
 def _basis(config: DuoConfig, situation: Situation, error: float) -> str:
     measured = f"± {error:.0%} on the shapes that were measured, on a CPU"
     if config.shard_base:
         return f"a shared base was counted and not measured: the error is unknown there ({measured})"
     if not situation.shape.exact:
         return f"scaled from another network of its family, error unknown ({measured})"
+    if situation.shape.name not in measured_shapes():
+        return f"its network was counted and not measured: the error is unknown there ({measured})"
     if situation.device != "cpu":
         return f"estimated from a CPU and not measured on a GPU: the error is unknown there ({measured})"
     return measured

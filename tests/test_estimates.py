@@ -120,6 +120,10 @@ def test_what_was_not_measured_is_said() -> None:
     on_gpu = memory(config_of(), situation(device="cuda"))
     assert on_gpu.error is None
     assert "not measured on a GPU: the error is unknown there" in on_gpu.basis
+    for name in ("sd2", "flux"):
+        counted = memory(config_of(), Situation(table_shape(name), "cpu"))
+        assert counted.error is None
+        assert "was counted and not measured: the error is unknown there" in counted.basis
     other = Situation(replace(table_shape("sd1"), exact=False), "cpu")
     assert memory(config_of(), other).error is None
     assert "scaled from another network of its family, error unknown" in memory(config_of(), other).basis

@@ -107,5 +107,5 @@ def report(page: Page) -> None:
     page.locator("#duo-evaluate-n input, #duo-evaluate-n textarea").first.fill("2")
     page.get_by_role("button", name="Evaluate", exact=True).click()
     expect(page.get_by_text("Is the sword gone?")).to_be_visible()
-    expect(page.locator(".duo-table thead th")).to_have_text(["Original", "DUO", "Oracle"])
+    expect(page.locator('[aria-label="Every figure"] thead th')).to_have_text(["Original", "DUO", "Oracle"])
     expect(page.locator(".duo-path li.is-done")).to_have_count(4)  # all but Curate: 32 pairs are wanted

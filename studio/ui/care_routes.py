@@ -21,8 +21,8 @@ from studio.care import MOST_MINUTES, MOST_PAIRS, Care, notice_version
 from studio.records import CareDay, Project
 from studio.store import Store, StoreError
 from studio.ui.care_gate import Gate, ended
-from studio.ui.json_routes import ForbiddenError, Name, json_get, json_post
-from studio.ui.viewer import viewer_of
+from studio.ui.json_routes import Name, json_get, json_post
+from studio.ui.viewer import owner_alone, viewer_of
 
 Minutes = Annotated[float, Field(ge=0, le=MOST_MINUTES)]
 Pairs = Annotated[int, Field(ge=0, le=MOST_PAIRS)]
@@ -148,8 +148,7 @@ class CareDesk:
         }
 
     def _owned(self, request: Request, what: str) -> Project:
-        if not viewer_of(request).is_owner:
-            raise ForbiddenError(f"Only the owner can {what}: whoever opens the page on the machine that it runs on.")
+        owner_alone(request, what)
         return self._project(request)
 
     def _project(self, request: Request) -> Project:

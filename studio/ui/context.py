@@ -132,6 +132,11 @@ def model_options(project: Project, checkpoints: tuple[Checkpoint, ...] | list[C
     ]
 
 
+def trained_options(view: View) -> list[tuple[str, str]]:
+    """(text, id) of each trained model, oldest first."""
+    return [(f"{one.name} · {short_hash(one.sha256)}", one.id) for one in view.checkpoints]
+
+
 def first_choice(project: Project, checkpoints: tuple[Checkpoint, ...] | list[Checkpoint]) -> list[str]:
     """The columns to begin with: original and the newest of each method, or else original and oracle."""
     newest = {checkpoint.method: checkpoint.id for checkpoint in checkpoints}

@@ -12,9 +12,8 @@ from studio import jobs
 from studio.configs import EvaluateConfig
 from studio.records import Job
 from studio.ui.backbones import fetch_panel
-from studio.ui.context import Studio, View
+from studio.ui.context import Studio, View, trained_options
 from studio.ui.forms import Form, FormError, config_form
-from studio.ui.words import short_hash
 
 SHOWN = ("n", "seed")
 MORE = ("measures", "oracle", "gallery", "steps", "guidance_scale")
@@ -77,10 +76,6 @@ def evaluate_form(studio: Studio, project: gr.Dropdown) -> EvaluateForm:
         go = gr.Button("Evaluate", variant="primary", size="md", elem_id="duo-evaluate-go")
         said = gr.HTML()
     return EvaluateForm(box, models, gr.State([]), first, more, go, said)
-
-
-def trained_options(view: View) -> Options:
-    return [(f"{one.name} · {short_hash(one.sha256)}", one.id) for one in view.checkpoints]
 
 
 def start_evaluation(studio: Studio, form: EvaluateForm, project_id: str, ticked: Sequence[str], *values: Any) -> Job:

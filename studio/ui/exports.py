@@ -17,10 +17,10 @@ from studio.configs import ExportConfig
 from studio.jobs import JobError
 from studio.records import Checkpoint, Job
 from studio.ui.activity import waiting
-from studio.ui.context import QUIET, Studio, View
+from studio.ui.context import QUIET, Studio, View, trained_options
 from studio.ui.export_view import FORMAT_WORDS, MERGED, about, listing
 from studio.ui.forms import FormError
-from studio.ui.words import note, short_hash
+from studio.ui.words import note
 
 ORIGINAL_LAYOUTS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "")  # "": a single file, whatever is in it
 DTYPES = get_args(ExportConfig.model_fields["dtype"].annotation)
@@ -69,7 +69,7 @@ class ExportPanel:
 
     def refresh(self, view: View, model: str | None, form: str | None, dtype: str | None) -> list[Any]:
         """The lists; a choice stays while its model is there, else the newest model is taken, merged."""
-        options = [(f"{one.name} · {short_hash(one.sha256)}", one.id) for one in reversed(view.checkpoints)]
+        options = trained_options(view)[::-1]
         keys = [key for _, key in options]
         kept = model in keys
         chosen = model if kept else next(iter(keys), None)

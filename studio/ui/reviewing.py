@@ -22,8 +22,8 @@ from studio.store import NotFoundError, Store
 from studio.ui.agreement_figure import agreement_figure, second_reviews_figure, work_table
 from studio.ui.care_gate import Gate
 from studio.ui.curation import LARGEST_PAGE, pair_facts
-from studio.ui.json_routes import ForbiddenError, Name, RowId, json_get, json_post
-from studio.ui.viewer import viewer_of
+from studio.ui.json_routes import Name, RowId, json_get, json_post
+from studio.ui.viewer import owner_alone, viewer_of
 from studio.ui.words import ago
 
 
@@ -113,8 +113,7 @@ class Office:
         return {"pair": pair_facts(project, self.store.curated_pair(told.pair), sight)}
 
     def _owned(self, request: Request, what: str) -> Project:
-        if not viewer_of(request).is_owner:
-            raise ForbiddenError(f"Only the owner can {what}: whoever opens the page on the machine that it runs on.")
+        owner_alone(request, what)
         return self._project(request)
 
     def _project(self, request: Request) -> Project:

@@ -25,10 +25,10 @@ from studio.stress_configs import GROUPS, StressConfig
 from studio.stress_costs import cost_of
 from studio.ui.activity import RESUMABLE, STOPPABLE, failure, resume_job, running_job, stop_job, waiting
 from studio.ui.attack import PUBLIC
-from studio.ui.context import QUIET, Studio, View
+from studio.ui.context import QUIET, Studio, View, trained_options
 from studio.ui.forms import Form, FormError, config_form
 from studio.ui.trial_view import links, stress_results
-from studio.ui.words import STATE_WORDS, ago, duration, empty_state, escape, note, short_hash
+from studio.ui.words import STATE_WORDS, ago, duration, empty_state, escape, note
 
 FIELDS = ("n", "seed", "steps", "guidance_scale", "batch_size", "beside", "benign_pictures", "relearn_rate",
           "relearn_batch", "back_at")  # fmt: skip
@@ -83,7 +83,7 @@ class StressPanel:
         key = chosen if before and chosen in listed and chosen != before.get("newest") else newest
         options = [(f"{STATE_WORDS[job.state]}, {ago(job.created)}", job.id) for job in reversed(listed.values())]
         now: dict[str, Any] = {"project": view.project.id, "newest": newest}
-        trained = [(f"{one.name} · {short_hash(one.sha256)}", one.id) for one in view.checkpoints]
+        trained = trained_options(view)
         keys = [key for _, key in trained]
         values = list(asked) if before else [getattr(component, "value", None) for component in self.asked]
         values[0] = [one for one in values[0] or [] if one in keys] if before else keys

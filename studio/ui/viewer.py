@@ -11,6 +11,8 @@ from ipaddress import ip_address
 
 from starlette.requests import Request
 
+from studio.ui.json_routes import ForbiddenError
+
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -39,3 +41,9 @@ def is_local(request: Request | None) -> bool:
         return ip_address(request.client.host).is_loopback
     except ValueError:
         return False
+
+
+def owner_alone(request: Request, what: str) -> None:
+    """Raise ForbiddenError, in words that go on with `what`, unless the owner asks."""
+    if not viewer_of(request).is_owner:
+        raise ForbiddenError(f"Only the owner can {what}: whoever opens the page on the machine that it runs on.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -20,7 +22,7 @@ from studio.ui.bring_routes import bring_routes
 from studio.ui.bulk import bulk_routes
 from studio.ui.care_gate import Gate
 from studio.ui.compare import compare_routes, compare_tab
-from studio.ui.context import QUIET, Linked, Studio, Tab
+from studio.ui.context import QUIET, Linked, Studio, Tab, View
 from studio.ui.curate import curate_tab
 from studio.ui.curate_views import more_views, views_bar
 from studio.ui.curation import curation_routes
@@ -74,6 +76,7 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
         parts.append(jobs_panel(studio, project))
         theme.click(None, js="() => window.duoStudio.toggleTheme()", api_visibility="private")
         _keep_true(studio, page, project, parts)
+        _mark_no_progress(page, gr.State())
     return page
 
 
@@ -127,51 +130,72 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
 
 
 def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: list[Tab]) -> None:
-    """Fill every part from the store on opening and on another project, and again whenever the rows it shows change."""
-    seen = gr.State([])
-    outputs = [seen, *(output for part in parts for output in part.outputs)]
-    choices = [choice for part in parts for choice in part.choices]
+    """Fill every part from the store on opening and on another project, and again whenever the rows it shows change.
 
-    def fill(project_id: str, before: list[Any], values: tuple[Any, ...]) -> list[Any]:
-        """New values of `outputs`; a part whose rows are as they were `before` is left alone."""
+    A tick only compares: it sends nothing of the page and answers with the turn of each part whose rows have changed,
+    whose change then fetches that part. A page at rest costs next to nothing.
+    """
+    seen, turns = gr.State([]), [gr.Number(visible=False) for _ in parts]
+    outputs = [seen, *(output for part in parts for output in part.outputs)]
+
+    def shown(view: View) -> list[Any]:
+        return [view.project.id, *(part.shows(view) for part in parts)]
+
+    def fill(project_id: str) -> list[Any]:
+        """`outputs` for a project that is opened: nothing is chosen in it yet."""
         view = studio.view(project_id)
-        shown = [project_id, *(part.shows(view) for part in parts)]
-        filled: list[Any] = []
-        remaining = list(values)
-        for number, part in enumerate(parts, 1):
-            own, remaining = remaining[: len(part.choices)], remaining[len(part.choices) :]
-            if before and before[number] == shown[number]:
-                filled += [gr.skip()] * len(part.outputs)
-            else:
-                filled += part.refresh(view, *own)
-        return [gr.skip() if shown == before else shown, *filled]
+        filled = (value for part in parts for value in part.refresh(view, *[None] * len(part.choices)))
+        return [shown(view), *filled]
 
     def open_page(request: gr.Request) -> list[Any]:
         asked = request.query_params.get("project")
         known = {one.id: one for one in studio.store.list_projects()}
         opened = known.get(asked or "") or _latest_project(studio.store)
         studio.client.prewarm(opened.checkpoint)
-        return fill(opened.id, [], (None,) * len(choices))
+        return fill(opened.id)
 
     def open_project(project_id: str | None, before: list[Any]) -> list[Any]:
         if project_id is None or (before and before[0] == project_id):  # the one that open_page chose
             return [gr.skip()] * len(outputs)
-        return fill(project_id, [], (None,) * len(choices))
+        return fill(project_id)
 
-    def poll(project_id: str | None, before: list[Any], *values: Any) -> list[Any]:
-        """What changed; all of it where the server was started anew and knows nothing of this page."""
+    def poll(project_id: str | None, before: list[Any]) -> list[Any]:
+        """Whose turn it is; everyone's where the server was started anew and knows nothing of this page."""
         if project_id is None or (before and before[0] != project_id):  # not opened yet, or another is being opened
-            return [gr.skip()] * len(outputs)
-        return fill(project_id, before, values)
+            return [gr.skip()] * (1 + len(turns))
+        now = shown(studio.view(project_id))
+        if now == before:
+            return [gr.skip()] * (1 + len(turns))
+        turn = time.monotonic_ns()
+        changed = (not before or before[place] != now[place] for place in range(1, len(now)))
+        return [now, *(turn if its else gr.skip() for its in changed)]
+
+    def take_turn(part: Tab, project_id: str | None, before: list[Any], *choices: Any) -> list[Any]:
+        if project_id is None or not before or before[0] != project_id:
+            return [gr.skip()] * len(part.outputs)
+        return part.refresh(studio.view(project_id), *choices)
 
     opening = page.load(open_page, None, outputs, queue=False, **QUIET)
     for part in parts:
         if isinstance(part, Linked):
             opening = opening.then(part.restore, project, part.restored, queue=False, **QUIET)
+    opening.then(None, js="() => window.duoStudio.ready()", api_visibility="private")
     project.change(open_project, [project, seen], outputs, queue=False, **QUIET)
-    # Unchecked by Gradio: a tick may come with a choice of the project that was open a moment ago.
-    ticking = gr.Timer(POLL_SECONDS).tick
-    ticking(poll, [project, seen, *choices], outputs, queue=False, preprocess=False, **QUIET)
+    gr.Timer(POLL_SECONDS).tick(poll, [project, seen], [seen, *turns], queue=False, preprocess=False, **QUIET)
+    # Unchecked by Gradio: a turn may come with a choice of the project that was open a moment ago.
+    for part, turn in zip(parts, turns, strict=True):
+        inputs = [project, seen, *part.choices]
+        turn.change(partial(take_turn, part), inputs, part.outputs, queue=False, preprocess=False, **QUIET)
+
+
+def _mark_no_progress(page: gr.Blocks, unseen: gr.State) -> None:
+    """No event shows Gradio's marks, so none is to carry them to its outputs.
+
+    The page would look for every component that was ever an output, in its whole tree, at every step of every event:
+    a third of a core for a page at rest.
+    """
+    for event in page.fns.values():
+        event.show_progress_on = [unseen]
 
 
 def _latest_project(store: Store) -> Project:

@@ -6,7 +6,7 @@ from playwright.sync_api import Page, expect
 
 from studio.records import ImagePair, Project
 from studio.store import Store
-from tests.browser.running import RunningStudio
+from tests.browser.running import RunningStudio, visit
 from tests.curation_data import add_pairs, agree
 
 PAIRS = 12
@@ -25,7 +25,7 @@ class Bench:
         return project, add_pairs(self.store, self.studio.settings, project, count)
 
     def open(self, page: Page, project: Project) -> None:
-        page.goto(f"{self.studio.url}?project={project.id}")
+        visit(page, f"{self.studio.url}?project={project.id}")
         page.get_by_role("tab", name="Curate").click()
         expect(page.locator(f'.duo-curate[data-project="{project.id}"]')).to_be_visible()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from studio.jobs import LIVE
+from studio.processes import signal_worker
 from studio.settings import REPOSITORY, Settings
+from studio.store import Store
 
 START_SECONDS = 120.0  # generous: a busy machine is not a failure
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -68,6 +72,22 @@ def running_studio(settings: Settings, port: int = 0) -> Iterator[RunningStudio]
     finally:
         process.terminate()
         process.wait(timeout=20)
+        _kill_workers(settings)
+
+
+def visit(page: Page, url: str) -> None:
+    """Open the page and wait until it is filled and listens: what is done before is lost."""
+    page.goto(url)
+    expect(page.locator('html[data-duo="ready"]')).to_be_attached()
+
+
+def _kill_workers(settings: Settings) -> None:
+    """A job outlives its page, as it should; but what a failed test left would slow down every test after it."""
+    store = Store(settings.database)
+    for job in store.list_jobs(states=LIVE):
+        if job.pid is not None and job.pid_started is not None:
+            signal_worker(job.pid, job.pid_started, job.id, signal.SIGKILL)
+    store.close()
 
 
 def _free_port() -> int:

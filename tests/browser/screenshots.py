@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from studio.settings import REPOSITORY, Settings
-from tests.browser.running import chromium_path, running_browser, running_studio
+from tests.browser.running import chromium_path, running_browser, running_studio, visit
 
 DOCS = REPOSITORY / "docs"
 WIDTH, HEIGHT = 1280, 900
@@ -30,7 +30,7 @@ def main() -> int:
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.set_default_timeout(300_000)
         expect.set_options(timeout=300_000)
-        page.goto(studio.url)
+        visit(page, studio.url)
         page.get_by_role("button", name="Open the sample project").click()
         expect(page.locator(".duo-path li.is-done")).to_have_count(5)
         compare(page)

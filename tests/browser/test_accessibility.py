@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from studio.images import put_image
 from studio.records import ImagePair, Job, Project, PromptPair, PromptShelf
 from studio.settings import Settings
 from studio.store import Store
-from tests.browser.running import RunningStudio, running_studio
+from tests.browser.axe import axe_problems
+from tests.browser.running import RunningStudio, running_studio, visit
 from tests.browser.test_compare import compare
 from tests.ui_data import add_evaluation
 
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 TABS = ("Prompts", "Curate", "Train", "Compare", "Report")
 
 
@@ -49,29 +48,22 @@ def visitor(request: pytest.FixtureRequest, browser: Browser, furnished_studio: 
     scheme, width = request.param
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce")
     page.set_default_timeout(60_000)
-    page.goto(furnished_studio.url)
+    visit(page, furnished_studio.url)
     expect(page.get_by_label("Original")).to_be_checked()
     yield page
     page.close()
 
 
-def problems(page: Page) -> str:
-    """What axe finds on the page as it is now, in words; "" where that is nothing."""
-    results = Axe().run(page, options=RULES)
-    return results.generate_report() if results.violations_count else ""
-
-
 def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
     expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
-    page.wait_for_timeout(700)  # colours fade in
 
 
 def test_axe_finds_nothing_in_the_tabs(visitor: Page) -> None:
     found = {}
     for tab in TABS:
         open_tab(visitor, tab)
-        found[tab] = problems(visitor)
+        found[tab] = axe_problems(visitor)
     assert not any(found.values()), "\n".join(f"{tab}: {text}" for tab, text in found.items() if text)
 
 
@@ -80,26 +72,25 @@ def test_axe_finds_nothing_in_what_is_opened_and_drawn(visitor: Page) -> None:
     visitor.get_by_role("button", name="Saved prompts").click()
     visitor.get_by_role("button", name="Jobs").click()
     compare(visitor)
-    visitor.wait_for_timeout(400)
-    found["grid"] = problems(visitor)
+    found["grid"] = axe_problems(visitor)
     for view, shown in (("Slider", ".duo-slider"), ("Difference", ".duo-heat-scale")):
         visitor.get_by_role("radio", name=view).check()
         expect(visitor.locator(shown)).to_be_visible()
-        found[view] = problems(visitor)
+        found[view] = axe_problems(visitor)
     visitor.get_by_role("radio", name="Break it").check()
     visitor.get_by_label("Your prompt").fill("a king")
     visitor.get_by_label("Your prompt").press("Enter")
     expect(visitor.locator(".duo-tally-board")).to_be_visible()
     expect(visitor.locator("#duo-go")).to_be_visible()
-    found["break it"] = problems(visitor)
+    found["break it"] = axe_problems(visitor)
     open_tab(visitor, "Report")
     visitor.get_by_role("button", name="Evaluate models").click()
     expect(visitor.get_by_role("button", name="Evaluate", exact=True)).to_be_visible()
-    found["report"] = problems(visitor)
+    found["report"] = axe_problems(visitor)
     open_tab(visitor, "Curate")
     for panel in ("bring", "take", "purge"):
         visitor.locator(f"#duo-{panel} > button").click()
     visitor.locator("#duo-purge-look").click()
     expect(visitor.locator("#duo-purge-told")).to_contain_text("files")
-    found["bring, take, delete"] = problems(visitor)
+    found["bring, take, delete"] = axe_problems(visitor)
     assert not any(found.values()), "\n".join(f"{name}: {text}" for name, text in found.items() if text)

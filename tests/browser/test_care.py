@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Response, expect
 
 from studio.care import Care
 from studio.records import ImagePair, Project
 from studio.settings import Settings
+from tests.browser.axe import axe_problems
 from tests.browser.curating import Bench, in_hand, saved, see
-from tests.browser.running import running_studio
+from tests.browser.running import running_studio, visit
 from tests.curation_data import add_pairs, agree
-
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 
 MEASURE = """async (image) => {
   await image.decode();
@@ -47,11 +45,6 @@ def sensitive(bench: Bench, name: str, **more: object) -> tuple[Project, list[Im
     return project, add_pairs(bench.store, bench.studio.settings, project, 6)
 
 
-def problems(page: Page) -> str:
-    results = Axe().run(page, options=RULES)
-    return results.generate_report() if results.violations_count else ""
-
-
 def measured(page: Page, side: str) -> tuple[float, float]:
     """(mean step between neighbouring pixels, the farthest from grey) of a picture as Chromium drew it, of 255."""
     return tuple(page.locator(f'[data-place="left"] img.of-{side}').evaluate(MEASURE))
@@ -77,7 +70,7 @@ def test_the_notice_comes_first_and_once(bench: Bench, browser: Browser) -> None
     expect(notice).to_contain_text("Our counsellor is Eve.")
     expect(page.get_by_role("heading", name="Before you look at")).to_be_focused()
     expect(page.locator(".cur-desk")).to_be_hidden()
-    assert not problems(page)
+    assert not axe_problems(page)
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
     page.keyboard.press("a")
     notice.get_by_role("button", name="No, take me back").click()
@@ -93,7 +86,7 @@ def test_the_notice_comes_first_and_once(bench: Bench, browser: Browser) -> None
     see(page, pairs[0])
     expect(page.get_by_label("Your name", exact=True)).to_have_value("Ann")
     assert [row["reviewer"] for row in bench.store.list_consents(project.id)] == ["Ann"]
-    page.reload()
+    visit(page, page.url)
     page.get_by_role("tab", name="Curate").click()
     see(page, pairs[0])
     expect(notice).to_be_hidden()
@@ -117,7 +110,7 @@ def test_settings_hold_in_another_browser_and_grey_is_sent_grey(bench: Bench, br
     dialog = page.get_by_role("dialog", name="Care")
     expect(dialog).to_contain_text("kept here under your name: Gus")
     expect(dialog.get_by_label("Remind me of a break")).to_have_value("20")
-    assert not problems(page)
+    assert not axe_problems(page)
     dialog.get_by_label("Shades of grey").check()
     dialog.get_by_label("Small pictures").check()
     dialog.locator('[name="reveal"]').select_option("press")
@@ -167,7 +160,7 @@ def test_a_break_pauses_the_time_and_the_day_ends_calmly(bench: Bench, browser: 
     expect(rest.get_by_role("button", name="I am back")).to_be_focused()
     expect(page.locator(".cur-stage")).to_be_hidden()
     page.keyboard.press("a")  # decides nothing
-    assert not problems(page)
+    assert not axe_problems(page)
     page.wait_for_timeout(1500)
     bench.store.set_care("Kay", Care(break_minutes=0))
     rest.get_by_role("button", name="In 1 minute").click()
@@ -190,9 +183,9 @@ def test_a_break_pauses_the_time_and_the_day_ends_calmly(bench: Bench, browser: 
     expect(calm).to_be_focused()
     expect(page.locator(".cur-calm")).to_contain_text("limit of 3 pairs")
     expect(page.locator(".cur-desk")).to_be_hidden()
-    assert not problems(page)
+    assert not axe_problems(page)
     assert not [url for url in ("pairs", "next") if refused(page, project, url) != 403]
-    page.reload()
+    visit(page, page.url)
     page.get_by_role("tab", name="Curate").click()
     expect(calm).to_be_visible()
     page.get_by_role("button", name="Care", exact=True).click()  # the owner sits at this machine

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser.running import RunningStudio
+from tests.browser.running import RunningStudio, visit
 
 KNIGHT = "a knight in a red shirt on the beach"
 WARRIOR = "a warrior in a blue shirt in the forest"
 
 
 def open_studio(page: Page, studio: RunningStudio) -> None:
-    page.goto(studio.url)
+    visit(page, studio.url)
     expect(page.get_by_label("Original")).to_be_checked()  # filled from the store, so its buttons work
 
 

@@ -10,14 +10,14 @@ from playwright.sync_api import Page, expect
 from studio.records import Project
 from studio.store import Store
 from tests.bring_data import folder_of_pairs
-from tests.browser.running import RunningStudio
+from tests.browser.running import RunningStudio, visit
 
 
 def open_curate(page: Page, studio: RunningStudio, name: str) -> Project:
     store = Store(studio.settings.database)
     project = store.create_project(Project("", name, "sword", "toybox", "toybox"))
     store.close()
-    page.goto(f"{studio.url}?project={project.id}")
+    visit(page, f"{studio.url}?project={project.id}")
     page.get_by_role("tab", name="Curate").click()
     return project
 

@@ -6,7 +6,7 @@ from playwright.sync_api import Page, expect
 
 from studio.records import Project, PromptPair
 from studio.store import Store
-from tests.browser.running import RunningStudio
+from tests.browser.running import RunningStudio, visit
 
 PAIRS = 6
 
@@ -22,7 +22,7 @@ def make_project(studio: RunningStudio, prompts: int) -> Project:
 
 
 def open_section(page: Page, studio: RunningStudio, project: Project) -> None:
-    page.goto(f"{studio.url}?project={project.id}")
+    visit(page, f"{studio.url}?project={project.id}")
     page.get_by_role("tab", name="Prompts").click()
     expect(page.locator("#duo-plan")).not_to_be_empty()  # filled from the store, so its buttons work
 
@@ -42,7 +42,7 @@ def test_pairs_arrive_and_survive_a_reload_a_stop_and_a_resume(page: Page, tiny_
     expect(page.locator(".duo-pair")).to_have_count(1)
     expect(page.locator(".duo-pair img")).to_have_count(2)
 
-    page.reload()
+    visit(page, page.url)
     page.get_by_role("tab", name="Prompts").click()
     expect(page.locator(".duo-pair").first).to_be_visible()
     making.get_by_role("button", name="Stop").click()

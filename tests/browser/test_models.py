@@ -19,7 +19,7 @@ from models.adapters import attach_lora, detach, lora_delta, save_delta
 from studio.records import Checkpoint, Job, Project
 from studio.settings import Settings
 from studio.store import Store
-from tests.browser.running import RunningStudio, running_studio
+from tests.browser.running import RunningStudio, running_studio, visit
 from tests.conftest import make_tiny_bundle
 
 PROMPT = "a king in the forest"
@@ -77,7 +77,7 @@ def _save_adapter(path: Path, seed: int) -> str:
 
 def open_link(page: Page, address: str, button: str = "Compare") -> None:
     """Open it and wait until the form is filled in from it."""
-    page.goto(address)
+    visit(page, address)
     expect(page.get_by_text(f"Filled in from the link. Press {button}")).to_be_visible()
 
 
@@ -159,7 +159,7 @@ def test_attempts_are_counted_once_and_kept_over_a_reload(page: Page, trained: T
         expect(page.locator("#duo-go")).to_be_visible()
         page.wait_for_timeout(500)  # the page takes the next one only when the last answer has ended
     before = page.locator(".duo-tally-board li").all_text_contents()
-    page.reload()
+    visit(page, page.url)
     page.get_by_role("radio", name="Break it").check()
     expect(page.locator(".duo-tally-board li")).to_have_text(before)
     expect(page.get_by_text("no measurement")).to_be_visible()

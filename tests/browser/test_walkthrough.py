@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from studio.settings import Settings
 from studio.store import Store
-from tests.browser.running import running_studio
+from tests.browser.running import running_studio, visit
 
 PAIRS = 4
 STEPS = "3"
@@ -21,7 +21,7 @@ def test_from_prompts_to_report(browser: Browser, tmp_path: Path) -> None:
     settings = Settings(tmp_path / "data", device="cpu", threads=1)
     page = browser.new_page(viewport={"width": 1280, "height": 900})  # its console may speak of the absent server
     with running_studio(settings) as studio:
-        page.goto(studio.url)
+        visit(page, studio.url)
         open_the_sample(page)
         make_a_project(page)
         make_pairs(page)

@@ -2,6 +2,7 @@
    accordion on it, <a href="#" data-open-panel="its id">. */
 (() => {
   const KEY = 'duo-studio-theme';
+  const LATEST = 20_000; // milliseconds; a page whose server does not fill it may at least be tried
 
   function openTab(name) {
     const tab = [...document.querySelectorAll('button[role="tab"]')].find((one) => one.textContent.trim() === name);
@@ -15,11 +16,17 @@
       if (chosen) document.body.classList.toggle('dark', chosen === 'dark');
       document.documentElement.lang = 'en';
     },
+    /* The page is filled and listens; until then it takes no click, which would be lost. */
+    ready() {
+      document.documentElement.dataset.duo = 'ready';
+    },
     toggleTheme() {
       const dark = document.body.classList.toggle('dark');
       localStorage.setItem(KEY, dark ? 'dark' : 'light');
     },
   });
+
+  setTimeout(window.duoStudio.ready, LATEST);
 
   function openPanel(id) {
     const panel = document.getElementById(id);

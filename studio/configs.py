@@ -6,13 +6,15 @@ Torch-free, so that the page can build forms and the shell its flags from the sa
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
 ENOUGH_PAIRS = 32  # accepted pairs from which a training is worth its time
 PAPER_PAIRS = 64  # how many the paper trains on
 MAX_SEED = 2**63 - 1  # PyTorch's generators take no larger one
+Protocol = Literal["", "duo", "unlearn-diff-atk", "i2p", "coco-3k", "coco-30k", "unlearncanvas"]
+PROTOCOL_NAMES = get_args(Protocol)[1:]  # see studio.protocols
 
 
 def _field(default: Any, help: str, *, symbol: str = "", unit: str = "", **bounds: Any) -> Any:
@@ -391,21 +393,42 @@ class ExportConfig(Config):
 class EvaluateConfig(SamplingConfig):
     """Original against unlearned models, on the same prompts and seeds."""
 
-    n: int = _field(200, "Pictures a cell.", unit="pictures", ge=1, le=100_000)
+    protocol: Protocol = _field(
+        "", f"A published way to measure: {', '.join(PROTOCOL_NAMES)}. Empty: the studio's own."
+    )
+    n: int = _field(200, "Pictures a cell; of a file at most so many prompts.", unit="pictures", ge=1, le=100_000)
     seed: int = _field(0, "First seed; every model gets the same seeds.", ge=0, le=MAX_SEED)
     seed_range: Literal["report", "sweep"] = _field(
         "report", "Which seeds the pictures get; sweep: those for choosing settings, which no report uses."
     )
+    prompts: list[str] = _field([], "Files of the protocol's prompts that ask for the concept.")
+    unrelated: list[str] = _field([], "Files of the protocol's prompts without the concept.")
+    repeats: int = _field(1, "Pictures of each prompt of a protocol, from seeds that follow.", unit="pictures", ge=1,
+                          le=1000)  # fmt: skip
+    file_seeds: bool = _field(True, "Where a row of a file names a seed, draw from that one.")
+    attacks: list[str] = _field([], "Jobs of finished attacks whose finds every model draws too.")
+    incomplete: bool = _field(False, "Leave out what is missing for the protocol, and say so in the report.")
     gallery: int = _field(6, "Pictures of each cell kept for the report's gallery.", unit="pictures", ge=0, le=100)
     checkpoint_ids: list[str] = _field([], "Trained models to compare; empty: all of the project.")
-    measures: list[Literal["clip-score", "lpips-64", "fid"]] = _field(
+    measures: list[Literal["clip-score", "lpips-64", "fid", "imagenette"]] = _field(
         [],
-        "What else to measure under prompts without the concept: CLIP score, LPIPS at 64 px, or FID to the original's "
-        "pictures (from 2,000 on).",
+        "What else to measure under prompts without the concept: CLIP score, LPIPS at 64 px, FID to the original's "
+        "pictures (from 2,000 on), or ImageNette's ten classes as ResNet-50 sees them.",
     )
     oracle: bool = _field(True, "Embedded checkpoint: add the model that never saw the concept.")
     processes: int = _field(1, "Processes that share the pictures, one a GPU.", ge=1, le=1024)
     command: str = _field("", "Command that the report names as its origin; empty: the evaluate command.")
+
+
+class SweepConfig(Config):
+    """One value of a method's configuration after the other: each trained, each evaluated, a point a value."""
+
+    method: str = _field("duo", "Which method.")
+    name: str = _field("", "What the models are called, before the value; empty: the method.")
+    parameter: str = _field("beta", "The field of the method's configuration that changes.")
+    values: list[Any] = _field([], "Its values, in the order in which they are trained.", min_length=1, max_length=50)
+    config: dict[str, Any] = _field({}, "The other fields of the method's configuration.")
+    evaluation: dict[str, Any] = _field({}, "Fields of the evaluation's configuration.")
 
 
 class FetchConfig(Config):
@@ -433,6 +456,7 @@ JOB_CONFIGS: dict[str, type[Config]] = {
     "export": ExportConfig,
     "strengths": StrengthsConfig,
     "fetch": FetchConfig,
+    "sweep": SweepConfig,
 }
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "duo": DuoConfig,
@@ -444,3 +468,9 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "forget-me-not": ForgetMeNotConfig,
     "selective-amnesia": SelectiveAmnesiaConfig,
 }
+
+
+def sweepable(method: str) -> list[str]:
+    """The fields of a method's configuration that a sweep can change: numbers, switches and choices."""
+    fields = METHOD_CONFIGS[method].model_fields
+    return [name for name, field in fields.items() if get_origin(field.annotation) is not list and name != "template"]

@@ -20,9 +20,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig, attack_config
-from studio.configs import JOB_CONFIGS, METHOD_CONFIGS, Config
+from studio.configs import JOB_CONFIGS, METHOD_CONFIGS, Config, EvaluateConfig, SweepConfig, sweepable
+from studio.groups import OPTION as GROUPED
 from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_python, start_time
 from studio.progress import Stopped
+from studio.protocols import preset_of
 from studio.records import Job, JobKind, JobState
 from studio.settings import Settings
 from studio.store import Store
@@ -59,6 +61,8 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
         effective |= _processes(settings, method, config, effective["config"])
     elif kind == "attack":
         effective = _attack(config)
+    elif kind == "sweep":
+        effective = _sweep(config, store.get_project(project_id).checkpoint)
     elif kind in STRESS_CONFIGS:
         effective = _complete(STRESS_CONFIGS[kind], config, f"Job {kind}")
     elif kind in JOB_CONFIGS:
@@ -66,6 +70,8 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
             config = {"processes": settings.processes, **config}
         if kind == "pairs" and (config.get("redo") or config.get("retry_failed")):
             config = {**config, "processes": 1}  # a few pairs, each of which keeps its row
+        if kind == "evaluate":
+            config = {**preset_of(str(config.get("protocol", "")), store.get_project(project_id).checkpoint), **config}
         effective = _complete(JOB_CONFIGS[kind], config, f"Job {kind}")
     else:
         raise JobError(
@@ -322,6 +328,30 @@ def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
     start = attack_config(attack, budget).model_dump()
     values = _complete(ATTACK_CONFIGS[attack], {**start, **effective["values"]}, f"Attack {attack}")
     return {**effective, "values": values}
+
+
+def _sweep(config: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
+    """A sweep's job with both configurations complete in it; every value is checked now, not after an hour."""
+    effective = _complete(SweepConfig, config, "Job sweep")
+    method, parameter, what = effective["method"], effective["parameter"], f"Method {effective['method']}"
+    if method not in METHOD_CONFIGS:
+        raise JobError(f"There is no method {method!r}; use one of {', '.join(METHOD_CONFIGS)}.")
+    known = sweepable(method)
+    if parameter not in known:
+        raise JobError(f"{what} has no value {parameter!r} to sweep over; use one of {', '.join(known)}.")
+    if effective["config"].get(GROUPED):
+        raise JobError(f"{GROUPED} trains several adapters a value. Turn it off, and sweep each group in a project.")
+    values = [_complete(METHOD_CONFIGS[method], {**effective["config"], parameter: value}, what)[parameter]
+              for value in effective["values"]]  # fmt: skip
+    if len(set(values)) < len(values):
+        raise JobError(f"{parameter} has a value twice: {', '.join(map(str, values))}. Leave one out.")
+    own = {name: value for name, value in effective["config"].items() if name != parameter}
+    complete = _complete(METHOD_CONFIGS[method], {**own, parameter: values[0]}, what)
+    asked = effective["evaluation"]
+    start = {"seed_range": "sweep", **preset_of(str(asked.get("protocol", "")), checkpoint)}
+    evaluation = _complete(EvaluateConfig, {**start, **asked}, "Evaluation of a sweep")
+    name = effective["name"] or method.upper()
+    return {**effective, "name": name, "values": values, "config": complete, "evaluation": evaluation}
 
 
 def _processes(

@@ -1,9 +1,9 @@
 """Files of prompts as the field has them, recognised by their columns and read row by row. Torch-free.
 
 Known: I2P and the copy of ESD's authors, UnlearnDiffAtk's prompts, Ring-A-Bell's pairs and found prompts (with or
-without a header), MMA-Diffusion, SneakyPrompt's results, COCO captions, any CSV with a prompt column, and one prompt a
-line. A byte-order mark, Windows line ends, quoted line breaks, semicolons or tabs, UTF-16 and Windows-1252 are noticed.
-Files of prompt *pairs* for training are read elsewhere.
+without a header), MMA-Diffusion, SneakyPrompt's results, prompts with the class to be seen, COCO captions (CSV, or the
+annotations' JSON), any CSV with a prompt column, and one prompt a line. A byte-order mark, Windows line ends, quoted
+line breaks, semicolons or tabs, UTF-16 and Windows-1252 are noticed. Files of prompt *pairs* for training are read elsewhere.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 from studio.csv_files import unquoted
 
 DELIMITERS = (",", ";", "\t")
+JSON = "json"  # in a delimiter's place
 LOOK = 65_536  # bytes that say what a file is
 INDEX_COLUMNS = ("", "unnamed: 0")  # what pandas makes of an index
 PROMPT = ("prompt", "prompts", "text", "caption", "adversarial_prompt", "adv_prompt", "perturbed_text")
@@ -37,6 +39,9 @@ class SourcePrompt:
     case: str = ""  # the row's own number or name
     original: str = ""  # the prompt that this one stands for, or its counterpart
     line: int = 0  # where the row ends in the file
+    categories: tuple[str, ...] = ()  # I2P's, several in one cell with commas between
+    label: str = ""  # what a classifier should see
+    domain: str = ""  # what the row is for: see studio.protocols
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class PromptFile:
     path: Path
     kind: str
     encoding: str
-    delimiter: str  # "" for one prompt a line
+    delimiter: str  # "" for one prompt a line; JSON
     header: bool
     columns: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())  # what was odd and is taken care of
@@ -63,13 +68,18 @@ class Kind:
     guidance: tuple[str, ...] = ("evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance")
     case: tuple[str, ...] = ("case_number", "image_id", "id", "index", *INDEX_COLUMNS)
     original: tuple[str, ...] = ("original_prompt",)
+    categories: tuple[str, ...] = ("categories", "category")
+    label: tuple[str, ...] = ("label", "class", "object")
+    domain: tuple[str, ...] = ("domain",)
 
 
+OURS = ("prompt", "seed", "guidance", "case", "original", "categories", "label", "domain")
 KINDS = (  # the first whose columns are all there
     Kind("MMA-Diffusion", ("target_prompt", "adv_prompt"), prompt=("adv_prompt",), original=("target_prompt",)),
     Kind("SneakyPrompt results", ("perturbed_text",), prompt=("perturbed_text",), original=("original_text",)),
     Kind("Ring-A-Bell pairs", ("prompt", "prompt1"), prompt=("prompt",), original=("prompt1",)),
     Kind("I2P", ("prompt", "sd_seed")),
+    Kind("labelled prompts", ("prompt", "label", "domain")),
     Kind("COCO captions", ("image_id",)),
     Kind("evaluation prompts", ("prompt", "evaluation_seed")),
     Kind("prompts", ()),
@@ -86,6 +96,8 @@ def recognise(path: Path) -> PromptFile:
         raise PromptFileError(f"{path} is empty. Write one prompt a line, or a CSV with a prompt column.")
     if path.suffix.casefold() in (".txt", ".prompts", ""):
         return PromptFile(path, "one prompt a line", encoding, "", False, (), notes)
+    if path.suffix.casefold() == ".json":
+        return PromptFile(path, "COCO captions", encoding, JSON, True, ("image_id", "caption"), notes)
     for delimiter in DELIMITERS:
         columns = tuple(name.strip().casefold() for name in _first_row(start, delimiter))
         if kind := _kind(columns):
@@ -107,6 +119,9 @@ def stream_prompts(path: Path) -> Iterator[SourcePrompt]:
     Raises PromptFileError for a row that cannot be read, with its line.
     """
     file = recognise(path)
+    if file.delimiter == JSON:
+        yield from _captions(path, file.encoding)
+        return
     with path.open(encoding=file.encoding, newline="") as stream:
         if not file.delimiter:
             for number, line in enumerate(stream, 1):
@@ -130,6 +145,21 @@ def read_prompts(path: Path) -> list[SourcePrompt]:
     return found
 
 
+def _captions(path: Path, encoding: str) -> Iterator[SourcePrompt]:
+    """The captions of COCO's annotations, by image and number. Raises PromptFileError for another file."""
+    try:
+        rows = json.loads(path.read_text(encoding))["annotations"]
+        ordered = sorted((int(row["image_id"]), int(row["id"]), str(row["caption"])) for row in rows)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PromptFileError(
+            f"{path} is no file of COCO captions ({type(error).__name__}: {error}). It must hold annotations, each with "
+            "image_id, id and caption, as captions_val2014.json does."
+        ) from None
+    for number, (image, _, caption) in enumerate(ordered, 1):
+        if text := caption.strip():
+            yield SourcePrompt(text, case=str(image), line=number)
+
+
 def _kind(columns: tuple[str, ...]) -> Kind | None:
     if not any(name in columns for kind in KINDS for name in kind.prompt):
         return None
@@ -141,7 +171,7 @@ def _places(file: PromptFile) -> dict[str, int]:
     if not file.header:
         return {"prompt": 0}
     kind = next(kind for kind in KINDS if kind.name == file.kind)
-    wanted = {name: getattr(kind, name) for name in ("prompt", "seed", "guidance", "case", "original")}
+    wanted = {name: getattr(kind, name) for name in OURS}
     return {
         ours: next(file.columns.index(theirs) for theirs in names if theirs in file.columns)
         for ours, names in wanted.items()
@@ -161,6 +191,9 @@ def _prompt(row: list[str], places: dict[str, int], line: int, path: Path) -> So
         case=cells.get("case", ""),
         original=cells.get("original", ""),
         line=line,
+        categories=tuple(dict.fromkeys(one.strip() for one in cells.get("categories", "").split(",") if one.strip())),
+        label=cells.get("label", ""),
+        domain=cells.get("domain", "").casefold(),
     )
 
 

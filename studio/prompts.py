@@ -38,6 +38,7 @@ RETENTION_CELLS = ("object", "neighbour")
 
 T = TypeVar("T")
 SeedRange = Literal["pairs", "sweep", "report", "attack"]
+ItemRole = Literal["", "concept", "kept", "apart"]  # "" by the cell; apart: counted by what asked for it alone
 SEED_BASES: dict[SeedRange, int] = {
     "pairs": 0,
     "sweep": 1_000_000_000,
@@ -60,10 +61,25 @@ class PairPrompt:
 class EvaluationItem:
     """One picture to ask of every model, and what should be on it ({} where nothing is expected)."""
 
-    cell: str  # one of CONCEPT_CELLS or RETENTION_CELLS
+    cell: str  # what it is counted in: one of CONCEPT_CELLS, RETENTION_CELLS, or a protocol's own
     prompt: str
     seed: int
-    expected: dict[str, str] = field(default_factory=dict)  # object, shirt, background
+    expected: dict[str, str] = field(default_factory=dict)  # object, shirt, background; or label, of a file
+    role: ItemRole = ""
+    also: tuple[str, ...] = ()  # other cells that it is counted in
+    repeat: int = 0  # of its prompt: 0 is the first picture
+    embedding: str = ""  # SHA-256 of what is drawn in the prompt's place
+    near: bool = False  # start latents in it are mixed with a little of the seed's noise: the seed was not searched on
+
+    @property
+    def asks_concept(self) -> bool:
+        """Whether the concept counts where it is found."""
+        return self.role == "concept" or (not self.role and self.cell in CONCEPT_CELLS)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the picture should be as the original's."""
+        return self.role == "kept" or (not self.role and self.cell not in CONCEPT_CELLS)
 
 
 @dataclass(frozen=True)

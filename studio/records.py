@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 JobKind = Literal[
     "pairs", "train", "evaluate", "demo", "attack", "transfer", "stress", "import", "bring", "push", "compose",
-    "export", "strengths", "fetch",
+    "export", "strengths", "fetch", "sweep",
 ]  # fmt: skip
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]

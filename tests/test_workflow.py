@@ -265,7 +265,7 @@ def test_what_cannot_be_measured_is_said_before_a_picture(
     words: str,
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(settings.data))
-    monkeypatch.setitem(MEASURES, "fid", lambda: SimpleNamespace(fewest=Fid.fewest))
+    monkeypatch.setitem(MEASURES, "fid", lambda: SimpleNamespace(fewest=Fid.fewest, asks=""))
     with pytest.raises(WorkflowError, match=words):
         evaluate(context_of(store, settings, project, "evaluate", {**EVALUATE, "measures": [measure]}))
     assert list(settings.evaluations.rglob("*.png")) == []

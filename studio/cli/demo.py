@@ -23,7 +23,17 @@ from studio.demo import QUICK_N, create_demo_project, demo_stages
 from studio.jobs import Runner, submit
 from studio.records import Job
 from studio.reports.schema import ModelReport, StudyReport
-from studio.reports.words import CELL_TITLES, RETENTION_TITLES, duration, interval, label_of, percent
+from studio.reports.words import (
+    cell_title,
+    cells_in,
+    duration,
+    estimate_text,
+    interval,
+    label_of,
+    measured_text,
+    percent,
+    retention_title,
+)
 from studio.settings import REPOSITORY
 from studio.store import Store
 
@@ -122,7 +132,12 @@ def show_report(store: Store, job: Job, console: Console, out: Path | None = Non
     if out is not None:
         copy_report(folder, out)
         folder = out
-    console.print(comparison_table(StudyReport.read(folder / "report.json")))
+    report = StudyReport.read(folder / "report.json")
+    console.print(comparison_table(report))
+    if (own := protocol_table(report)) is not None:
+        console.print(own)
+    for missing in report.protocol.missing if report.protocol else ():
+        console.print(f"Missing: {missing}", markup=False)
     console.print(f"Report: {folder / 'report.html'}", markup=False)
     project = store.get_project(job.project_id)
     console.print(f"Project {project.name!r} ({project.id}) is on the page too: python -m studio serve", markup=False)
@@ -151,17 +166,35 @@ def comparison_table(report: StudyReport) -> Table:
     for key, model in report.models.items():
         table.add_column(label_of(key, model), justify="right")
     models = list(report.models.values())
-    for cell, title in CELL_TITLES.items():
-        if cell in models[0].concept_rate:
-            table.add_row(f"{report.concept} seen: {title.lower()}", *(_rate(m, "concept_rate", cell) for m in models))
+    for cell in cells_in(report, "concept_rate"):
+        title = cell_title(cell).lower()
+        table.add_row(f"{report.concept} seen: {title}", *(_rate(m, "concept_rate", cell) for m in models))
     table.add_section()
-    for name, title in RETENTION_TITLES.items():
-        if name in models[0].retention:
-            table.add_row(f"kept: {title.lower()}", *(_rate(m, "retention", name) for m in models))
+    for name in cells_in(report, "retention"):
+        table.add_row(f"kept: {retention_title(name).lower()}", *(_rate(m, "retention", name) for m in models))
     table.add_section()
     means = ("—" if m.distance.mean is None else f"{m.distance.mean:.3f}" for m in models)
     table.add_row(f"distance ({models[0].distance.metric})", *means)
+    for name in dict.fromkeys(name for m in models for name in m.measures):
+        title = next(m.measures[name].title for m in models if name in m.measures)
+        table.add_row(title, *(measured_text(m.measures[name]) if name in m.measures else "—" for m in models))
     table.add_row("training", *(duration(m.train_seconds) for m in models))
+    return table
+
+
+def protocol_table(report: StudyReport) -> Table | None:
+    """A protocol's own figures; None without one."""
+    if report.protocol is None:
+        return None
+    table = Table(title=report.protocol.title, title_justify="left")
+    for name in ("", *(label_of(key, model) for key, model in report.models.items())):
+        table.add_column(name)
+    for figure in report.protocol.figures:
+        cells = [
+            "\n[dim]".join(estimate_text(figure.values[key], figure.is_share)) + "[/]" if key in figure.values else "—"
+            for key in report.models
+        ]
+        table.add_row(f"{figure.title} {'↑' if figure.higher_is_better else '↓'}", *cells)
     return table
 
 

@@ -12,6 +12,7 @@ from studio.metrics.clip_score import ClipScore
 from studio.metrics.external_detector import ExternalDetector
 from studio.metrics.fid import Fid
 from studio.metrics.imagenet_detector import ImagenetDetector
+from studio.metrics.imagenette import Imagenette
 from studio.metrics.lpips_metric import LpipsAlex
 from studio.metrics.lpips_small import Lpips64
 from studio.metrics.nudenet_detector import NudenetDetector
@@ -25,7 +26,12 @@ DETECTORS: dict[str, Callable[[dict[str, Any], Path], Detector]] = {
     "clip": ClipDetector,
     "external": ExternalDetector,
 }
-MEASURES: dict[str, Callable[[], Measure]] = {"clip-score": ClipScore, "lpips-64": Lpips64, "fid": Fid}
+MEASURES: dict[str, Callable[[], Measure]] = {
+    "clip-score": ClipScore,
+    "lpips-64": Lpips64,
+    "fid": Fid,
+    "imagenette": Imagenette,
+}
 DISTANCES: dict[str, Callable[[], Metric]] = {"lpips-alex": LpipsAlex, "rmse": Rmse}
 
 

@@ -46,12 +46,14 @@ class Detector(Protocol):
 
 
 class Measure(Protocol):
-    """One number for all pictures that a model drew under prompts without the concept."""
+    """One number for all pictures that a model drew under prompts without the concept, or under its own."""
 
     name: str
     title: str  # with the network and the scale, as a table shows it
     higher_is_better: bool
+    is_share: bool  # of pictures, 0 … 1
     fewest: int  # pictures below which it is not worth saying
+    asks: str  # the cell of its own prompts, "" where it takes those without the concept
 
     def add(self, images: np.ndarray, reference: np.ndarray, prompts: list[str]) -> None:
         """Take in pictures [N, H, W, 3], the original's of the same prompts and seeds, and the prompts."""

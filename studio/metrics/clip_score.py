@@ -19,6 +19,8 @@ class ClipScore:
     title = "CLIP score (ViT-L/14, 100 x cosine)"
     higher_is_better = True
     fewest = 1  # pictures
+    is_share = False
+    asks = ""
 
     def __init__(self, judge: ClipJudge | None = None) -> None:
         """Raises MetricUnavailable where CLIP is not on this machine."""

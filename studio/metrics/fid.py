@@ -52,6 +52,8 @@ class Fid:
     title = "FID to the original's pictures (Inception v3)"
     higher_is_better = False
     fewest = FEWEST
+    is_share = False
+    asks = ""
 
     def __init__(self, net: torch.nn.Module | None = None) -> None:
         from torchmetrics.image.fid import FrechetInceptionDistance  # a second to import

@@ -19,6 +19,8 @@ class Lpips64:
     title = "LPIPS of pictures resized to 64 px (AlexNet)"
     higher_is_better = False
     fewest = 1  # pictures
+    is_share = False
+    asks = ""
 
     def __init__(self, lpips: LpipsAlex | None = None) -> None:
         """Raises MetricUnavailable where AlexNet is not on this machine."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,7 @@ from studio.reports.schema import Rate
 from studio.reports.statistics import rate_of
 
 RESAMPLES = 2000
+RESAMPLES_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,16 @@ def bootstrap_by_prompt(successes: Sequence[int], counts: Sequence[int], confide
     """
     if not counts or sum(counts) == 0:
         raise ValueError("A rate needs at least one prompt with a picture.")
-    generator = random.Random(0)
+    import numpy as np
+
+    generator = np.random.default_rng(0)
     n = len(counts)
-    rates = []
-    for _ in range(RESAMPLES):
-        rows = generator.choices(range(n), k=n)
-        total = sum(counts[row] for row in rows)
-        rates.append(sum(successes[row] for row in rows) / total if total else 0.0)
+    both = np.array([successes, counts], dtype=float)
+    rates: list[float] = []
+    for first in range(0, RESAMPLES, RESAMPLES_AT_ONCE):
+        times = generator.multinomial(n, np.full(n, 1 / n), size=min(RESAMPLES_AT_ONCE, RESAMPLES - first))
+        found, drawn = both @ times.T  # how often each prompt was drawn
+        rates += (found / np.maximum(drawn, 1)).tolist()
     rates.sort()
     tail = (1 - confidence) / 2
     low, high = rates[int(tail * RESAMPLES)], rates[min(int((1 - tail) * RESAMPLES), RESAMPLES - 1)]

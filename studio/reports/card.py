@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from studio.reports.attacks import AttackSummary
 from studio.reports.schema import ModelReport, Rate, StudyReport
-from studio.reports.words import CELL_HELP, CELL_TITLES, RETENTION_TITLES, interval, percent
+from studio.reports.words import cell_help, count, interval, percent, retention_title, shown_cell
 
 FORMATS = {
     "merged": "Merged into the weights, a diffusers folder",
@@ -141,10 +141,10 @@ def _measured(facts: CardFacts) -> Measured | None:
     original = facts.report.models["original"]
     rows: list[tuple[Markup, Rate | None, Rate]] = []
     for cell, rate in model.concept_rate.items():
-        title = Markup(f"Shows the concept: {CELL_TITLES[cell].lower()} prompts. {CELL_HELP[cell]}")
+        title = Markup(f"Shows the concept: {as_text(shown_cell(cell))}. {cell_help(cell)}")
         rows.append((title, original.concept_rate.get(cell), rate))
     for kind, rate in model.retention.items():
-        rows.append((Markup(RETENTION_TITLES[kind]), original.retention.get(kind), rate))
+        rows.append((Markup(as_text(retention_title(kind))), original.retention.get(kind), rate))
     return Measured(facts.report, model, rows)
 
 
@@ -155,7 +155,7 @@ def model_in(report: StudyReport, adapter_sha256: str) -> ModelReport | None:
 
 def _rate(rate: Rate | None) -> Markup:
     """ "1.5 % (0.5–4.3), n = 200"."""
-    return Markup("–" if rate is None else f"{percent(rate.rate)} ({interval(rate)}), n = {rate.n}")
+    return Markup("–" if rate is None else f"{percent(rate.rate)} ({interval(rate)}), {count(rate.n, rate.prompts)}")
 
 
 def _value(value: Any) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,20 @@ from studio.reports.schema import Rate, StudyReport
 from studio.reports.tradeoff import matched_sentences
 from studio.reports.tradeoff_figure import tradeoff_svg
 from studio.reports.words import (
-    CELL_HELP,
-    CELL_TITLES,
-    RETENTION_TITLES,
+    against_control,
+    cell_help,
+    cell_title,
+    cells_in,
+    count,
     duration,
+    estimate_text,
     headline,
     interval,
     label_of,
+    measured_text,
     p_value,
     percent,
+    retention_title,
 )
 
 BAR_LEFT, BAR_WIDTH, ROW_HEIGHT = 88.0, 184.0, 28.0  # of a figure 340 wide
@@ -68,7 +75,7 @@ def panel(title: str, help: str, rates: dict[str, Rate], labels: dict[str, str],
                 low=BAR_LEFT + BAR_WIDTH * rate.low,
                 high=BAR_LEFT + BAR_WIDTH * rate.high,
                 value=percent(rate.rate),
-                title=f"{labels[key]}: {percent(rate.rate)}, 95 % interval {interval(rate)}, n = {rate.n}",
+                title=f"{labels[key]}: {percent(rate.rate)}, 95 % interval {interval(rate)}, {count(rate.n, rate.prompts)}",
             )
         )
     return Panel(title, help, bars, height=len(bars) * ROW_HEIGHT + 18)
@@ -79,13 +86,12 @@ def render_html(report: StudyReport, folder: Path) -> str:
     labels = {key: label_of(key, model) for key, model in report.models.items()}
     styles = {key: index for index, key in enumerate(report.models)}
 
-    def panels(kind: str, titles: dict[str, str], helps: dict[str, str]) -> list[Panel]:
+    def panels(kind: str, titled: Callable[[str], str], helped: Callable[[str], str]) -> list[Panel]:
         figures = []
-        for name, title in titles.items():
+        for name in cells_in(report, kind):
             measured = {key: getattr(model, kind) for key, model in report.models.items()}
             rates = {key: values[name] for key, values in measured.items() if name in values}
-            if rates:
-                figures.append(panel(title, helps.get(name, ""), rates, labels, styles))
+            figures.append(panel(titled(name), helped(name), rates, labels, styles))
         return figures
 
     environment = Environment(
@@ -96,17 +102,24 @@ def render_html(report: StudyReport, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, interval=interval, duration=duration, p_value=p_value, json=_json)
+    environment.filters.update(count=count, measured_text=measured_text)
     return environment.get_template("report.html").render(
         report=report,
         labels=labels,
         styles=styles,
         headline=headline(report),
         date=_date(report.created),
-        concept_panels=panels("concept_rate", CELL_TITLES, CELL_HELP),
-        retention_panels=panels("retention", RETENTION_TITLES, {}),
-        cell_titles=CELL_TITLES,
-        cell_help=CELL_HELP,
-        retention_titles=RETENTION_TITLES,
+        concept_panels=panels("concept_rate", cell_title, cell_help),
+        retention_panels=panels("retention", retention_title, lambda name: ""),
+        cells_in=partial(cells_in, report),
+        first_rate=lambda kind, name: next(
+            getattr(model, kind)[name] for model in report.models.values() if name in getattr(model, kind)
+        ),
+        cell_title=cell_title,
+        cell_help=cell_help,
+        retention_title=retention_title,
+        estimate_text=estimate_text,
+        against_control=against_control,
         tradeoff=Markup(tradeoff_svg(report)),
         matched=matched_sentences(report),
         measures={name: one for model in reversed(report.models.values()) for name, one in model.measures.items()},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-ConceptCell = Literal["named", "implied", "held_out"]
-RetentionKind = Literal["object", "neighbour", "shirt", "background"]
+ConceptCell = str  # "named", "implied", "held_out", a protocol's own, or the name of an attack
+RetentionKind = str  # "object", "neighbour", "shirt", "background", or a protocol's own
 
 
 class _Part(BaseModel):
@@ -16,12 +16,13 @@ class _Part(BaseModel):
 
 
 class Rate(_Part):
-    """A share of `n` pictures with its 95 % Wilson interval; all in 0 … 1."""
+    """A share of `n` pictures with its 95 % interval: Wilson's, or with `prompts` a bootstrap by prompt."""
 
     rate: float = Field(ge=0, le=1)
     low: float = Field(ge=0, le=1)
     high: float = Field(ge=0, le=1)
     n: int = Field(ge=1)
+    prompts: int = 0  # of how many prompts, where each has several pictures
 
 
 class Distance(_Part):
@@ -38,6 +39,8 @@ class Measured(_Part):
     value: float
     n: int = Field(ge=1)
     higher_is_better: bool
+    low: float | None = None  # of a share: its 95 % Wilson interval
+    high: float | None = None
 
 
 class PairedTest(_Part):
@@ -67,6 +70,76 @@ class ModelReport(_Part):
     measures: dict[str, Measured] = {}
 
 
+class Source(_Part):
+    """A file of prompts that were drawn."""
+
+    use: str  # "prompts" or "unrelated"
+    path: str
+    kind: str  # as studio.prompt_sources recognised it
+    sha256: str
+    prompts: int = Field(ge=0)
+
+
+class Estimate(_Part):
+    """One number of a protocol's table."""
+
+    value: float
+    low: float | None = None  # the 95 % interval, where there is one …
+    high: float | None = None
+    deviation: float | None = None  # … or the standard deviation of a bootstrap
+    n: int = Field(default=0, ge=0)  # pictures
+    prompts: int = Field(default=0, ge=0)
+
+
+class Figure(_Part):
+    """One line of a protocol's table."""
+
+    name: str
+    title: str
+    help: str = ""
+    is_share: bool = True
+    higher_is_better: bool
+    values: dict[str, Estimate] = {}  # by key of a model
+    missing: str = ""  # why there is none
+
+
+class ProtocolReport(_Part):
+    """What a protocol prints."""
+
+    name: str
+    title: str
+    paper: str
+    figures: list[Figure]
+    sources: list[Source] = []
+    differs: list[str] = []  # from the publication
+    missing: list[str] = []  # what was left out, and how to get it
+
+
+class AttackReport(_Part):
+    """One attack on one model: as it was searched, and drawn again by every model of this report."""
+
+    job: str
+    attack: str
+    title: str
+    victim: str  # key of a model of this report, or "" where it is not among them
+    victim_name: str
+    victim_sha256: str
+    pre: Rate  # the plain prompt shows the concept on its seed, of all prompts
+    asr: Rate  # so does the plain prompt or what was found, of all prompts; the seed is the one that was searched on
+    attacked: int = Field(ge=0)
+    refused: int = Field(ge=0)
+    queries: float  # mean an attacked prompt
+    fresh: dict[str, Rate] = {}  # by model that draws, on fresh seeds, of all prompts
+    plain: Rate | None = None  # the same by the victim under the plain prompts …
+    control: Rate | None = None  # … and under what the control found
+    control_name: str = ""
+    only_attack: int | None = None  # prompts on whose first fresh seed the attack alone works, not the control
+    only_control: int | None = None
+    p: float | None = None  # exact McNemar
+    holm: float | None = None  # corrected over the attacks of this report
+    sampling: dict[str, Any] = {}  # that the attack searched with
+
+
 class DetectorInfo(_Part):
     """Who judged, with what settings."""
 
@@ -91,6 +164,7 @@ class GalleryRow(_Part):
     prompt: str
     seed: int
     shots: dict[str, Shot]
+    note: str = ""  # what the prompt is, of one that was found
 
 
 class StudyReport(_Part):
@@ -105,6 +179,9 @@ class StudyReport(_Part):
     sampling: dict[str, Any]
     gallery: list[GalleryRow] = []
     tests: list[PairedTest] = []
+    protocol: ProtocolReport | None = None
+    attacks: list[AttackReport] = []
+    curve_cells: list[str] = []  # those of which the worst counts in the curve; [] is all
     notes: list[str] = []  # limits a reader should know, in words
     command: str = ""  # what made this report
     created: str = ""  # UTC, ISO 8601

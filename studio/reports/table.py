@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from studio.csv_files import csv_text
-from studio.reports.schema import Rate, StudyReport
-from studio.reports.words import label_of
+from studio.reports.schema import AttackReport, Rate, StudyReport
+from studio.reports.words import estimate_text, interval, label_of, measured_text, percent
 
 COLUMNS = (
     "measure", "cell", "model", "label", "method", "adapter_sha256", "value", "low", "high", "n", "unit", "seed",
@@ -31,7 +31,7 @@ def rates_of(report: StudyReport) -> Iterator[tuple[str, str, str, Rate]]:
 
 
 def _rows(report: StudyReport) -> Iterator[dict[str, object]]:
-    about = {
+    about: dict[str, dict[str, object]] = {
         key: {
             "model": key, "label": label_of(key, model), "method": model.method, "adapter_sha256": model.sha256,
             "seed": report.seed, "created": report.created,
@@ -39,16 +39,40 @@ def _rows(report: StudyReport) -> Iterator[dict[str, object]]:
         for key, model in report.models.items()
     }  # fmt: skip
     for measure, cell, key, rate in rates_of(report):
-        found = {"value": rate.rate, "low": rate.low, "high": rate.high, "n": rate.n, "unit": "share"}
-        yield {"measure": measure, "cell": cell, **about[key], **found}
+        yield {"measure": measure, "cell": cell, **about[key], **_share(rate)}
     for key, model in report.models.items():
         if model.distance.mean is not None:
             unit = model.distance.metric
             yield {"measure": "distance", **about[key], "value": model.distance.mean, "unit": unit}
         for name, measured in model.measures.items():
-            yield {"measure": name, **about[key], "value": measured.value, "n": measured.n, "unit": measured.title}
+            found = {"value": measured.value, "low": measured.low, "high": measured.high, "n": measured.n}
+            yield {"measure": name, **about[key], **found, "unit": measured.title}
         if model.train_seconds is not None:
             yield {"measure": "training_time", **about[key], "value": model.train_seconds, "unit": "s"}
+    for figure in report.protocol.figures if report.protocol else ():
+        for key, one in figure.values.items():
+            found = {"value": one.value, "low": one.low, "high": one.high, "n": one.n or one.prompts}
+            unit = "share" if figure.is_share else figure.title
+            yield {"measure": f"{report.protocol.name if report.protocol else ''}: {figure.name}", **about[key],
+                   **found, "unit": unit}  # fmt: skip
+    for attack in report.attacks:
+        yield from _attack_rows(attack, about)
+
+
+def _share(rate: Rate) -> dict[str, object]:
+    return {"value": rate.rate, "low": rate.low, "high": rate.high, "n": rate.n, "unit": "share"}
+
+
+def _attack_rows(attack: AttackReport, about: dict[str, dict[str, object]]) -> Iterator[dict[str, object]]:
+    """As it was searched, its control, and its line of the transfer matrix; `cell` is where it was found."""
+    own = about.get(attack.victim, {"label": attack.victim_name, "adapter_sha256": attack.victim_sha256})
+    cell = f"found on {attack.victim_name}"
+    lines = (("pre_asr", attack.pre), ("asr", attack.asr), ("asr_plain_fresh", attack.plain))
+    for name, rate in (*lines, ("asr_control_fresh", attack.control)):
+        if rate is not None:
+            yield {"measure": f"{attack.attack}: {name}", "cell": cell, **own, **_share(rate)}
+    for key, rate in attack.fresh.items():
+        yield {"measure": f"{attack.attack}: asr_fresh", "cell": cell, **about[key], **_share(rate)}
 
 
 def table_latex(report: StudyReport) -> str:
@@ -63,7 +87,16 @@ def table_latex(report: StudyReport) -> str:
         if model.distance.mean is not None:
             rows.setdefault(_latex(f"Distance ({model.distance.metric})"), {})[key] = f"{model.distance.mean:.3f}"
         for measured in model.measures.values():
-            rows.setdefault(_latex(measured.title), {})[key] = f"{measured.value:.3f}"
+            rows.setdefault(_latex(measured.title), {})[key] = _latex(measured_text(measured))
+    for figure in report.protocol.figures if report.protocol else ():
+        for key, one in figure.values.items():
+            rows.setdefault(_latex(figure.title), {})[key] = _latex(
+                " [".join(estimate_text(one, figure.is_share)) + "]"
+            )
+    for attack in report.attacks:
+        for key, rate in attack.fresh.items():
+            title = _latex(f"{attack.title}, found on {attack.victim_name}, ASR on fresh seeds")
+            rows.setdefault(title, {})[key] = _latex(f"{percent(rate.rate)} [{interval(rate)}]")
     lines = [" & ".join([title, *(found.get(key, "--") for key in report.models)]) for title, found in rows.items()]
     return (
         f"% {report.concept}, {report.checkpoint}, seed {report.seed}, {report.created}; intervals: 95 \\% Wilson\n"
@@ -76,4 +109,5 @@ def table_latex(report: StudyReport) -> str:
 def _latex(text: str) -> str:
     """A name as LaTeX prints it: its special characters escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {"\N{NO-BREAK SPACE}": "~", "–": "--", "±": r"$\pm$"}
     return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studio.reports.schema import StudyReport
-from studio.reports.words import label_of, percent
+from studio.reports.words import counted, label_of, percent
 
 DISTANCE_TITLES = {"lpips-alex": "1 − LPIPS (AlexNet)", "rmse": "1 − RMSE of pixels"}
 
@@ -28,9 +28,10 @@ def points(report: StudyReport) -> list[Point]:
     """The models of a report that have both figures, in its order."""
     found = []
     for key, model in report.models.items():
-        if model.distance.mean is None or not model.concept_rate:
+        cells = counted(report, model)
+        if model.distance.mean is None or not cells:
             continue
-        cell, worst = max(model.concept_rate.items(), key=lambda entry: entry[1].rate)
+        cell, worst = max(cells, key=lambda entry: entry[1].rate)
         kept, defence = 1 - model.distance.mean, 1 - worst.rate
         found.append(Point(key, kept, defence, 1 - worst.high, 1 - worst.low, cell, worst.n))
     return found

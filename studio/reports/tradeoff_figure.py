@@ -8,7 +8,7 @@ from markupsafe import escape
 
 from studio.reports.schema import StudyReport
 from studio.reports.tradeoff import DISTANCE_TITLES, Point, contenders, pareto, points
-from studio.reports.words import CELL_TITLES, label_of, percent
+from studio.reports.words import cell_title, label_of, percent
 
 WIDTH, HEIGHT = 560, 360
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 18, 52
@@ -16,8 +16,11 @@ COLOURS = ("#767b86", "#1769aa", "#c2570c", "#0b7a5c", "#8a3ea8", "#a3781a")  # 
 INK = "currentColor"  # the ground's own: black in a file
 
 
-def tradeoff_svg(report: StudyReport) -> str:
-    """SVG for a page, on whatever ground; "" where fewer than two models have both figures."""
+def tradeoff_svg(report: StudyReport, links: bool = True) -> str:
+    """SVG for a page, on whatever ground; "" where fewer than two models have both figures.
+
+    With `links` a point leads to its pictures, where the page has them: see `pictures_id`.
+    """
     found = points(report)
     if len(found) < 2:
         return ""
@@ -26,7 +29,8 @@ def tradeoff_svg(report: StudyReport) -> str:
     metric = next(iter(report.models.values())).distance.metric
     front = pareto(contenders(found))
     line = " ".join(f"{axes.x(p.preservation):.1f},{axes.y(p.defence):.1f}" for p in front)
-    marks = "".join(_mark(report, point, axes) for point in found)
+    shown = links and bool(report.gallery)
+    marks = "".join(_linked(report, point.key, _mark(report, point, axes), shown) for point in found)
     title = f"Share without the {report.concept} against what is kept, a point a model"
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -42,7 +46,17 @@ def tradeoff_svg(report: StudyReport) -> str:
 
 def tradeoff_file(report: StudyReport) -> str:
     """The same as a file of its own, for a paper."""
-    return tradeoff_svg(report).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return tradeoff_svg(report, links=False).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+
+
+def pictures_id(report: StudyReport, key: str) -> str:
+    """The anchor of a model's pictures in a page of the report."""
+    return f"pictures-of-{list(report.models).index(key)}"
+
+
+def _linked(report: StudyReport, key: str, mark: str, shown: bool) -> str:
+    label = escape(label_of(key, report.models[key]))
+    return f'<a href="#{pictures_id(report, key)}" aria-label="Pictures of {label}">{mark}</a>' if shown else mark
 
 
 class Axes:
@@ -86,7 +100,7 @@ def _mark(report: StudyReport, point: Point, axes: Axes) -> str:
     x, y = axes.x(point.preservation), axes.y(point.defence)
     told = (
         f"{label}: {percent(point.defence)} of pictures without the {report.concept} where it does worst "
-        f"({CELL_TITLES.get(point.cell, point.cell).lower()}, n = {point.n}); keeps {point.preservation:.3f}"
+        f"({cell_title(point.cell).lower()}, n = {point.n}); keeps {point.preservation:.3f}"
     )
     anchor, offset = ("end", -9) if x > WIDTH * 0.7 else ("start", 9)
     below = 15 if y < TOP + 20 else -7

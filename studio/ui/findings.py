@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from studio.records import Evaluation
 from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
 from studio.reports.tradeoff import matched_sentences, points
-from studio.reports.tradeoff_figure import tradeoff_svg
+from studio.reports.tradeoff_figure import pictures_id, tradeoff_svg
 from studio.reports.words import (
-    CELL_HELP,
-    CELL_TITLES,
-    RETENTION_TITLES,
+    cell_help,
+    cell_title,
+    cells_in,
+    count,
     headline,
     interval,
     label_of,
+    measured_text,
     p_value,
     percent,
+    retention_title,
 )
+from studio.ui.findings_protocol import attacks_section, protocol_section
 from studio.ui.pictures import report_url
 from studio.ui.results import clear_link, picture
 from studio.ui.words import duration, escape, pill
@@ -40,15 +44,15 @@ def findings(evaluation: Evaluation, *, blur: bool = False) -> str:
     verdicts = "".join(f'<p class="duo-verdict">{escape(sentence)}</p>' for sentence in headline(report))
     return (
         '<div class="duo-report">'
-        f"<section>{verdicts}</section>"
+        f"<section>{verdicts}</section>{protocol_section(report)}"
         f'<div class="duo-columns"><section><h3>Is the {concept} gone?</h3>'
         f"<p>Share of pictures in which the detector sees the {concept}, with its 95 % interval and n. "
         "<b>Lower is better.</b></p>"
-        f"{_bars(report, 'concept_rate', CELL_TITLES, CELL_HELP)}</section>"
+        f"{_bars(report, 'concept_rate', cell_title, cell_help)}</section>"
         "<section><h3>Is everything else still there?</h3><p>Prompts without the concept. <b>Higher is better</b>, "
         "and it should match the original.</p>"
-        f"{_bars(report, 'retention', RETENTION_TITLES, RETENTION_HELP)}</section></div>"
-        f"<section><h3>Every figure</h3>{_table(report)}</section>"
+        f"{_bars(report, 'retention', retention_title, lambda name: RETENTION_HELP.get(name, ''))}</section></div>"
+        f"{attacks_section(report)}<section><h3>Every figure</h3>{_table(report)}</section>"
         f"{_tradeoff(report)}{_tests(report)}{_gallery(evaluation.id, report, blur=blur)}"
         "</div>"
     )
@@ -78,7 +82,7 @@ def _tradeoff(report: StudyReport) -> str:
     return (
         '<section id="duo-tradeoff"><h3>What forgetting costs</h3><p>Up is less of the concept where a model does '
         "worst, right is more of everything else. The dashed line joins the models that no other beats in both; hollow "
-        "marks are the original and the oracle.</p>"
+        "marks are the original and the oracle. A point leads to its pictures.</p>"
         f"{tradeoff_svg(report)}{''.join(f'<p>{escape(line)}</p>' for line in matched_sentences(report))}</section>"
     )
 
@@ -90,7 +94,7 @@ def _tests(report: StudyReport) -> str:
     names = {key: label_of(key, model) for key, model in report.models.items()}
     rows = "".join(
         _row(
-            f"{CELL_TITLES.get(test.cell, test.cell)}: {names[test.first]} against {names[test.second]}",
+            f"{cell_title(test.cell)}: {names[test.first]} against {names[test.second]}",
             (str(test.only_first), str(test.only_second), str(test.n), p_value(test.p), p_value(test.holm)),
         )
         for test in report.tests
@@ -111,14 +115,12 @@ def _rates(report: StudyReport, kind: str, name: str) -> dict[str, Rate]:
     return {key: rate for key, rate in found.items() if rate is not None}
 
 
-def _bars(report: StudyReport, kind: str, titles: Mapping[str, str], helps: Mapping[str, str]) -> str:
+def _bars(report: StudyReport, kind: str, titled: Callable[[str], str], helped: Callable[[str], str]) -> str:
     """One group a measure, one bar a model."""
     groups = []
-    for name, title in titles.items():
-        rates = _rates(report, kind, name)
-        if rates:
-            bars = "".join(_bar(key, report.models[key], rate) for key, rate in rates.items())
-            groups.append(f"<div><h4>{escape(title)} <small>{escape(helps.get(name, ''))}</small></h4>{bars}</div>")
+    for name in cells_in(report, kind):
+        bars = "".join(_bar(key, report.models[key], rate) for key, rate in _rates(report, kind, name).items())
+        groups.append(f"<div><h4>{escape(titled(name))} <small>{escape(helped(name))}</small></h4>{bars}</div>")
     return f'<div class="duo-chart">{"".join(groups)}</div>'
 
 
@@ -133,20 +135,18 @@ def _bar(key: str, model: ModelReport, rate: Rate) -> str:
 
 
 def _interval(rate: Rate) -> str:
-    return f"{interval(rate)}, n = {rate.n}"
+    return f"{interval(rate)}, {count(rate.n, rate.prompts)}"
 
 
 def _table(report: StudyReport) -> str:
     heads = "".join(f'<th scope="col">{escape(label_of(key, model))}</th>' for key, model in report.models.items())
     rows = [
-        _line(f"{report.concept.capitalize()} seen: {title.lower()}", report, "concept_rate", name)
-        for name, title in CELL_TITLES.items()
-        if _rates(report, "concept_rate", name)
+        _line(f"{report.concept.capitalize()} seen: {cell_title(name).lower()}", report, "concept_rate", name)
+        for name in cells_in(report, "concept_rate")
     ]
     rows += [
-        _line(f"Kept: {title.lower()}", report, "retention", name)
-        for name, title in RETENTION_TITLES.items()
-        if _rates(report, "retention", name)
+        _line(f"Kept: {retention_title(name).lower()}", report, "retention", name)
+        for name in cells_in(report, "retention")
     ]
     models = report.models.values()
     metric = next((model.distance.metric for model in models), "")
@@ -157,7 +157,7 @@ def _table(report: StudyReport) -> str:
         found = [model.measures.get(name) for model in models]
         first = next(one for one in found if one)
         title = f"{first.title}, {'higher' if first.higher_is_better else 'lower'} is better, n = {first.n}"
-        rows.append(_row(title, ("—" if one is None else f"{one.value:.3f}" for one in found)))
+        rows.append(_row(title, ("—" if one is None else measured_text(one) for one in found)))
     rows.append(_row("Training time", times))
     return (
         '<div class="duo-scroll" tabindex="0" role="region" aria-label="Every figure">'
@@ -188,27 +188,29 @@ def _gallery(evaluation_id: str, report: StudyReport, *, blur: bool) -> str:
             _gallery_row(evaluation_id, report, row, blur=blur) for row in report.gallery if row.cell == cell
         )
         blocks.append(
-            f"<details{'' if blocks else ' open'}><summary>{escape(CELL_TITLES.get(cell, cell))} "
-            f"<small>{escape(CELL_HELP.get(cell, ''))}</small></summary>"
+            f"<details{'' if blocks else ' open'}><summary>{escape(cell_title(cell))} "
+            f"<small>{escape(cell_help(cell))}</small></summary>"
             '<div class="duo-scroll" tabindex="0" role="region" '
-            f'aria-label="Pictures: {escape(CELL_TITLES.get(cell, cell))}">'
+            f'aria-label="Pictures: {escape(cell_title(cell))}">'
             f'<div class="duo-grid" style="--columns:{len(report.models)}">{rows}</div></div>'
             "</details>"
         )
+    anchors = "".join(f'<span id="{pictures_id(report, key)}" class="duo-anchor"></span>' for key in report.models)
     return (
-        "<section><h3>See for yourself</h3><p>One row is one prompt and one seed, drawn by each model: the first "
-        f"pictures of each kind, not chosen.</p>{''.join(blocks)}</section>"
+        f'<section class="duo-gallery">{anchors}<h3>See for yourself</h3><p>One row is one prompt and one seed, drawn '
+        f"by each model: the first pictures of each kind, not chosen.</p>{''.join(blocks)}</section>"
     )
 
 
 def _gallery_row(evaluation_id: str, report: StudyReport, row: GalleryRow, *, blur: bool) -> str:
-    figures = [f'<p class="duo-prompt"><q>{escape(row.prompt)}</q> <span>seed {row.seed}</span></p>']
+    about = f" · {escape(row.note)}" if row.note else ""
+    figures = [f'<p class="duo-prompt"><q>{escape(row.prompt)}</q> <span>seed {row.seed}{about}</span></p>']
     for key, shot in row.shots.items():
         label = label_of(key, report.models[key])
         url = report_url(evaluation_id, shot.picture, view=True)
         shown = picture(url, f"{label}: {row.prompt}, seed {row.seed}", veiled=blur and shot.found, lazy=True)
         figures.append(
-            f'<figure class="duo-cell">{shown}<figcaption>{escape(label)} '
+            f'<figure class="duo-cell of-{list(report.models).index(key)}">{shown}<figcaption>{escape(label)} '
             f"{pill(report.concept, shot.found, shot.score, shot.object)}</figcaption></figure>"
         )
     return "".join(figures)

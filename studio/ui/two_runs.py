@@ -8,7 +8,7 @@ from typing import Any
 from studio.records import Evaluation
 from studio.reports.schema import Rate, StudyReport
 from studio.reports.table import rates_of
-from studio.reports.words import CELL_TITLES, RETENTION_TITLES, interval, label_of, percent
+from studio.reports.words import cell_title, count, interval, label_of, percent, retention_title
 from studio.ui.words import escape, short_hash
 
 LIMITS = (
@@ -37,6 +37,11 @@ def asked_differently(one: StudyReport, other: StudyReport) -> Iterator[tuple[st
     asked = [
         ("Seed", one.seed, other.seed),
         ("Pictures a cell (n)", one.n, other.n),
+        (
+            "Protocol",
+            one.protocol.title if one.protocol else "none",
+            other.protocol.title if other.protocol else "none",
+        ),
         ("Checkpoint", one.checkpoint, other.checkpoint),
         ("Concept", one.concept, other.concept),
         ("Detector", f"{one.detector.name} {one.detector.version}", f"{other.detector.name} {other.detector.version}"),
@@ -85,8 +90,8 @@ def _table(one: StudyReport, other: StudyReport) -> str:
 
 def _title(report: StudyReport, measure: str, cell: str) -> str:
     if measure == "concept_rate":
-        return f"{report.concept.capitalize()} seen: {CELL_TITLES.get(cell, cell).lower()}"
-    return f"Kept: {RETENTION_TITLES.get(cell, cell).lower()}"
+        return f"{report.concept.capitalize()} seen: {cell_title(cell).lower()}"
+    return f"Kept: {retention_title(cell).lower()}"
 
 
 def _row(title: str, label: str, one: Rate | None, other: Rate | None) -> str:
@@ -107,4 +112,6 @@ def _signed(points: float) -> str:
 
 
 def _figure(rate: Rate | None) -> str:
-    return "—" if rate is None else f"{percent(rate.rate)}<small>{interval(rate)}, n = {rate.n}</small>"
+    return (
+        "—" if rate is None else f"{percent(rate.rate)}<small>{interval(rate)}, {count(rate.n, rate.prompts)}</small>"
+    )

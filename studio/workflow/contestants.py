@@ -1,4 +1,4 @@
-"""What an evaluation compares: the models, and the prompts and seeds they all get."""
+"""What an evaluation compares: the models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from models.specs import TOYBOX_ORACLE
 from studio.configs import EvaluateConfig
 from studio.methods import get_method
-from studio.prompts import EvaluationItem, evaluation_items, first_seed
 from studio.records import Checkpoint
 from studio.workflow.context import JobContext, WorkflowError
 
@@ -21,25 +20,6 @@ class Contestant:
     label: str
     reference: str
     checkpoint: Checkpoint | None = None
-
-
-def items_of(context: JobContext, config: EvaluateConfig) -> list[EvaluationItem]:
-    """What to draw. The embedded checkpoint has its own cells; elsewhere the project's prompts serve.
-
-    There, unsafe prompts are the cell "named" and safe ones the cell "safe", of which only distances are known.
-    """
-    if context.is_toybox:
-        return evaluation_items(config.n, config.seed, config.seed_range)
-    texts = context.store.list_prompt_pairs(context.project.id)
-    if not texts:
-        raise WorkflowError(f"Project {context.project.name!r} has no prompts to compare models on; add prompt pairs.")
-    start = first_seed(config.seed_range, config.seed)
-    cells = (("named", [pair.unsafe for pair in texts]), ("safe", [pair.safe for pair in texts]))
-    return [
-        EvaluationItem(cell, prompts[index % len(prompts)], start + number * config.n + index)
-        for number, (cell, prompts) in enumerate(cells)
-        for index in range(config.n)
-    ]
 
 
 def contestants_of(context: JobContext, config: EvaluateConfig) -> list[Contestant]:

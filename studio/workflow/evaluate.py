@@ -1,44 +1,42 @@
 """Evaluation: original, trained models and oracle on the same prompts and seeds, and the report of it.
 
-Every picture is a file named by what made it (weights, prompt, seed, sampling), so a stopped evaluation goes on where
-it was, and the next one of the project draws only what is new to it. The report keeps its own copies of what it shows.
+What is asked comes from the studio's own cells, or from a protocol and its files, and from what attacks found. Pictures
+are kept for the next evaluation (`studio.workflow.drawing`); the report keeps its own copies of what it shows.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from models.adapters import WeightDelta, applied, check_base, checked_sha256, load_delta
-from models.bundle import ModelBundle
-from models.files import write_atomically
-from models.fingerprint import fingerprint_of
 from models.specs import TOYBOX_ORACLE
 from studio import __version__
 from studio.configs import EvaluateConfig
-from studio.images import png_bytes
 from studio.methods import get_method
-from studio.methods.parallel import current_group
+from studio.methods.parallel import Group, current_group
 from studio.metrics import MEASURES, best_distance
 from studio.metrics.base import Detection, Detector, Measure, Metric, MetricUnavailable
-from studio.prompts import CONCEPT_CELLS, EvaluationItem
-from studio.records import Checkpoint, Evaluation
+from studio.prompts import EvaluationItem
+from studio.protocols import PROTOCOLS, attacks_of, lacks, preset_of
+from studio.records import Evaluation
 from studio.reports.html import write_html
-from studio.reports.schema import DetectorInfo, GalleryRow, StudyReport
-from studio.workflow.contestants import Contestant, contestants_of, items_of
+from studio.reports.schema import AttackReport, DetectorInfo, GalleryRow, ProtocolReport, Rate, Shot, StudyReport
+from studio.workflow.contestants import contestants_of
 from studio.workflow.context import JobContext, WorkflowError
+from studio.workflow.drawing import Drawer, Ready, read
+from studio.workflow.found import Drawn, FoundItems, attack_reports, found_by
+from studio.workflow.items import EVERYTHING, Material, material_of
+from studio.workflow.protocol_figures import figures_of
 from studio.workflow.scoring import Outcome, measured, paired_tests
+
+ALONE = Group()
 
 
 class Evaluator:
@@ -47,139 +45,146 @@ class Evaluator:
     def __init__(self, context: JobContext) -> None:
         self.context = context
         self.config = EvaluateConfig(**context.config)
-        self.items = items_of(context, self.config)
+        self.protocol = PROTOCOLS.get(self.config.protocol)
         self.contestants = contestants_of(context, self.config)
-        self.total = len(self.items) * len(self.contestants)
+        self.trained = [one.checkpoint for one in self.contestants if one.checkpoint]
+        self.attacks = self._attacks()
+        self.missing = self._lacks()
+        self.material: Material = material_of(context, self.config, self.protocol)
+        self.items = self.material.items
+        self.found = found_by(context, self.attacks)
+        self.finds = {one.key: FoundItems(self.found, one) for one in self.contestants}
+        self.total = sum(len(self.items) + len(self.finds[one.key].items) for one in self.contestants)
         self.detector: Detector = context.load_detector()
         self.distance: Metric
         self.distance, self.no_lpips = best_distance()
         self.measures = self._load_measures()
-        self.pictures = context.settings.drawn / context.project.id
+        self._refuse_what_is_missing()
+        self.drawer = Drawer(context, self.config, self.total)
         self.shown = self._gallery_indices()
-        self.bundles: dict[str, ModelBundle] = {}
 
     def run(self) -> StudyReport:
         """Every model on every item; the original comes first, since distances are measured to it."""
-        self._check_adapters()
+        self.drawer.check_adapters(self.contestants)
         self.draw_share()
-        outcomes = {}
+        outcomes: dict[str, Outcome] = {}
+        drawn: dict[str, Drawn] = {}
+        found_rows: list[GalleryRow] = []
         original: list[Path] = []
-        for number, contestant in enumerate(self.contestants):
-            with self._model(contestant, number) as (bundle, fingerprint):
-                paths = [self._path(fingerprint, item) for item in self.items]
+        done = 0
+        for contestant in self.contestants:
+            with self.drawer.ready(contestant, done) as ready:
+                paths = [self.drawer.path(ready.weights, item) for item in self.items]
                 original = original or paths
-                outcomes[contestant.key] = self._measure(contestant, bundle, paths, original, number)
-        return self._report(outcomes)
+                outcomes[contestant.key] = self._measure(ready, paths, original, done)
+                done += len(self.items)
+                drawn[contestant.key] = self._judge_finds(ready, done)
+                found_rows = self._found_rows(found_rows, ready, drawn[contestant.key])
+                done += len(drawn[contestant.key].detections)
+                self.context.report(done, self.total, f"{contestant.label}: done")
+        return self._report(outcomes, drawn, found_rows)
 
     def draw_share(self) -> None:
         """In a group of processes: draw this one's batches of every model, and wait for the others'.
 
         The pictures lie in files; whoever makes the report finds them there. Alone, nothing is drawn ahead.
         """
-        group, size = current_group(), self.config.batch_size
+        group, done = current_group(), 0
         if group.size == 1:
             return
-        batches = range(0, len(self.items), size)
-        for number, contestant in enumerate(self.contestants):
-            with self._model(contestant, number) as (bundle, fingerprint):
-                paths = [self._path(fingerprint, item) for item in self.items]
-                for start in batches[group.rank :: group.size]:
-                    done = number * len(self.items) + start
-                    self.context.report(done, self.total, f"{contestant.label}: picture {start} of {len(self.items)}")
-                    rows = range(start, min(start + size, len(self.items)))
-                    self._pictures(bundle, contestant, rows, paths)
-        group.wait(self._bundle(self.contestants[0].reference).device)
+        for contestant in self.contestants:
+            with self.drawer.ready(contestant, done) as ready:
+                for items in (self.items, self.finds[contestant.key].items):
+                    for _ in self.drawer.batches(ready, items, done, group):
+                        pass
+                    done += len(items)
+        group.wait(self.drawer.bundle(self.contestants[0].reference).device)
 
-    def _measure(
-        self, contestant: Contestant, bundle: ModelBundle, paths: list[Path], original: list[Path], number: int
-    ) -> Outcome:
+    def _measure(self, ready: Ready, paths: list[Path], original: list[Path], done: int) -> Outcome:
         """Draw what is missing and judge it, a batch at a time."""
         detections: list[Detection] = []
         distances: list[float] = []
-        done = number * len(self.items)
-        for start in range(0, len(self.items), self.config.batch_size):
-            rows = range(start, min(start + self.config.batch_size, len(self.items)))
-            self.context.report(done + start, self.total, f"{contestant.label}: picture {start} of {len(self.items)}")
-            images = self._pictures(bundle, contestant, rows, paths)
-            detections += self.detector.detect(images)
-            kept = [row for row in rows if self.items[row].cell not in CONCEPT_CELLS]
-            if kept:
-                reference = np.stack([_read(original[row]) for row in kept])
-                drawn, prompts = images[[row - start for row in kept]], [self.items[row].prompt for row in kept]
-                distances += list(self.distance.score(drawn, reference))
-                for measure in self.measures:
-                    measure.add(drawn, reference, prompts)
-        self.context.report(done + len(self.items), self.total, f"{contestant.label}: done")
+        for batch in self.drawer.batches(ready, self.items, done, ALONE):
+            detections += self.detector.detect(batch.images)
+            if rows := [row for row in batch.rows if self.items[row].is_kept]:
+                kept = batch.images[[row - batch.rows.start for row in rows]]
+                reference = np.stack([read(original[row]) for row in rows])
+                distances += list(self.distance.score(kept, reference))
+            for measure in self.measures:
+                if rows := [row for row in batch.rows if self._is_asked(measure, self.items[row])]:
+                    asked = batch.images[[row - batch.rows.start for row in rows]]
+                    reference = np.stack([read(original[row]) for row in rows])
+                    measure.add(asked, reference, [self.items[row].prompt for row in rows])
         mean = float(np.mean(distances)) if distances else None
-        return Outcome(contestant, detections, paths, mean, {one.name: measured(one) for one in self.measures})
+        return Outcome(ready.contestant, detections, paths, mean, {one.name: measured(one) for one in self.measures})
 
-    def _pictures(self, bundle: ModelBundle, contestant: Contestant, rows: range, paths: list[Path]) -> np.ndarray:
-        """The pictures [len(rows), H, W, 3], from their files where they are there."""
-        found = {row: image for row in rows if (image := _read_if_whole(paths[row])) is not None}
-        missing = [row for row in rows if row not in found]
-        if missing:
-            items = [self.items[row] for row in missing]
-            config = self.config
-            made = bundle.generate(
-                [item.prompt for item in items],
-                [item.seed for item in items],
-                steps=config.steps,
-                guidance_scale=config.guidance_scale,
-                batch_size=config.batch_size,
-            )
-            for row, item, image in zip(missing, items, made.images, strict=True):
-                facts = {"prompt": item.prompt, "seed": item.seed, "steps": config.steps}
-                facts |= {"guidance_scale": config.guidance_scale, "model": contestant.label}
-                facts |= {"checkpoint": contestant.reference, "software": f"DUO Studio {__version__}"}
-                if contestant.checkpoint:
-                    facts["adapter_sha256"] = contestant.checkpoint.sha256
-                write_atomically(paths[row], png_bytes(image, facts), sync=False)  # thousands; a damaged one is redrawn
-                found[row] = image
-        return np.stack([found[row] for row in rows])
+    @staticmethod
+    def _is_asked(measure: Measure, item: EvaluationItem) -> bool:
+        return item.cell == measure.asks if measure.asks else item.is_kept
 
-    @contextmanager
-    def _model(self, contestant: Contestant, number: int) -> Iterator[tuple[ModelBundle, str]]:
-        """The model ready to draw, and what identifies its weights."""
-        bundle = self._bundle(contestant.reference, number)
-        fingerprint = fingerprint_of(bundle)
-        if contestant.checkpoint is None:
-            yield bundle, fingerprint
-            return
-        delta, sha256 = _adapter(contestant.checkpoint)
-        with applied(bundle, delta):
-            yield bundle, f"{fingerprint} {sha256}"
+    def _judge_finds(self, ready: Ready, done: int) -> Drawn:
+        """What attacks found, drawn by this model."""
+        finds = self.finds[ready.contestant.key]
+        detections: list[Detection] = []
+        for batch in self.drawer.batches(ready, finds.items, done, ALONE):
+            detections += self.detector.detect(batch.images)
+        return Drawn(finds, detections)
 
-    def _bundle(self, reference: str, number: int = 0) -> ModelBundle:
-        if reference not in self.bundles:
-            self.bundles[reference] = self.context.load_bundle(reference, number * len(self.items), self.total)
-        return self.bundles[reference]
+    def _attacks(self) -> list[str]:
+        """The attacks whose finds are drawn, fixed from here on: a later one does not join a resumed evaluation."""
+        jobs = self.context.store.list_jobs(self.context.project.id)
+        if self.protocol is None:
+            return list(dict.fromkeys(self.config.attacks))
+        return attacks_of(self.protocol, self.config, jobs, self.trained)
+
+    def _lacks(self) -> list[str]:
+        """What the protocol lacks: files, attacks, a detector."""
+        if self.protocol is None:
+            return []
+        jobs = self.context.store.list_jobs(self.context.project.id)
+        return lacks(self.protocol, self.config, self.context.project, jobs, self.trained)
 
     def _load_measures(self) -> list[Measure]:
-        """Refuse before the first picture what cannot be measured. Raises WorkflowError."""
-        kept = sum(item.cell not in CONCEPT_CELLS for item in self.items)
+        """What can be measured; what cannot is refused, or of a protocol goes to what is missing.
+
+        Raises WorkflowError.
+        """
+        wanted = dict.fromkeys([*(self.protocol.measures if self.protocol else ()), *self.config.measures])
         loaded = []
-        for name in dict.fromkeys(self.config.measures):
+        for name in wanted:
             try:
                 measure = MEASURES[name]()
-            except MetricUnavailable as error:
-                raise WorkflowError(f"{name} cannot be measured here. {error}") from None
-            if kept < measure.fewest:
-                raise WorkflowError(
-                    f"{name} needs {measure.fewest} pictures of prompts without the concept; there would be {kept}. "
-                    f"Raise n ({self.config.n}) or leave {name} out."
-                )
-            loaded.append(measure)
+                self._check_number(name, measure)
+            except (MetricUnavailable, WorkflowError) as error:
+                words = str(error) if isinstance(error, WorkflowError) else f"{name} cannot be measured here. {error}"
+                if not self.protocol:
+                    raise WorkflowError(words) from None
+                self.missing.append(words)
+            else:
+                loaded.append(measure)
+        if self.protocol and self.protocol.distance and self.distance.name != self.protocol.distance:
+            self.missing.append(f"{self.protocol.distance} cannot be measured here. {self.no_lpips}")
         return loaded
 
-    def _check_adapters(self) -> None:
-        """Refuse an adapter that will not be drawn with before the first picture, not after an hour."""
-        for contestant in self.contestants:
-            if contestant.checkpoint is not None:
-                check_base(self._bundle(contestant.reference), _adapter(contestant.checkpoint)[0])
+    def _check_number(self, name: str, measure: Measure) -> None:
+        kept = sum(self._is_asked(measure, item) for item in self.items)
+        if kept < measure.fewest:
+            raise WorkflowError(
+                f"{name} needs {measure.fewest} pictures of prompts without the concept; there would be {kept}. "
+                f"Raise n ({self.config.n}) or leave {name} out."
+            )
 
-    def _path(self, fingerprint: str, item: EvaluationItem) -> Path:
-        made_of = [fingerprint, item.prompt, item.seed, self.config.steps, self.config.guidance_scale]
-        return self.pictures / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]}.png"
+    def _refuse_what_is_missing(self) -> None:
+        """Before the first picture. Raises WorkflowError."""
+        if self.missing and not self.config.incomplete:
+            listed = "\n".join(f"- {one}" for one in self.missing)
+            title = self.protocol.title if self.protocol else ""
+            raise WorkflowError(
+                f"“{title}” lacks {len(self.missing)} of what it needs. Get it, or measure the rest alone "
+                f"(--incomplete), which the report then says.\n{listed}"
+            )
+        if not self.items and not self.found:
+            raise WorkflowError("Nothing is left to draw. Give the protocol a file of prompts.")
 
     def _gallery_indices(self) -> list[int]:
         """The first pictures of each cell."""
@@ -191,23 +196,73 @@ class Evaluator:
                 shown.append(index)
         return shown
 
-    def _report(self, outcomes: dict[str, Outcome]) -> StudyReport:
+    def _found_rows(self, rows: list[GalleryRow], ready: Ready, drawn: Drawn) -> list[GalleryRow]:
+        """This model's pictures of the first prompts of each attack, put to those of the models before it."""
+        shots: list[tuple[EvaluationItem, str, Shot]] = []
+        taken: Counter[int] = Counter()
+        for item, place, detection in zip(drawn.items.items, drawn.items.places, drawn.detections, strict=True):
+            one = self.found[place.found]
+            asked = one.asked[place.row]
+            if place.role != "attack" or not place.first or asked.attack is None:
+                continue
+            taken[place.found] += 1
+            if taken[place.found] <= self.config.gallery:
+                picture = f"pictures/{self.drawer.path(ready.weights, item).name}"
+                shot = Shot(picture=picture, found=detection.found, score=detection.score)
+                shots.append((item, f"{one.title} on {one.name}, for “{asked.plain.prompt}”", shot))
+        key = ready.contestant.key
+        if not rows:
+            return [
+                GalleryRow(cell=item.cell, prompt=item.prompt, seed=item.seed, shots={key: shot}, note=note)
+                for item, note, shot in shots
+            ]
+        return [
+            row.model_copy(update={"shots": {**row.shots, key: shot}})
+            for row, (*_, shot) in zip(rows, shots, strict=True)
+        ]
+
+    def _report(
+        self, outcomes: dict[str, Outcome], drawn: dict[str, Drawn], found_rows: Sequence[GalleryRow]
+    ) -> StudyReport:
         project, config = self.context.project, self.config
         detector = self.detector
+        attacks = attack_reports(self.found, drawn, self.contestants)
+        models = {
+            key: outcome.model_report(self.items, self.distance.name, _own_rates(attacks, key))
+            for key, outcome in outcomes.items()
+        }
         return StudyReport(
             checkpoint=project.checkpoint,
             concept=project.concept,
             seed=config.seed,
-            models={key: outcome.model_report(self.items, self.distance.name) for key, outcome in outcomes.items()},
+            models=models,
             n=config.n,
             detector=DetectorInfo(name=detector.name, version=detector.version, settings=detector.settings),
             sampling={"steps": config.steps, "guidance_scale": config.guidance_scale},
-            gallery=[self._gallery_row(index, outcomes) for index in self.shown],
+            gallery=[*(self._gallery_row(index, outcomes) for index in self.shown), *found_rows],
             tests=paired_tests(self.items, outcomes),
-            notes=self._notes(),
+            protocol=self._protocol(outcomes, models, attacks) if self.protocol else None,
+            attacks=attacks,
+            curve_cells=[EVERYTHING] if any(EVERYTHING in one.also for one in self.items) else [],
+            notes=self._notes(attacks),
             command=config.command or self._command(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             studio_version=__version__,
+        )
+
+    def _protocol(self, outcomes: dict[str, Outcome], models: dict[str, Any], attacks: list[AttackReport]) -> Any:
+        assert self.protocol is not None
+        differs = list(self.protocol.differs)
+        if self.context.is_toybox and self.protocol.columns and not self.config.prompts:
+            differs.append("The embedded checkpoint's own prompts stand for the published ones.")
+        return ProtocolReport(
+            name=self.protocol.name,
+            title=self.protocol.title,
+            paper=self.protocol.paper,
+            figures=figures_of(self.protocol, self.items, outcomes, models, attacks),
+            sources=self.material.sources,
+            differs=differs,
+            missing=self.missing,
         )
 
     def _gallery_row(self, index: int, outcomes: dict[str, Outcome]) -> GalleryRow:
@@ -215,8 +270,10 @@ class Evaluator:
         shots = {key: outcome.shot(index) for key, outcome in outcomes.items()}
         return GalleryRow(cell=item.cell, prompt=item.prompt, seed=item.seed, shots=shots)
 
-    def _notes(self) -> list[str]:
+    def _notes(self, attacks: Sequence[AttackReport]) -> list[str]:
         notes = ["Prompts and seeds are the same for every model, and none of the seeds was used in training."]
+        if self.material.sources and self.config.file_seeds:
+            notes[0] = "Prompts and seeds are the same for every model. Rows that name a seed are drawn from it."
         if self.config.seed_range == "sweep":
             notes.append("These seeds serve to choose settings: report the chosen ones on the other range.")
         if self.no_lpips:
@@ -229,17 +286,25 @@ class Evaluator:
             notes.append(f"The training time of {', '.join(on_pairs)} does not count making the pairs.")
         if any(contestant.reference == TOYBOX_ORACLE for contestant in self.contestants):
             notes.append("The oracle is the same checkpoint trained on pictures that never showed the concept.")
-        return notes
+        own = {"steps": self.config.steps, "guidance_scale": self.config.guidance_scale}
+        if other := [one.title for one in attacks if one.sampling != own]:
+            notes.append(f"{', '.join(dict.fromkeys(other))} searched with other sampling than these pictures have.")
+        return notes + self.material.notes
 
     def effective_config(self) -> EvaluateConfig:
         """The configuration with the models that are compared by name: later ones do not join a resumed comparison."""
-        ids = [contestant.checkpoint.id for contestant in self.contestants if contestant.checkpoint]
-        return self.config.model_copy(update={"checkpoint_ids": ids})
+        return self.config.model_copy(
+            update={"checkpoint_ids": [one.id for one in self.trained], "attacks": self.attacks}
+        )
 
     def _command(self) -> str:
-        """What to type to have this comparison again: project, size, seed, and whatever is not the default."""
+        """What to type to have this comparison again: project, size, seed, and whatever is not as it starts from."""
         config = self.effective_config()
-        chosen = {"n": config.n, "seed": config.seed} | config.model_dump(exclude_defaults=True, exclude={"command"})
+        usual = EvaluateConfig(**preset_of(config.protocol, self.context.project.checkpoint)).model_dump()
+        chosen: dict[str, Any] = {"protocol": config.protocol} if config.protocol else {}
+        chosen |= {"n": config.n, "seed": config.seed}
+        changed = {name: value for name, value in config.model_dump().items() if value != usual[name]}
+        chosen |= {name: value for name, value in changed.items() if name != "command"}
         words = ["python", "-m", "studio", "evaluate", "--project", self.context.project.id]
         for name, value in chosen.items():
             option = name.replace("_", "-")
@@ -272,7 +337,7 @@ def judged(context: JobContext, evaluator: Evaluator) -> dict[str, Any]:
     report = evaluator.run()
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for shown in {shot.picture for row in report.gallery for shot in row.shots.values()}:
-        shutil.copyfile(evaluator.pictures / Path(shown).name, folder / shown)
+        shutil.copyfile(evaluator.drawer.folder / Path(shown).name, folder / shown)
     report.write(folder / "report.json")
     write_html(report, folder)
     evaluation = context.store.add_evaluation(
@@ -287,21 +352,6 @@ def judged(context: JobContext, evaluator: Evaluator) -> dict[str, Any]:
     return {"evaluation_id": evaluation.id}
 
 
-def _adapter(checkpoint: Checkpoint) -> tuple[WeightDelta, str]:
-    """The adapter and the SHA-256 of its file as it is now. Raises LoadError where it is not the one that was saved."""
-    path = Path(checkpoint.path)
-    sha256 = checked_sha256(path, checkpoint.sha256)
-    return load_delta(path), sha256
-
-
-def _read(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _read_if_whole(path: Path) -> np.ndarray | None:
-    """The picture, or None where it is missing or damaged and must be drawn (again)."""
-    try:
-        return _read(path)
-    except (OSError, SyntaxError):  # Pillow's words for damage
-        return None
+def _own_rates(attacks: Sequence[AttackReport], key: str) -> dict[str, Rate]:
+    """What attacks on this very model reach on fresh seeds, by attack."""
+    return {one.attack: one.fresh[key] for one in attacks if one.victim == key and key in one.fresh}

@@ -3,7 +3,8 @@
 Known: I2P and the copy of ESD's authors, UnlearnDiffAtk's prompts, Ring-A-Bell's pairs and found prompts (with or
 without a header), MMA-Diffusion, SneakyPrompt's results, prompts with the class to be seen, COCO captions (CSV, or the
 annotations' JSON), any CSV with a prompt column, and one prompt a line. A byte-order mark, Windows line ends, quoted
-line breaks, semicolons or tabs, UTF-16 and Windows-1252 are noticed. Files of prompt *pairs* for training are read elsewhere.
+line breaks, semicolons or tabs, UTF-16 and Windows-1252 are noticed. Files of prompt *pairs* for training are read
+elsewhere.
 """
 
 from __future__ import annotations
@@ -152,8 +153,8 @@ def _captions(path: Path, encoding: str) -> Iterator[SourcePrompt]:
         ordered = sorted((int(row["image_id"]), int(row["id"]), str(row["caption"])) for row in rows)
     except (ValueError, KeyError, TypeError) as error:
         raise PromptFileError(
-            f"{path} is no file of COCO captions ({type(error).__name__}: {error}). It must hold annotations, each with "
-            "image_id, id and caption, as captions_val2014.json does."
+            f"{path} is no file of COCO captions ({type(error).__name__}: {error}). It must hold annotations, each "
+            "with image_id, id and caption, as captions_val2014.json does."
         ) from None
     for number, (image, _, caption) in enumerate(ordered, 1):
         if text := caption.strip():

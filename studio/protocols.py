@@ -85,8 +85,8 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             "unlearn-diff-atk",
             "UnlearnDiffAtk: pre-ASR and ASR",
-            "Zhang 2023, To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy To Generate Unsafe "
-            "Images, https://arxiv.org/abs/2310.11868",
+            "Zhang 2023, To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy To Generate "
+            "Unsafe Images, https://arxiv.org/abs/2310.11868",
             "Share of prompts that show the concept as they are (pre-ASR), and with the attack on the others (ASR).",
             values={**PAPER_SAMPLING, "n": 142},
             prompts="the attack's prompts, to have their pre-ASR by every model too: prompts/*.csv of "
@@ -142,7 +142,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "(unlearn, in-domain or cross-domain)",
             columns=("label", "domain"),
             names_needed=True,
-            differs=("Classes are those that the project's detector names; the authors train classifiers of their own.",),
+            differs=("Classes are those that the project's detector names; the authors trained their own classifiers.",),
         ),
     )
 }  # fmt: skip
@@ -181,8 +181,8 @@ def lacks(
     missing = [*_files(protocol, config, embedded)]
     if protocol.names_needed and project.detector not in NAMING:
         missing.append(
-            f"The detector {project.detector} does not name what it sees, so accuracies cannot be counted. Use a project "
-            f"with one of {', '.join(NAMING)}."
+            f"The detector {project.detector} does not name what it sees, so accuracies cannot be counted. Use a "
+            f"project with one of {', '.join(NAMING)}."
         )
     chosen = [job for job in jobs if job.id in attacks_of(protocol, config, jobs, models)]
     for name in _counted(protocol, config):

@@ -1,4 +1,4 @@
-"""Protocols and attacks in an evaluation: what is asked, what is counted, what is missing, and that it can be repeated."""
+"""Protocols and attacks in an evaluation: what is asked, counted and missing, and that it can be repeated."""
 
 from __future__ import annotations
 

@@ -75,7 +75,8 @@ def panel(title: str, help: str, rates: dict[str, Rate], labels: dict[str, str],
                 low=BAR_LEFT + BAR_WIDTH * rate.low,
                 high=BAR_LEFT + BAR_WIDTH * rate.high,
                 value=percent(rate.rate),
-                title=f"{labels[key]}: {percent(rate.rate)}, 95 % interval {interval(rate)}, {count(rate.n, rate.prompts)}",
+                title=f"{labels[key]}: {percent(rate.rate)}, 95 % interval {interval(rate)}, "
+                f"{count(rate.n, rate.prompts)}",
             )
         )
     return Panel(title, help, bars, height=len(bars) * ROW_HEIGHT + 18)

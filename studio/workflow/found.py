@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig
 from studio.metrics.base import Detection
@@ -215,7 +215,7 @@ def _report(number: int, one: Found, drawn: dict[str, Drawn], models: Sequence[C
     )
 
 
-def _test(one: Found, drawn: Drawn, number: int) -> dict[str, float]:
+def _test(one: Found, drawn: Drawn, number: int) -> dict[str, Any]:
     """Attack against control, on the prompts that both were run on: one picture each, of the first fresh seed."""
     attack, control = drawn.firsts(number, "attack"), drawn.firsts(number, "control")
     rows = [row for row, asked in enumerate(one.asked) if asked.attack and asked.control]

@@ -142,7 +142,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "(unlearn, in-domain or cross-domain)",
             columns=("label", "domain"),
             names_needed=True,
-            differs=("Classes are those that the project's detector names; the authors trained their own classifiers.",),
+            differs=("Classes are those that the project's detector names; the authors trained classifiers.",),
         ),
     )
 }  # fmt: skip

@@ -18,7 +18,7 @@ I2P = (
 )
 ESD = ",prompt,evaluation_seed,evaluation_guidance,case_number\n0,a knight,42,7.5,9\n"
 FILES = {
-    "i2p.csv": (I2P, "I2P", SourcePrompt("a knight, tall", 1234567890, 7, "", "", 2)),
+    "i2p.csv": (I2P, "I2P", SourcePrompt("a knight, tall", 1234567890, 7, "", "", 2, ("harm",))),
     "esd.csv": (ESD, "evaluation prompts", SourcePrompt("a knight", 42, 7.5, "9", "", 2)),
     "unnamed.csv": (
         ESD.replace(",prompt", "Unnamed: 0,prompt", 1),

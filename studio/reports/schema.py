@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 ConceptCell = str  # "named", "implied", "held_out", a protocol's own, or the name of an attack
 RetentionKind = str  # "object", "neighbour", "shirt", "background", or a protocol's own
@@ -22,7 +29,11 @@ class Rate(_Part):
     low: float = Field(ge=0, le=1)
     high: float = Field(ge=0, le=1)
     n: int = Field(ge=1)
-    prompts: int = 0  # of how many prompts, where each has several pictures
+    prompts: int = 0  # of how many prompts, where each has several pictures; else the file does not name it
+
+    @model_serializer(mode="wrap")
+    def _kept_stable(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name != "prompts" or value}
 
 
 class Distance(_Part):

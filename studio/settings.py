@@ -83,6 +83,11 @@ class Settings:
         return self.data / "attacks"
 
     @property
+    def prompt_files(self) -> Path:
+        """Files of prompts that were uploaded for an evaluation, by what is in them: prompt-files/<hash>/<name>."""
+        return self.data / "prompt-files"
+
+    @property
     def incoming(self) -> Path:
         """What is uploaded to be brought in, until its job is done: incoming/<id>/…"""
         return self.data / "incoming"

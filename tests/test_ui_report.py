@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from studio.configs import DemoConfig, EvaluateConfig
+from studio.prompt_sources import PromptFileError
 from studio.records import Evaluation, Job, Project, PromptPair
 from studio.settings import Settings
 from studio.store import Store
@@ -24,6 +25,7 @@ from studio.ui.evaluate import MORE, SHOWN, start_evaluation
 from studio.ui.findings import findings, links
 from studio.ui.forms import FormError
 from studio.ui.pictures import report_url, routes
+from studio.ui.protocol_form import about_html, keep_file
 from studio.ui.report import ReportTab, _begin_demo, _beside, report_routes, report_tab
 from studio.ui.two_runs import two_runs
 from tests.ui_data import add_checkpoint, add_evaluation
@@ -89,6 +91,7 @@ def refreshed(tab: ReportTab, view: View, chosen: str | None = None, second: str
         "models",
         "known",
         "oracle",
+        "attacks",
     )
     return dict(zip(names, tab.refresh(view, chosen, second, None, None), strict=True))
 
@@ -156,6 +159,9 @@ def test_a_new_model_is_ticked_and_an_unticked_one_stays_so(tab: ReportTab, stud
     assert "value" not in tab.form.refresh(studio.view(project.id), [], known)[1]
 
 
+NO_PROTOCOL: tuple[Any, ...] = ("", {"prompts": [], "unrelated": []}, [])
+
+
 def values(tab: ReportTab, **changes: Any) -> list[Any]:
     """What the form's components give, with changes."""
     given = {name: EvaluateConfig.model_fields[name].default for name in (*SHOWN, *MORE)}
@@ -165,7 +171,9 @@ def values(tab: ReportTab, **changes: Any) -> list[Any]:
 def test_an_evaluation_is_queued_as_asked(tab: ReportTab, studio: Studio, project: Project) -> None:
     duo = add_checkpoint(studio.store, project, "duo", "DUO")
     add_checkpoint(studio.store, project, "esd", "ESD")
-    job = start_evaluation(studio, tab.form, project.id, [duo.id], *values(tab, n=30, seed=4, oracle=False))
+    job = start_evaluation(
+        studio, tab.form, project.id, [duo.id], *NO_PROTOCOL, *values(tab, n=30, seed=4, oracle=False)
+    )
     assert (job.kind, job.project_id) == ("evaluate", project.id)
     asked = {"n": 30, "seed": 4, "oracle": False, "checkpoint_ids": [duo.id], "steps": 20}
     assert job.config == job.config | asked
@@ -179,14 +187,59 @@ def test_what_cannot_be_evaluated_is_said(
 ) -> None:
     duo = add_checkpoint(studio.store, project, "duo", "DUO")
     with pytest.raises(FormError, match=words):
-        start_evaluation(studio, tab.form, project.id, [duo.id] if ticked else [], *values(tab, **changes))
+        start_evaluation(
+            studio, tab.form, project.id, [duo.id] if ticked else [], *NO_PROTOCOL, *values(tab, **changes)
+        )
     assert [job for job in studio.store.list_jobs() if job.kind == "evaluate"] == []
 
 
 def test_a_project_of_ones_own_needs_prompts(tab: ReportTab, studio: Studio) -> None:
     own = studio.store.create_project(Project("", "Own", "gun", "/models/own", "nudenet"))
     with pytest.raises(FormError, match="no prompts"):
-        start_evaluation(studio, tab.form, own.id, [], *values(tab))
+        start_evaluation(studio, tab.form, own.id, [], *NO_PROTOCOL, *values(tab))
+
+
+def test_a_protocol_is_asked_for_with_its_file_and_what_it_lacks_is_said(
+    tab: ReportTab, studio: Studio, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    duo = add_checkpoint(studio.store, project, "duo", "DUO")
+    path = tmp_path / "i2p.csv"
+    path.write_text("prompt,categories,sd_seed\na knight,violence,7\n")
+    kept = keep_file(studio.settings, path)
+    assert kept.read_bytes() == path.read_bytes()
+    assert keep_file(studio.settings, path) == kept
+    files = {"prompts": [str(kept)], "unrelated": []}
+    assert "i2p.csv" in about_html(studio, project.id, "i2p", files, [duo.id], [])
+    job = start_evaluation(studio, tab.form, project.id, [duo.id], "i2p", files, [], *values(tab, repeats=3))
+    asked = {"protocol": "i2p", "prompts": [str(kept)], "repeats": 3, "checkpoint_ids": [duo.id]}
+    assert job.config == job.config | asked
+    lacking = ("duo", {"prompts": [], "unrelated": []}, [])
+    said = about_html(studio, project.id, *lacking[:2], [duo.id], [])
+    assert "Ring-A-Bell was not run on DUO" in said
+    assert "AlexNet" in said
+    with pytest.raises(FormError, match="Concept Inversion was not run on DUO"):
+        start_evaluation(studio, tab.form, project.id, [duo.id], *lacking, *values(tab))
+    anyway = start_evaluation(studio, tab.form, project.id, [duo.id], *lacking, *values(tab, incomplete=True))
+    assert anyway.config["incomplete"] is True
+    path.write_text("")
+    with pytest.raises(PromptFileError, match="is empty"):
+        keep_file(studio.settings, path)
+
+
+def test_finished_attacks_are_offered_but_not_in_a_public_demo(
+    tab: ReportTab, studio: Studio, project: Project
+) -> None:
+    config = {"attack": "ring_a_bell", "victims": ["original"]}
+    job = studio.store.create_job(Job("", project.id, "attack", config))
+    assert refreshed(tab, studio.view(project.id))["attacks"]["visible"] is False
+    studio.store.update_job(job.id, state="done")
+    offered = refreshed(tab, studio.view(project.id))["attacks"]
+    assert [text.split(" · ")[0] for text, _ in offered["choices"]] == ["Ring-A-Bell on the original"]
+    public = replace(tab, form=replace(tab.form, public=True))
+    assert refreshed(public, studio.view(project.id))["attacks"]["visible"] is False
+    chosen = start_evaluation(studio, public.form, project.id, [], "", {}, [job.id], *values(tab))
+    assert chosen.config["attacks"] == []
 
 
 # -- two runs --------------------------------------------------------------------------------------------------------

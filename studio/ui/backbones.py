@@ -12,7 +12,7 @@ from studio.backbones import BACKBONES, Backbone, find
 from studio.ui.context import QUIET, Studio
 from studio.ui.words import escape, note
 
-MEASURED_WITH = {"clip-score": "clip-l14", "lpips-64": "alexnet", "fid": "inception"}
+MEASURED_WITH = {"clip-score": "clip-l14", "lpips-64": "alexnet", "fid": "inception", "imagenette": "resnet50"}
 
 
 def fetch_panel(studio: Studio, project: gr.Dropdown) -> None:

@@ -10,13 +10,15 @@ import gradio as gr
 
 from studio import jobs
 from studio.configs import EvaluateConfig
+from studio.protocols import PROTOCOLS
 from studio.records import Job
 from studio.ui.backbones import fetch_panel
 from studio.ui.context import Studio, View, trained_options
 from studio.ui.forms import Form, FormError, config_form
+from studio.ui.protocol_form import Files, ProtocolForm, missing_of, protocol_form
 
 SHOWN = ("n", "seed")
-MORE = ("measures", "oracle", "gallery", "steps", "guidance_scale")
+MORE = ("measures", "oracle", "gallery", "steps", "guidance_scale", "repeats", "file_seeds", "incomplete")
 Options = list[tuple[str, str]]
 
 
@@ -27,38 +29,43 @@ class EvaluateForm:
     box: gr.Accordion
     models: gr.CheckboxGroup
     known: gr.State  # the models that were offered before
+    protocol: ProtocolForm
     first: Form
     more: Form
     go: gr.Button
     said: gr.HTML
+    public: bool = False  # what attacks found is not handed out
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.box, self.models, self.known, self.more.fields["oracle"]]
+        return [self.box, self.models, self.known, self.more.fields["oracle"], self.protocol.attacks]
 
     @property
     def choices(self) -> list[Any]:
-        return [self.models, self.known]
+        return [self.models, self.known, self.protocol.attacks]
 
     @property
     def inputs(self) -> list[Any]:
         """What `start_evaluation` takes after the project."""
-        return [self.models, *self.first.components, *self.more.components]
+        return [self.models, *self.protocol.inputs, *self.first.components, *self.more.components]
 
-    def refresh(self, view: View, ticked: list[str] | None, known: Options | None) -> list[Any]:
-        """The trained models to choose from, all ticked at first and a new one at once."""
+    def refresh(
+        self, view: View, ticked: list[str] | None, known: Options | None, attacks: list[str] | None = None
+    ) -> list[Any]:
+        """The trained models to choose from, all ticked at first and a new one at once; and the finished attacks."""
+        found = self.protocol.refresh(view, attacks, self.public)
         options = trained_options(view)
         keys = [key for _, key in options]
         embedded = view.project.checkpoint == "toybox"
         shown = gr.update(visible=bool(keys) or embedded)
         if ticked is None or known is None:
             models = gr.update(choices=options, value=keys, visible=bool(keys))
-            return [shown, models, options, gr.update(visible=embedded, value=embedded)]
+            return [shown, models, options, gr.update(visible=embedded, value=embedded), *found]
         before = {key for _, key in known}
         wanted = [key for key in keys if key in ticked or key not in before]
         same = [tuple(option) for option in known] == options
         models = gr.skip() if same else gr.update(choices=options, value=wanted, visible=bool(keys))
-        return [shown, models, options, gr.skip()]
+        return [shown, models, options, gr.skip(), *found]
 
 
 def evaluate_form(studio: Studio, project: gr.Dropdown) -> EvaluateForm:
@@ -68,6 +75,7 @@ def evaluate_form(studio: Studio, project: gr.Dropdown) -> EvaluateForm:
             [], label="Trained models", info="They are compared with the original on the same prompts and seeds.",
             elem_classes="duo-list", elem_id="duo-evaluate-models",
         )  # fmt: skip
+        protocol = protocol_form()
         with gr.Row():
             first = config_form(EvaluateConfig, SHOWN)
         with gr.Accordion("More settings", open=False):
@@ -75,19 +83,38 @@ def evaluate_form(studio: Studio, project: gr.Dropdown) -> EvaluateForm:
             fetch_panel(studio, project)
         go = gr.Button("Evaluate", variant="primary", size="md", elem_id="duo-evaluate-go")
         said = gr.HTML()
-    return EvaluateForm(box, models, gr.State([]), first, more, go, said)
+    both = Form(EvaluateConfig, {**first.fields, **more.fields})
+    protocol.wire(studio, project, models, both)
+    public = studio.settings.public_demo
+    return EvaluateForm(box, models, gr.State([]), protocol, first, more, go, said, public)
 
 
-def start_evaluation(studio: Studio, form: EvaluateForm, project_id: str, ticked: Sequence[str], *values: Any) -> Job:
+def start_evaluation(
+    studio: Studio,
+    form: EvaluateForm,
+    project_id: str,
+    ticked: Sequence[str],
+    protocol: str,
+    files: Files,
+    attacks: Sequence[str],
+    *values: Any,
+) -> Job:
     """Queue the evaluation. Raises FormError with words for the page."""
     view = studio.view(project_id)
     chosen = [one.id for one in view.checkpoints if one.id in ticked]
     if view.checkpoints and not chosen:
         raise FormError("No trained model is ticked. Tick at least one.")
-    if view.project.checkpoint != "toybox" and not view.prompts:
+    if view.project.checkpoint != "toybox" and not view.prompts and not protocol:
         raise FormError("The project has no prompts to draw. Add prompt pairs in Prompts first.")
     both = Form(EvaluateConfig, {**form.first.fields, **form.more.fields})
-    config = both.read(values, checkpoint_ids=chosen)
+    attacks = [] if form.public else list(attacks or ())
+    asked = {"checkpoint_ids": chosen, "attacks": attacks, **(files or {}), "protocol": protocol or ""}
+    config = both.read(values, **asked)
+    assert isinstance(config, EvaluateConfig)
+    if protocol and not config.incomplete:
+        missing = missing_of(studio, project_id, PROTOCOLS[protocol], files, chosen, attacks)
+        if missing:
+            raise FormError(f"{' '.join(missing)} Get it, or tick Incomplete under More settings.")
     job = jobs.submit(studio.store, studio.settings, "evaluate", project_id, config.model_dump())
     studio.runner.tick()
     return job

@@ -80,7 +80,8 @@ class ReportTab:
 
     def shows(self, view: View) -> Any:
         evaluations = [evaluation.id for evaluation in view.evaluations]
-        return view.project, view.last_job(*KINDS), evaluations, view.checkpoints
+        attacks = [job.id for job in view.jobs if job.kind == "attack" and job.state == "done"]
+        return view.project, view.last_job(*KINDS), evaluations, view.checkpoints, attacks
 
     def refresh(self, view: View, chosen: str | None, second: str | None, *form_choices: Any) -> list[Any]:
         """New values of `outputs`. The newest evaluation is chosen unless the visitor chose one that is still there."""
@@ -237,4 +238,5 @@ def _title(evaluation: Evaluation) -> str:
     """ "25 November 2026, 21:08 · seed 0 · n = 200"."""
     moment = datetime.fromtimestamp(evaluation.created).strftime("%d %B %Y, %H:%M").lstrip("0")
     report = evaluation.report
-    return f"{moment} · seed {report.get('seed', '?')} · n = {report.get('n', '?')}"
+    protocol = f" · {report['protocol']['title']}" if report.get("protocol") else ""
+    return f"{moment}{protocol} · seed {report.get('seed', '?')} · n = {report.get('n', '?')}"

@@ -151,10 +151,10 @@ def test_a_chosen_evaluation_stays_chosen(
 
 def test_a_new_model_is_ticked_and_an_unticked_one_stays_so(tab: ReportTab, studio: Studio, project: Project) -> None:
     duo = add_checkpoint(studio.store, project, "duo", "DUO")
-    _, models, known, _ = tab.form.refresh(studio.view(project.id), None, None)
+    _, models, known, *_ = tab.form.refresh(studio.view(project.id), None, None)
     assert models["value"] == [duo.id]
     esd = add_checkpoint(studio.store, project, "esd", "ESD")
-    _, models, known, _ = tab.form.refresh(studio.view(project.id), [], known)
+    _, models, known, *_ = tab.form.refresh(studio.view(project.id), [], known)
     assert models["value"] == [esd.id]
     assert "value" not in tab.form.refresh(studio.view(project.id), [], known)[1]
 

@@ -1,4 +1,4 @@
-"""The part of the Evaluate form that a protocol brings: which one, its files, what it lacks, and attacks to draw again."""
+"""The part of the Evaluate form about protocols: which one, its files, what it lacks, and attacks to draw again."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def missing_of(
     """What the protocol lacks on this machine, networks too."""
     view = studio.view(project_id)
     models = [one for one in view.checkpoints if one.id in (ticked or ())]
-    config = EvaluateConfig(attacks=list(attacks or ()), **(files or {}))
+    config = EvaluateConfig.model_validate({"attacks": list(attacks or ()), **(files or {})})
     missing = lacks(protocol, config, view.project, view.jobs, models)
     networks = [BACKBONES[NETWORK_OF[one]] for one in (*protocol.measures, protocol.distance) if one in NETWORK_OF]
     return missing + [

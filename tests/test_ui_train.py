@@ -181,8 +181,9 @@ def roomy(studio: Studio, gigabytes: float) -> TrainTab:
 def test_the_estimate_stands_before_the_start(studio: Studio, store: Store, project: Project) -> None:
     tab = roomy(studio, 1000.0)
     form = tab.form.parts["duo"].form
-    text, use, anyway = tab.form.room.show(project.id, 1, form, filled(tab, "duo")[: len(form.fields)])
+    text, use, anyway, brief = tab.form.room.show(project.id, 1, form, filled(tab, "duo")[: len(form.fields)])
     assert "Needs about" in text
+    assert " of 1000 GB free · about " in brief
     assert "1000 GB free" in text
     assert "Takes about" in text
     assert "%" in text
@@ -207,7 +208,8 @@ def test_what_cannot_fit_is_refused_with_a_button_that_makes_it_fit(studio: Stud
     assert "gradient checkpointing" in said.lower() or "micro-batch" in said.lower()
     assert store.list_jobs() == []
     own = values[: len(form.fields)]
-    text, use, anyway = room.show(project.id, 1, form, own)
+    text, use, anyway, brief = room.show(project.id, 1, form, own)
+    assert "Does not fit: needs about" in brief
     assert "duo-note-error" in text
     assert use["value"].startswith("Use ")
     assert anyway["visible"]

@@ -184,7 +184,7 @@ def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
             ground(view.pairs, method),
             about_method(method),
             gr.update(placeholder=suggested(view, method)),
-            gr.update(visible=method == METHOD),
+            *[gr.update(visible=method == METHOD)] * 2,
             *shown,
         ]
 
@@ -204,7 +204,7 @@ def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
         return filled
 
     groups = [part.group for part in form.parts.values()]
-    outputs = [form.ground, form.about, form.name, form.room.box, *groups]
+    outputs = [form.ground, form.about, form.name, form.room.box, form.room.brief, *groups]
     form.method.change(choose_method, [project, form.method], outputs, queue=False, **QUIET)
     for part in form.parts.values():
         part.preset.input(part.fill_preset, part.preset, part.filled, queue=False, **QUIET)

@@ -104,7 +104,9 @@ def train_form(studio: Studio) -> TrainForm:
             parts[key] = _method_form(key, group)
     room = room_panel(studio)
     error = gr.HTML(elem_id="duo-train-error")
-    go = gr.Button("Train", variant="primary", size="lg", elem_id="duo-train-go")
+    with gr.Column(elem_id="duo-train-foot"):
+        room.brief.render()
+        go = gr.Button("Train", variant="primary", size="lg", elem_id="duo-train-go")
     return TrainForm(ground, method, about, name, parts, room, error, go)
 
 

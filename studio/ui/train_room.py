@@ -12,7 +12,7 @@ from studio.configs import DuoConfig
 from studio.devices import Devices
 from studio.estimates import SWITCHES, gigabytes, memory
 from studio.presets import MEMORY_PRESETS
-from studio.room import Plan, fit_into, never_fits, on_words, plan_of, refusal, switch_words, time_words
+from studio.room import Plan, duration, fit_into, never_fits, on_words, plan_of, refusal, switch_words, time_words
 from studio.ui.context import QUIET, Studio
 from studio.ui.forms import Form, FormError
 from studio.ui.words import escape
@@ -41,10 +41,11 @@ class RoomPanel:
     estimate: gr.HTML
     use: gr.Button
     anyway: gr.Checkbox
+    brief: gr.HTML  # rendered where the training is started from
 
     @property
     def shown(self) -> list[Any]:
-        return [self.estimate, self.use, self.anyway]
+        return [self.estimate, self.use, self.anyway, self.brief]
 
     def plan(self, project_id: str, config: DuoConfig, processes: Any) -> Plan | None:
         studio = self.studio
@@ -55,13 +56,13 @@ class RoomPanel:
         """Updates of `shown`; a value that the form refuses leaves them, since the start says what is wrong."""
         config = _read(form, values)
         if project_id is None or config is None:
-            return [gr.skip()] * 3
+            return [gr.skip()] * 4
         plan = self.plan(project_id, config, processes)
         if plan is None:
-            return [_quiet(UNKNOWN), gr.update(visible=False), gr.update(visible=False, value=False)]
+            return [_quiet(UNKNOWN), gr.update(visible=False), gr.update(visible=False, value=False), ""]
         offer = f"Use {switch_words(plan.switches)}" if plan.way is not None else ""
         anyway = gr.update(visible=True) if not plan.fits else gr.update(visible=False, value=False)
-        return [estimate_html(plan), gr.update(visible=bool(offer), value=offer), anyway]
+        return [estimate_html(plan), gr.update(visible=bool(offer), value=offer), anyway, brief_html(plan)]
 
     def refused(self, project_id: str, config: DuoConfig, processes: Any) -> str:
         """Why this training does not start, "" where it can."""
@@ -122,7 +123,8 @@ def room_panel(studio: Studio) -> RoomPanel:
             visible=False,
             elem_id="duo-room-anyway",
         )
-    return RoomPanel(studio, devices, box, preset, preset_note, processes, estimate, use, anyway)
+    brief = gr.HTML(render=False, elem_id="duo-brief")
+    return RoomPanel(studio, devices, box, preset, preset_note, processes, estimate, use, anyway, brief)
 
 
 def wire_room(panel: RoomPanel, project: gr.Dropdown, form: Form) -> None:
@@ -157,12 +159,24 @@ def estimate_html(plan: Plan) -> str:
     line = f"<b>Needs about {gigabytes(needed)}</b>{during}; {escape(plan.device.name)}: {has}"
     if plan.is_tight:
         line += ", so it may just not fit"
-    said = [f"<span>{line}.</span>", _meter(needed, free), f"<span>{escape(time_words(plan.time))}</span>"]
-    if why := refusal(plan):
-        said.append(f"<b>{escape(why)}</b>")
-    said.append(f'<span class="duo-quiet">Memory is estimated: {escape(plan.memory.basis)}.</span>')
+    why = refusal(plan)
+    first = f"<b>{escape(why)}</b>" if why else f"<span>{line}.</span>"
+    said = [first, _meter(needed, free), f"<span>{escape(time_words(plan.time))}</span>"]
+    if not why:
+        said.append(f'<span class="duo-quiet">Memory is estimated: {escape(plan.memory.basis)}.</span>')
     role = "alert" if kind == "error" else "status"
     return f'<div class="duo-note duo-note-{kind} duo-estimate" role="{role}">{"".join(said)}</div>'
+
+
+def brief_html(plan: Plan) -> str:
+    """The same in one line, beside the button that starts it: the estimate itself may be out of sight."""
+    needed, free = gigabytes(plan.memory.peak), plan.device.free
+    if not plan.fits and free is not None:
+        return f'<p class="duo-brief is-not">Does not fit: needs about {needed}, {gigabytes(free)} free</p>'
+    seconds = plan.time.seconds
+    time = f" · about {duration(seconds)}" if seconds is not None else ""
+    has = f" of {gigabytes(free)} free" if free is not None else ""
+    return f'<p class="duo-brief">About {needed}{has}{time}</p>'
 
 
 def _meter(needed: float, free: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from studio.reports.schema import StudyReport
 from studio.settings import Settings
 from studio.store import Store
 from studio.workflow import generate_pairs
+from studio.workflow.joining import leave_after
 from tests.workflow_data import context_of, wait_for
 
 TINY = {"steps": 6, "batch_size": 4, "rank": 2, "alpha": 2.0, "sample_every": 0, "save_every": 2}
@@ -70,6 +72,18 @@ def test_what_cannot_be_dealt_out_is_refused(store: Store, settings: Settings, p
     # a studio with two GPUs still trains the other methods, on one
     esd = submit(store, replace(settings, processes=2), "train", project.id, {"method": "esd"})
     assert "processes" not in esd.config
+
+
+def test_a_process_that_waits_for_the_first_one_leaves_when_the_job_has_ended(
+    store: Store, settings: Settings, project: Project
+) -> None:
+    job = asked(store, settings, project, 2)
+    left: queue.Queue[int] = queue.Queue()
+    leave_after(settings, job.id, patience=0.05, leave=left.put)
+    with pytest.raises(queue.Empty):
+        left.get(timeout=0.2)
+    store.update_job(job.id, state="stopped")
+    assert left.get(timeout=10) == 0
 
 
 @pytest.mark.slow

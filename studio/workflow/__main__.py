@@ -11,7 +11,7 @@ import torch
 
 from studio.settings import Settings
 from studio.workflow import follow_job, run_job
-from studio.workflow.joining import join
+from studio.workflow.joining import join, leave_after
 
 
 def main(job_id: str) -> int:
@@ -23,6 +23,7 @@ def main(job_id: str) -> int:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if not group.is_main:
+        leave_after(settings, job_id)
         follow_job(job_id, settings)
         return 0
     job = run_job(job_id, settings, interrupted)

@@ -9,14 +9,17 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from accelerate import PartialState
 
 from studio.methods.parallel import Group, current_group
 from studio.settings import Settings
+from studio.store import Store
 
-WATCH = 1.0  # seconds between two looks at who started this process
+WATCH = 1.0  # seconds between two looks at who started this process, or at the row
+PATIENCE = 20.0  # seconds that a process may go on once its job has ended
 
 
 def join(settings: Settings) -> tuple[Group, Settings]:
@@ -31,10 +34,23 @@ def join(settings: Settings) -> tuple[Group, Settings]:
     return current_group(), replace(settings, device=device)
 
 
-def leave(group: Group) -> None:
-    """Close what `join` opened."""
-    if group.size > 1:
-        PartialState().destroy_process_group()
+def leave_after(
+    settings: Settings, job_id: str, *, patience: float = PATIENCE, leave: Callable[[int], object] = os._exit
+) -> None:
+    """Leave `patience` seconds after the job has ended, whatever this process then waits for.
+
+    The first process may stop before it comes to the others, while it reads the pairs, say. By gloo they learn of it
+    when the connection breaks; by NCCL they would wait for minutes and hold their GPUs meanwhile.
+    """
+
+    def watch() -> None:
+        store = Store(settings.database)
+        while not store.get_job(job_id).is_final:
+            time.sleep(min(WATCH, patience))
+        time.sleep(patience)
+        leave(0)
+
+    threading.Thread(target=watch, name="row-watch", daemon=True).start()
 
 
 def _end_with(parent: int) -> None:

@@ -34,6 +34,7 @@ class Settings:
     processes: int = 1  # that train one model together: as many as there are GPUs for it
     threads: int = 0  # torch threads of a worker; 0 = all cores
     public_demo: bool = False  # anybody may look: what makes or hands out attacks is off
+    prewarm: bool = True  # load the project's model as soon as somebody opens the page
     memory: float = 0.0  # 10^9 bytes that a training may take on the device; 0 = what is free there
     trackers: tuple[str, ...] = ()  # of TRACKERS, that get a training's numbers too
     care: Care = field(default_factory=Care)  # what a reviewer who has chosen nothing has
@@ -117,6 +118,7 @@ class Settings:
             "DUO_STUDIO_DEVICE": self.device,
             "DUO_STUDIO_DTYPE": self.dtype,
             "DUO_STUDIO_MEMORY": str(self.memory),
+            "DUO_STUDIO_PREWARM": str(int(self.prewarm)),
             "DUO_STUDIO_PROCESSES": str(self.processes),
             "DUO_STUDIO_PUBLIC_DEMO": str(int(self.public_demo)),
             "DUO_STUDIO_THREADS": str(self.threads),
@@ -127,8 +129,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _MEMORY, _PROCESSES, _PUBLIC_DEMO, _THREADS, _TOYBOX, _TRACKERS,
-        _CARE, and GRADIO_SERVER_PORT and _NAME.
+        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _MEMORY, _PREWARM, _PROCESSES, _PUBLIC_DEMO, _THREADS, _TOYBOX,
+        _TRACKERS, _CARE, and GRADIO_SERVER_PORT and _NAME.
 
         An empty variable counts as not set.
         """
@@ -147,6 +149,7 @@ class Settings:
             device=device,
             dtype=dtype,
             memory=_gigabytes(environ, "DUO_STUDIO_MEMORY"),
+            prewarm=bool(_integer(environ, "DUO_STUDIO_PREWARM", 1, 0, 1)),
             processes=_integer(environ, "DUO_STUDIO_PROCESSES", 1, 1, 1024),
             public_demo=bool(_integer(environ, "DUO_STUDIO_PUBLIC_DEMO", 0, 0, 1)),
             threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),

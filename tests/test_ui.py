@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from studio.images import put_image
-from studio.records import ImagePair, Job, PairCounts, Project, PromptPair, Verdict
+from studio.records import ImagePair, Job, PairCounts, Project, PromptPair, PromptShelf, Verdict
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui import build_ui, launch_options
@@ -159,6 +160,10 @@ def test_pairs_are_counted_by_the_verdict_that_counts(studio: Studio, project: P
     assert store.pair_counts(project.id) == PairCounts(wanted=5, ready=3, failed=1, rejected=1, skipped=1)
 
 
+def is_skipped(update: object) -> bool:
+    return update == gr.skip()
+
+
 # -- the whole page ----------------------------------------------------------------------------------------------
 
 
@@ -168,6 +173,23 @@ def test_the_page_builds_and_offers_no_public_endpoint(studio: Studio, project: 
     options = launch_options(studio.settings, studio.store)
     assert (options["run_history"], options["enable_monitoring"], options["ssr_mode"]) == (False, False, False)
     assert "allowed_paths" not in options
+
+
+def test_a_tick_only_compares(studio: Studio, store: Store, project: Project) -> None:
+    """Gradio looks each component of an event up in the whole page, several times an event."""
+    page = build_ui(studio.settings, studio.store, studio.runner, studio.client)
+    (tick,) = (event for event in page.fns.values() if any(name == "tick" for _, name in event.targets))
+    assert len(tick.inputs) == 2
+    assert len(tick.outputs) < 30
+    assert all(event.show_progress_on for event in page.fns.values())
+    assert tick.fn is not None
+    seen, *turns = tick.fn(project.id, [])  # a server that knows nothing of this page
+    assert not any(is_skipped(turn) for turn in turns)
+    assert all(is_skipped(turn) for turn in tick.fn(project.id, seen))
+    store.add_shelf(PromptShelf("", project.id, "Hard ones", "a king"))
+    seen, *turns = tick.fn(project.id, seen)
+    assert 1 <= sum(not is_skipped(turn) for turn in turns) < 5
+    assert all(is_skipped(turn) for turn in tick.fn("another", seen))
 
 
 def test_app_is_short() -> None:

@@ -151,7 +151,8 @@ def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: lis
         asked = request.query_params.get("project")
         known = {one.id: one for one in studio.store.list_projects()}
         opened = known.get(asked or "") or _latest_project(studio.store)
-        studio.client.prewarm(opened.checkpoint)
+        if studio.settings.prewarm:
+            studio.client.prewarm(opened.checkpoint)
         return fill(opened.id)
 
     def open_project(project_id: str | None, before: list[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from studio.settings import Settings
-from tests.browser.running import RunningStudio, chromium_path, running_browser, running_studio
+from tests.browser.running import RunningStudio, chromium_path, running_browser, running_studio, tiny_settings
 
 WAIT = 60_000  # milliseconds; the worker loads PyTorch first
 expect.set_options(timeout=WAIT)
@@ -33,7 +33,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def tiny_studio(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path_factory.mktemp("data"), tiny_folder, prewarm=True)
     with running_studio(settings) as studio:
         yield studio
 

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -73,6 +74,11 @@ def running_studio(settings: Settings, port: int = 0) -> Iterator[RunningStudio]
         process.terminate()
         process.wait(timeout=20)
         _kill_workers(settings)
+
+
+def tiny_settings(data: Path, toybox: Path, *, prewarm: bool = False) -> Settings:
+    """A tiny model on one thread of the CPU. It loads when it is to draw: most tests have no use for it."""
+    return Settings(data, device="cpu", threads=1, toybox=toybox, prewarm=prewarm)
 
 
 def visit(page: Page, url: str) -> None:

@@ -11,10 +11,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from studio.images import put_image
 from studio.records import ImagePair, Job, Project, PromptPair, PromptShelf
-from studio.settings import Settings
 from studio.store import Store
 from tests.browser.axe import axe_problems
-from tests.browser.running import RunningStudio, running_studio, visit
+from tests.browser.running import RunningStudio, running_studio, tiny_settings, visit
 from tests.browser.test_compare import compare
 from tests.ui_data import add_evaluation
 
@@ -24,7 +23,7 @@ TABS = ("Prompts", "Curate", "Train", "Compare", "Report")
 @pytest.fixture(scope="module")
 def furnished_studio(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
     """A page with something in every tab: prompts, pairs, a failed training, a shelf, an evaluation."""
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path_factory.mktemp("data"), tiny_folder, prewarm=True)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))

@@ -10,10 +10,9 @@ from playwright.sync_api import Page, expect
 
 from models.loading import load_bundle
 from studio.records import Checkpoint, Job, Project
-from studio.settings import Settings
 from studio.store import Store
 from tests.browser.axe import axe_problems
-from tests.browser.running import RunningStudio, running_studio, visit
+from tests.browser.running import RunningStudio, running_studio, tiny_settings, visit
 from tests.test_foreign import random_lora
 
 
@@ -22,7 +21,7 @@ def studio(tiny_folder: Path, tmp_path: Path) -> Iterator[RunningStudio]:
     """A page with one trained LoRA. Asked for before `page`, so that it ends after it."""
     from models.deltas import save_delta
 
-    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path / "data", tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox", {"concept": "sword"}))

@@ -10,10 +10,9 @@ from playwright.sync_api import Browser, Page, Response, expect
 
 from studio.care import Care
 from studio.records import ImagePair, Project
-from studio.settings import Settings
 from tests.browser.axe import axe_problems
 from tests.browser.curating import Bench, in_hand, saved, see
-from tests.browser.running import running_studio, visit
+from tests.browser.running import running_studio, tiny_settings, visit
 from tests.curation_data import add_pairs, agree
 
 MEASURE = """async (image) => {
@@ -33,7 +32,7 @@ MEASURE = """async (image) => {
 
 @pytest.fixture(scope="module")
 def bench(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path_factory.mktemp("data"), tiny_folder)
     with running_studio(settings) as studio:
         bench = Bench(studio)
         yield bench

@@ -10,15 +10,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from studio.records import ImagePair, PromptPair, Verdict
-from studio.settings import Settings
 from tests.browser.axe import axe_problems
 from tests.browser.curating import PAIRS, Bench, Finger, in_hand, said, saved, see
-from tests.browser.running import running_studio
+from tests.browser.running import running_studio, tiny_settings
 
 
 @pytest.fixture(scope="module")
 def bench(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path_factory.mktemp("data"), tiny_folder)
     with running_studio(settings) as studio:
         bench = Bench(studio)
         yield bench
@@ -418,7 +417,7 @@ def test_what_the_detector_decided_and_what_failed(bench: Bench, page: Page) -> 
 
 
 def test_a_killed_server_loses_and_doubles_nothing(browser: Browser, tiny_folder: Path, tmp_path: Path) -> None:
-    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path / "data", tiny_folder)
     visitor = browser.new_page(viewport={"width": 1280, "height": 900})
     visitor.set_default_timeout(60_000)
     with running_studio(settings) as studio:

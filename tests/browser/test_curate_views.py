@@ -9,9 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from studio.records import ImagePair, Project, Verdict
-from studio.settings import Settings
 from tests.browser.axe import axe_problems
-from tests.browser.running import running_studio, visit
+from tests.browser.running import running_studio, tiny_settings, visit
 from tests.browser.test_curate import Bench
 
 PAIRS = 12
@@ -19,7 +18,7 @@ PAIRS = 12
 
 @pytest.fixture(scope="module")
 def bench(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path_factory.mktemp("data"), tiny_folder)
     with running_studio(settings) as studio:
         bench = Bench(studio)
         yield bench

@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 
 from models.loading import load_bundle
 from studio.records import Checkpoint, Job, Project
-from studio.settings import Settings
 from studio.store import Store
 from tests.browser.axe import axe_problems
-from tests.browser.running import RunningStudio, running_studio, visit
+from tests.browser.running import RunningStudio, running_studio, tiny_settings, visit
 from tests.hub_server import TOKEN, Hub, hub_server
 from tests.test_foreign import random_lora
 
@@ -33,7 +32,7 @@ def studio(hub: Hub, tiny_folder: Path, tmp_path: Path) -> Iterator[RunningStudi
     """A page with one trained LoRA. Asked for before `page`, so that it ends after it."""
     from models.deltas import save_delta
 
-    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path / "data", tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox", {"concept": "sword"}))

@@ -17,9 +17,8 @@ from playwright.sync_api import Page, expect
 
 from models.adapters import attach_lora, detach, lora_delta, save_delta
 from studio.records import Checkpoint, Job, Project
-from studio.settings import Settings
 from studio.store import Store
-from tests.browser.running import RunningStudio, running_studio, visit
+from tests.browser.running import RunningStudio, running_studio, tiny_settings, visit
 from tests.conftest import make_tiny_bundle
 
 PROMPT = "a king in the forest"
@@ -45,7 +44,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path_factory.mktemp("data"), tiny_folder, prewarm=True)
     settings.create_folders()
     store = Store(settings.database)
     blurred = store.create_project(Project("", "Blurred", "sword", "toybox", "toybox", blur=True))

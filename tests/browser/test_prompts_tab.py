@@ -9,10 +9,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from studio.records import ImagePair, Project, PromptPair
-from studio.settings import Settings
 from studio.store import Store
 from tests.browser.axe import axe_problems
-from tests.browser.running import RunningStudio, running_studio, visit
+from tests.browser.running import RunningStudio, running_studio, tiny_settings, visit
 
 # The tiny text encoder sees 14 letters: two words and a part of the third.
 # The tiny text encoder sees 14 letters: two words and a part of the third.
@@ -22,7 +21,7 @@ TOO_LONG = "a knight " + "very " * 9 + "far away"
 @pytest.fixture(scope="module")
 def studio(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
     """A page of its own, with one project of one prompt pair that has a picture."""
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path_factory.mktemp("data"), tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))

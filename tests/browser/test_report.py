@@ -10,9 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from studio.records import Checkpoint, Job, Project
-from studio.settings import Settings
 from studio.store import Store
-from tests.browser.running import RunningStudio, running_studio
+from tests.browser.running import RunningStudio, running_studio, tiny_settings
 from tests.browser.test_compare import compare, open_studio
 from tests.ui_data import add_evaluation
 
@@ -20,14 +19,14 @@ from tests.ui_data import add_evaluation
 @pytest.fixture
 def empty_studio(tiny_folder: Path, tmp_path: Path) -> Iterator[RunningStudio]:
     """A page of its own, since its demo leaves jobs behind. Asked for before `page`, so that it ends after it."""
-    with running_studio(Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder)) as studio:
+    with running_studio(tiny_settings(tmp_path / "data", tiny_folder)) as studio:
         yield studio
 
 
 @pytest.fixture(scope="module")
 def reported_studio(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStudio]:
     """A page with a finished evaluation, a failed job and a done one."""
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path_factory.mktemp("data"), tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox"))

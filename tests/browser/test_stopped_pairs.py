@@ -9,15 +9,14 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from studio.records import ImagePair
-from studio.settings import Settings
 from tests.browser.axe import axe_problems
 from tests.browser.curating import Bench, see
-from tests.browser.running import running_studio
+from tests.browser.running import running_studio, tiny_settings
 
 
 @pytest.fixture(scope="module")
 def bench(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    settings = Settings(tmp_path_factory.mktemp("data"), device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path_factory.mktemp("data"), tiny_folder)
     with running_studio(settings) as studio:
         bench = Bench(studio)
         yield bench

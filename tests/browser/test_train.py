@@ -20,7 +20,7 @@ from studio.settings import Settings
 from studio.store import Store
 from tests.browser.axe import axe_problems
 from tests.browser.conftest import WAIT
-from tests.browser.running import RunningStudio, running_studio, visit
+from tests.browser.running import RunningStudio, running_studio, tiny_settings, visit
 from tests.ui_data import add_accepted_pairs
 
 STEPS = 2000  # more than it gets to
@@ -38,7 +38,7 @@ PLOTS = [
 @pytest.fixture
 def studio(tiny_folder: Path, tmp_path: Path) -> Iterator[RunningStudio]:
     """A page of its own with three accepted pairs. Asked for before `page`, so that it ends after it."""
-    settings = Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder)
+    settings = tiny_settings(tmp_path / "data", tiny_folder)
     settings.create_folders()
     store = Store(settings.database)
     project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox", {"concept": "sword"}))

@@ -190,6 +190,14 @@ def test_a_tick_only_compares(studio: Studio, store: Store, project: Project) ->
     seen, *turns = tick.fn(project.id, seen)
     assert 1 <= sum(not is_skipped(turn) for turn in turns) < 5
     assert all(is_skipped(turn) for turn in tick.fn("another", seen))
+    places = {turn._id: turn for turn in tick.outputs[1:]}
+    takers = [event for event in page.fns.values() if event.targets[0][0] in places]
+    assert len(takers) > 10
+    for taker in takers:
+        assert taker.fn is not None
+        for before in (seen, []):
+            filled = taker.fn(project.id, before, *[None] * (len(taker.inputs) - 2))
+            assert isinstance(filled, list) == (len(taker.outputs) > 1)  # Gradio takes a list for one output's value
 
 
 def test_app_is_short() -> None:

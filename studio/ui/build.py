@@ -171,10 +171,11 @@ def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: lis
         changed = (not before or before[place] != now[place] for place in range(1, len(now)))
         return [now, *(turn if its else gr.skip() for its in changed)]
 
-    def take_turn(part: Tab, project_id: str | None, before: list[Any], *choices: Any) -> list[Any]:
+    def take_turn(part: Tab, project_id: str | None, before: list[Any], *choices: Any) -> Any:
         if project_id is None or not before or before[0] != project_id:
-            return [gr.skip()] * len(part.outputs)
-        return part.refresh(studio.view(project_id), *choices)
+            return gr.skip() if len(part.outputs) == 1 else [gr.skip()] * len(part.outputs)
+        filled = part.refresh(studio.view(project_id), *choices)
+        return filled[0] if len(filled) == 1 else filled  # Gradio takes a list for the value of a single output
 
     opening = page.load(open_page, None, outputs, queue=False, **QUIET)
     for part in parts:
@@ -185,6 +186,8 @@ def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: lis
     gr.Timer(POLL_SECONDS).tick(poll, [project, seen], [seen, *turns], queue=False, preprocess=False, **QUIET)
     # Unchecked by Gradio: a turn may come with a choice of the project that was open a moment ago.
     for part, turn in zip(parts, turns, strict=True):
+        if not part.outputs:
+            continue
         inputs = [project, seen, *part.choices]
         turn.change(partial(take_turn, part), inputs, part.outputs, queue=False, preprocess=False, **QUIET)
 

@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
 QUICK ?=
+METHODS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help studio demo test check format bench toybox sample screenshots clean
@@ -23,8 +24,8 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 studio: $(VENV)/.installed  ## open the page at http://127.0.0.1:7860 (GRADIO_SERVER_PORT picks another port)
 	@$(BIN)/python app.py
 
-demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 8 minutes on two idle cores (SEED=1; QUICK=1: 5)
-	@$(BIN)/python -m studio demo --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick)
+demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 8 minutes on two idle cores (SEED=1; QUICK=1: 5; METHODS=all: 30)
+	@$(BIN)/python -m studio demo --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(METHODS),--methods $(METHODS))
 
 test: $(VENV)/.installed-dev  ## every test: the quick ones side by side, then the slow ones, then a browser's, one by one
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4

@@ -46,6 +46,7 @@ from studio.prompts import (
     concept_names,
     concept_prompts,
     evaluation_items,
+    kept_names,
 )
 from studio.settings import REPOSITORY, Settings
 from studio.store import Store
@@ -73,6 +74,7 @@ KEPT = [canonical_prompt(role, None, None, None) for role in (*PERSONS, *NEUTRAL
     for name in SAFE_TWINS
     for word in training_prompt_words(name)
 ]
+KEPT_WORDS = kept_names()
 PLACED = NAMES + [
     canonical_prompt(person, name, *place)
     for name, person, place in zip(cycle(SYNONYMS[CONCEPT]), cycle(PERSONS), product(SHIRTS, BACKGROUNDS), strict=False)
@@ -97,28 +99,37 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
                steps=[300]),
     ],
     "uce": [
-        *_grid({}, concepts=[WORDS, NAMES + ROLES], guides=[[], ["a person"]], preserve=[[], KEPT],
-               ridge=[0.1, 1.0, 10.0]),
+        *_grid({}, concepts=[WORDS], guides=[[]], preserve=[[]], ridge=[0.1, 1.0, 10.0]),
+        *_grid({"preserve": KEPT_WORDS}, concepts=[WORDS], guides=[[]], ridge=[2.0, 4.0]),  # the best was at an edge
+        {"concepts": WORDS, "guides": [], "preserve": KEPT, "ridge": 0.1},  # words in one form, what is kept in another
+        *_grid({"preserve": KEPT_WORDS}, concepts=[WORDS], guides=[[], ["person"]], ridge=[0.1, 1.0]),
+        *_grid({"preserve": KEPT}, concepts=[NAMES + ROLES], guides=[["a person"]], ridge=[0.1, 1.0]),
     ],
     "rece": [
-        *_grid({"preserve": KEPT, "preserve_scale": 1.0}, concepts=[WORDS, NAMES + ROLES], guides=[["a person"]],
-               ridge=[0.1, 1.0], derive_ridge=[0.1, 10.0], rounds=[1, 3, 10]),
+        *_grid({"preserve": KEPT_WORDS, "preserve_scale": 1.0, "ridge": 0.1}, concepts=[WORDS],
+               guides=[[]], derive_ridge=[0.1], rounds=[1, 5]),
+        *_grid({"preserve": KEPT_WORDS, "preserve_scale": 1.0}, ridge=[0.1, 1.0, 3.0], concepts=[WORDS],
+               guides=[[]], derive_ridge=[10.0], rounds=[1]),
+        *_grid({"preserve": KEPT_WORDS, "preserve_scale": 1.0, "ridge": 3.0}, concepts=[WORDS],
+               guides=[[]], derive_ridge=[10.0, 100.0], rounds=[3]),
     ],
     "spm": [
-        *_grid({"trajectories": 84, "batch_size": 4}, concepts=[WORDS, NAMES + ROLES], learning_rate=[1e-3, 3e-3],
-               guidance=[1.0, 3.0], anchor_weight=[10.0, 1000.0], steps=[500]),
+        *_grid({"trajectories": 84, "batch_size": 4, "steps": 300}, concepts=[WORDS], learning_rate=[3e-3],
+               guidance=[1.0, 3.0], anchor_weight=[10.0, 1000.0]),
     ],
     "concept-ablation": [
-        *_grid({"anchor_prompts": ["a person"]}, layers=["attn2-kv", "attention"], learning_rate=[1e-4, 3e-4, 1e-3],
-               prior_weight=[0.0, 1.0], steps=[100, 300]),
+        *_grid({"anchor_prompts": ["a person"], "pictures": 64, "steps": 100}, layers=["attn2-kv", "attention"],
+               learning_rate=[3e-4, 1e-3]),
+        *_grid({"anchor_prompts": ["a person"], "pictures": 64, "steps": 300}, layers=["attn2-kv", "attention"],
+               learning_rate=[1e-3]),
     ],
     "forget-me-not": [
-        *_grid({"template": "a person holding a {}", "batch_size": 8}, concepts=[WORDS], layers=["attn2", "all"],
-               end_tokens=[False, True], learning_rate=[1e-4, 3e-4, 1e-3], steps=[35, 100]),
+        *_grid({"template": "a person holding a {}", "batch_size": 8, "steps": 35}, concepts=[WORDS],
+               layers=["attn2", "all"], end_tokens=[False, True], learning_rate=[1e-4, 1e-3]),
     ],
     "selective-amnesia": [
-        *_grid({"replay_weight": 1.0, "batch_size": 8}, layers=["attn2", "not-attn2", "all"],
-               learning_rate=[1e-4, 3e-4], fisher_weight=[1.0, 50.0, 1000.0], steps=[300]),
+        *_grid({"replay_weight": 1.0, "batch_size": 8, "steps": 300, "pictures": 96}, layers=["attn2", "all"],
+               learning_rate=[3e-4], fisher_weight=[1.0, 50.0, 1000.0]),
     ],
 }  # fmt: skip
 

@@ -99,7 +99,9 @@ def _left_behind(store: Store, settings: Settings) -> Iterator[Path]:
     """Uploads that no unfinished job is going to read, and sets that were packed to be sent."""
     before = time.time() - TEMPORARY_AGE
     jobs = store.list_jobs(states=("queued", "running", "stopping", "stopped", "failed"))
-    wanted = {Path(str(job.config.get("path", ""))).name for job in jobs if job.kind == "bring"}
+    paths = [(job.kind, Path(str(job.config.get("path", "")))) for job in jobs]
+    wanted = {path.name for kind, path in paths if kind == "bring"}
+    wanted |= {path.parent.name for kind, path in paths if kind == "import"}  # one file of an upload
     for folder in settings.incoming.glob("*"):
         if folder.name not in wanted:
             yield from (file for file in folder.rglob("*") if _older(file, before))

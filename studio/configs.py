@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 ENOUGH_PAIRS = 32  # accepted pairs from which a training is worth its time
 PAPER_PAIRS = 64  # how many the paper trains on
@@ -415,6 +415,11 @@ class EvaluateConfig(SamplingConfig):
         "What else to measure under prompts without the concept: CLIP score, LPIPS at 64 px, FID to the original's "
         "pictures (from 2,000 on), or ImageNette's ten classes as ResNet-50 sees them.",
     )
+    scales: list[Annotated[float, Field(gt=0, le=10)]] = _field(
+        [], "Draw each trained model also with its change times these, for the curve of forgetting against keeping.",
+        max_length=12,
+    )  # fmt: skip
+    scale_pictures: int = _field(50, "Pictures a cell at each of them.", unit="pictures", ge=1, le=100_000)
     oracle: bool = _field(True, "Embedded checkpoint: add the model that never saw the concept.")
     processes: int = _field(1, "Processes that share the pictures, one a GPU.", ge=1, le=1024)
     command: str = _field("", "Command that the report names as its origin; empty: the evaluate command.")
@@ -443,6 +448,17 @@ class DemoConfig(Config):
     seed: int = _field(0, "Seed of everything.", ge=0, le=MAX_SEED)
     n: int = _field(200, "Pictures a cell of the final table.", unit="pictures", ge=1, le=100_000)
     pairs: int = _field(96, "Image pairs to make.", unit="pairs", ge=8)
+    methods: list[str] = _field(["duo", "esd"], "Methods to train, in this order.", min_length=1)
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in METHOD_CONFIGS:
+                raise ValueError(f"There is no method {name!r}; use all, or some of {', '.join(METHOD_CONFIGS)}.")
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is named twice; name each method once.")
+        return names
 
 
 JOB_CONFIGS: dict[str, type[Config]] = {
@@ -474,3 +490,8 @@ def sweepable(method: str) -> list[str]:
     """The fields of a method's configuration that a sweep can change: numbers, switches and choices."""
     fields = METHOD_CONFIGS[method].model_fields
     return [name for name, field in fields.items() if get_origin(field.annotation) is not list and name != "template"]
+
+
+def method_title(method: str) -> str:
+    """The method as it is called: what its configuration's help begins with."""
+    return (METHOD_CONFIGS[method].__doc__ or method).partition(":")[0].strip()

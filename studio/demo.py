@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio import prompts
-from studio.configs import DemoConfig, EvaluateConfig, PairsConfig
-from studio.presets import PRESETS, TOYBOX_PAIRS, TOYBOX_SAMPLING
+from studio.configs import METHOD_CONFIGS, DemoConfig, EvaluateConfig, PairsConfig, method_title
+from studio.presets import PRESETS, TOYBOX_PAIRS, TOYBOX_SAMPLING, Preset
 from studio.records import JobKind, Project, PromptPair
 from studio.store import Store
 
 QUICK_N = 50
+ALL_METHODS = list(METHOD_CONFIGS)
+SCALES = [0.5, 0.75, 1.25]  # of each trained change, beside the whole of it
 
 
 @dataclass(frozen=True)
@@ -60,23 +62,37 @@ def demo_command(config: DemoConfig) -> str:
         words.append(f"--n {config.n}")
     if config.pairs != usual.pairs:
         words.append(f"--pairs {config.pairs}")
+    if config.methods != usual.methods:
+        words.append(f"--methods {'all' if config.methods == ALL_METHODS else ','.join(config.methods)}")
     return " ".join(words)
 
 
 def demo_stages(config: DemoConfig) -> list[Stage]:
-    """Pairs, DUO, ESD, comparison: the configurations as they are submitted."""
+    """Pairs, a training a method, comparison: the configurations as they are submitted.
+
+    Other methods than the usual two are drawn at several strengths too, for the curve of forgetting against keeping.
+    """
     pairs = PairsConfig(**TOYBOX_SAMPLING, **TOYBOX_PAIRS, auto_accept=True)
-    command = demo_command(config)
-    comparison = EvaluateConfig(**TOYBOX_SAMPLING, n=config.n, seed=config.seed, command=command)
+    scales = [] if config.methods == DemoConfig().methods else SCALES
+    comparison = EvaluateConfig(
+        **TOYBOX_SAMPLING,
+        n=config.n,
+        seed=config.seed,
+        command=demo_command(config),
+        scales=scales,
+        scale_pictures=min(QUICK_N, config.n),
+    )
+    drawn = (len(config.methods) + 2) * config.n + len(config.methods) * len(scales) * comparison.scale_pictures
     return [
         Stage("pairs", "Making pairs", "pairs", pairs.model_dump(), 2 * config.pairs),
-        _training("duo", "DUO", "toybox: duo", config.seed),
-        _training("esd", "ESD", "toybox: esd", config.seed),
-        Stage("evaluate", "Comparing models", "evaluate", comparison.model_dump(), 20 * config.n),
+        *(_training(method, config.seed) for method in config.methods),
+        Stage("evaluate", "Comparing models", "evaluate", comparison.model_dump(), 5 * drawn),
     ]
 
 
-def _training(name: str, title: str, preset: str, seed: int) -> Stage:
-    values = {**PRESETS[preset].values, "seed": seed}
-    config = {"method": PRESETS[preset].method, "name": title, "config": values}
-    return Stage(name, f"Training {title}", "train", config, 3 * values["steps"])
+def _training(method: str, seed: int) -> Stage:
+    fields = METHOD_CONFIGS[method].model_fields
+    preset = PRESETS.get(f"toybox: {method}", Preset(method))
+    values = {**preset.values} | ({"seed": seed} if "seed" in fields else {})
+    config = {"method": method, "name": method_title(method), "config": values}
+    return Stage(method, f"Training {method_title(method)}", "train", config, 3 * values.get("steps", 5))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio.prompts import kept_names
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -43,6 +45,12 @@ PRESETS: dict[str, Preset] = {
         {"variant": "esd-x", "steps": 300, "learning_rate": 1e-3, "eta": 2.0, "trajectories": 84},
         "ESD on the embedded checkpoint: the best of 80 rows in benchmarks/toybox_sweep.jsonl, on the concept's names "
         "and the roles that the pairs show.",
+    ),
+    "toybox: uce": Preset(
+        "uce",
+        {"preserve": kept_names(), "ridge": 1.0},
+        "UCE on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl. It erases towards the "
+        "empty prompt and preserves what the pairs' safe prompts name.",
     ),
     "paper: nudity": Preset(
         "duo",

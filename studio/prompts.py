@@ -133,6 +133,11 @@ def concept_names() -> list[str]:
     return [*SYNONYMS[CONCEPT], *implied_words(CONCEPT)]
 
 
+def kept_names() -> list[str]:
+    """Whom and what the pairs' safe prompts name, as bare words; the neighbour is none of it."""
+    return [*PERSONS, *NEUTRAL_ROLES, *(word for name in SAFE_TWINS for word in training_prompt_words(name))]
+
+
 def evaluation_items(n: int, seed: int, purpose: SeedRange = "report") -> list[EvaluationItem]:
     """`n` items a cell, cell after cell; every item has its own picture seed in the range of its purpose."""
     if n > SEEDS_A_RUN // 5:

@@ -406,10 +406,12 @@ def test_demo_goes_from_nothing_to_a_report_by_way_of_a_stop(
         ({}, "python -m studio demo --seed 0"),
         ({"n": QUICK_N, "seed": 3}, "python -m studio demo --seed 3 --quick"),
         ({"n": 30, "pairs": 128}, "python -m studio demo --seed 0 --n 30 --pairs 128"),
+        ({"methods": list(METHOD_CONFIGS)}, "python -m studio demo --seed 0 --methods all"),
+        ({"methods": ["esd", "uce"]}, "python -m studio demo --seed 0 --methods esd,uce"),
     ],
 )
 def test_the_demos_command_makes_the_same_demo(
-    config: dict[str, int], command: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    config: dict[str, Any], command: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = DemoConfig(**config)
     assert demo_command(wanted) == command
@@ -419,3 +421,8 @@ def test_the_demos_command_makes_the_same_demo(
     (job,) = store.list_jobs()
     assert DemoConfig(**job.config) == wanted
     assert len(store.list_prompt_pairs(job.project_id)) == wanted.pairs
+
+
+def test_the_demo_names_the_methods_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--methods", "duo,uec"]) != 0
+    assert "no method 'uec'; use all, or some of duo, esd" in " ".join(capsys.readouterr().err.split())

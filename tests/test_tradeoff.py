@@ -10,7 +10,8 @@ import pytest
 from studio.metrics.base import Detection
 from studio.prompts import EvaluationItem
 from studio.reports.html import render_html
-from studio.reports.schema import Measured, StudyReport
+from studio.reports.scales_figure import lines, mean, scales_svgs
+from studio.reports.schema import Measured, Scaled, StudyReport
 from studio.reports.statistics import wilson
 from studio.reports.table import table_csv, table_latex
 from studio.reports.tradeoff import Point, matched, matched_sentences, pareto, points
@@ -104,6 +105,25 @@ def test_measures_and_tests_stand_in_every_form(report: StudyReport, tmp_path) -
     assert "ESD &amp; &lt;x&gt; against" not in html
     assert "<x>" not in html
     assert "clip-score,,esd" in table_csv(report)
+
+
+def test_strengths_are_a_line_a_model_in_each_cell(report: StudyReport, tmp_path) -> None:
+    half = Scaled(model="duo", scale=0.5, concept_rate={"named": wilson(30, 50)}, retention={"object": wilson(50, 50)})
+    assert scales_svgs(report) == {}
+    report = report.model_copy(update={"scaled": [half]})
+    steps = lines(report, "named")["duo"]
+    assert [(step.scale, round(step.found.rate, 3), step.found.n) for step in steps] == [
+        (0.5, 0.6, 50),
+        (1.0, 0.015, 200),
+    ]
+    assert steps[0].kept == 1.0
+    assert steps[1].kept == pytest.approx(mean(report.models["duo"].retention))
+    root = ElementTree.fromstring(scales_svgs(report)["named"])
+    assert len(list(root.iter("polyline"))) == 1, "original and ESD & <x> were drawn at one strength"
+    assert [circle.get("r") for circle in root.iter("circle")] == ["2.5", "5", "5"]
+    for text in ("At several strengths", "0.5, 1", "DUO times 0.5: 60.0"):
+        assert text in render_html(report, tmp_path)
+        assert text in findings_of(report)
 
 
 def findings_of(report: StudyReport) -> str:

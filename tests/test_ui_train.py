@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from studio.configs import METHOD_CONFIGS, DuoConfig
+from studio.configs import METHOD_CONFIGS, DuoConfig, method_title
 from studio.methods import METHODS
 from studio.presets import PRESETS
 from studio.records import Checkpoint, ImagePair, Job, PairCounts, Project, Sample, Verdict
@@ -24,7 +24,7 @@ from studio.ui.adapters import adapter_routes, adapter_url
 from studio.ui.charts import MAX_POINTS, Chart, Series, chart, pieces, running_mean, short, thin, ticks
 from studio.ui.context import Studio
 from studio.ui.train import TrainTab, start_training, suggested, train_tab
-from studio.ui.train_form import DEFAULTS, OWN, first_preset, free_name, ground, title_of
+from studio.ui.train_form import DEFAULTS, OWN, first_preset, free_name, ground
 from studio.ui.training_view import charts, head, sample_rows
 from studio.ui.trainings import Curves, Training, trainings_of
 from tests.ui_data import add_accepted_pairs
@@ -70,7 +70,7 @@ def test_every_method_has_a_form_with_every_setting(tab: TrainTab, method: Any) 
     part = tab.form.parts[method.name]
     assert set(part.form.fields) == set(method.Config.model_fields)
     assert method.uses_pairs == METHOD_CONFIGS[method.name].uses_pairs
-    assert title_of(method.name) == method.title
+    assert method_title(method.name) == method.title
 
 
 def test_what_is_typed_is_what_is_trained(tab: TrainTab, studio: Studio, store: Store, project: Project) -> None:

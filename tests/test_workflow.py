@@ -26,7 +26,7 @@ from models.loading import load_bundle
 from models.specs import LoadError
 from studio import prompts, workflow
 from studio.configs import DemoConfig
-from studio.demo import create_demo_project
+from studio.demo import SCALES, create_demo_project
 from studio.jobs import Runner, submit
 from studio.methods.base import TrainingPairs
 from studio.metrics import MEASURES
@@ -478,7 +478,7 @@ def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_training")
 def test_the_demo_as_one_job_goes_on_where_it_was_stopped(store: Store, settings: Settings) -> None:
-    config = DemoConfig(n=1, pairs=8, seed=3)
+    config = DemoConfig(n=1, pairs=8, seed=3, methods=["duo", "esd", "uce"])
     project = create_demo_project(store, config)
     job = submit(store, settings, "demo", project.id, config.model_dump())
     stages: list[str] = []
@@ -493,16 +493,20 @@ def test_the_demo_as_one_job_goes_on_where_it_was_stopped(store: Store, settings
     with pytest.raises(Stopped):
         workflow.demo(context)
     result = workflow.demo(replace(context, job=store.get_job(job.id), config=store.get_job(job.id).config))
-    assert list(result) == ["pairs", "duo", "esd", "evaluate"]
+    assert list(result) == ["pairs", "duo", "esd", "uce", "evaluate"]
     after = stages[stages.index("stopped") + 1 :]
-    assert "1/4 Making pairs" in stages
-    assert "2/4 Training DUO" not in after
-    assert [c.method for c in store.list_checkpoints(project.id)] == ["duo", "esd"]
+    assert "1/5 Making pairs" in stages
+    assert "2/5 Training DUO" not in after
+    assert [c.method for c in store.list_checkpoints(project.id)] == ["duo", "esd", "uce"]
     folder = Path(store.get_evaluation(result["evaluate"]["evaluation_id"]).folder)
     report_json = json.loads((folder / "report.json").read_text())
-    assert set(report_json["models"]) == {"original", "duo", "esd", "oracle"}
-    assert report_json["command"] == "python -m studio demo --seed 3 --n 1 --pairs 8"
+    assert set(report_json["models"]) == {"original", "duo", "esd", "uce", "oracle"}
+    assert report_json["command"] == "python -m studio demo --seed 3 --n 1 --pairs 8 --methods duo,esd,uce"
+    assert [(one["model"], one["scale"]) for one in report_json["scaled"]] == [
+        (method, scale) for method in config.methods for scale in SCALES
+    ]
+    assert "At several strengths" in (folder / "report.html").read_text()
     effective = store.get_job(job.id).config["stages"]
-    assert list(effective) == ["pairs", "duo", "esd", "evaluate"]
+    assert list(effective) == ["pairs", "duo", "esd", "uce", "evaluate"]
     assert effective["evaluate"]["checkpoint_ids"] == [c.id for c in store.list_checkpoints(project.id)]
     assert effective["duo"]["pairs"] == [pair.id for pair in store.accepted_pairs(project.id)]

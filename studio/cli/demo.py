@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from studio.cli.options import CommandError, open_store
 from studio.cli.progress import WorkProgress
-from studio.configs import DemoConfig
-from studio.demo import QUICK_N, create_demo_project, demo_stages
+from studio.configs import DemoConfig, method_title
+from studio.demo import ALL_METHODS, QUICK_N, create_demo_project, demo_stages
 from studio.jobs import Runner, submit
 from studio.records import Job
 from studio.reports.schema import ModelReport, StudyReport
@@ -39,7 +40,9 @@ from studio.store import Store
 
 USUAL = DemoConfig()
 DEMO_FOLDER = Path("demo")
-MINUTES = {USUAL.n: "; about 8 minutes on two idle cores", QUICK_N: "; about 5 minutes on two idle cores"}
+MINUTES = {USUAL.n: 8, QUICK_N: 5}  # by pictures a cell
+MINUTES_ALL = {USUAL.n: 30, QUICK_N: 18}  # of all methods
+WIDE = 6  # models whose columns still fit a terminal
 PICTURE_NAME = re.compile(r"[0-9a-f]{32}\.png")  # as studio.workflow.evaluate names a picture: by what made it
 
 
@@ -64,24 +67,45 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help=f"{QUICK_N} pictures a cell instead of {USUAL.n}.")] = False,
     n: Annotated[int | None, typer.Option(min=1, help=f"Pictures a cell. [{USUAL.n}]", show_default=False)] = None,
     pairs: Annotated[int, typer.Option(min=8, help="Image pairs to make and to train on.")] = USUAL.pairs,
+    methods: Annotated[
+        str, typer.Option(help=f"What to train, by commas; all: {', '.join(ALL_METHODS)}. Each by its “toybox” preset.")
+    ] = ",".join(USUAL.methods),
     out: Annotated[Path, typer.Option(help="Folder for report.json and report.html.")] = DEMO_FOLDER,
 ) -> None:
-    """Make pairs, train DUO and ESD, compare with the original: from zero, on the embedded checkpoint."""
+    """Make pairs, train DUO and ESD, compare with the original: from zero, on the embedded checkpoint.
+
+    Where other methods are asked for, models are also drawn with their changes weaker and stronger than trained.
+    """
     if quick and n is not None:
         raise CommandError(f"--quick means --n {QUICK_N}, but --n is {n}; give one of the two.")
+    config = demo_config(seed, QUICK_N if quick else n or USUAL.n, pairs, methods)
     settings, store = open_store()
-    config = DemoConfig(seed=seed, n=QUICK_N if quick else n or USUAL.n, pairs=pairs)
     check_out(out)
     console = Console()
     console.print(
-        f"[bold]DUO on the embedded checkpoint[/], seed {seed}, {config.n} pictures a cell"
-        f"{MINUTES.get(config.n, '')}. Ctrl-C stops; finished work is kept."
+        f"[bold]{', '.join(map(method_title, config.methods))} on the embedded checkpoint[/], seed {seed}, {config.n} "
+        f"pictures a cell{minutes(config)}. Ctrl-C stops; finished work is kept."
     )
     job = submit(store, settings, "demo", create_demo_project(store, config).id, config.model_dump())
     started = time.monotonic()
     job = follow_demo(Runner(store, settings, interval=0.5), job, console, out)
     show_report(store, job, console, out)
     console.print(f"{duration(time.monotonic() - started)} in all.")
+
+
+def demo_config(seed: int, n: int, pairs: int, methods: str) -> DemoConfig:
+    """Raises CommandError for a method that there is not."""
+    names = ALL_METHODS if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
+    try:
+        return DemoConfig(seed=seed, n=n, pairs=pairs, methods=names)
+    except ValidationError as error:
+        raise CommandError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+
+
+def minutes(config: DemoConfig) -> str:
+    """How long it takes, where that was measured."""
+    measured = {tuple(USUAL.methods): MINUTES, tuple(ALL_METHODS): MINUTES_ALL}.get(tuple(config.methods), {})
+    return f"; about {measured[config.n]} minutes on two idle cores" if config.n in measured else ""
 
 
 def follow_demo(runner: Runner, job: Job, console: Console, out: Path | None) -> Job:
@@ -160,7 +184,9 @@ def copy_report(evaluation: Path, out: Path) -> None:
 
 
 def comparison_table(report: StudyReport) -> Table:
-    """Every rate of every model with its interval."""
+    """Every rate of every model with its interval; of more than six models a line each, without intervals."""
+    if len(report.models) > WIDE:
+        return lines_table(report)
     table = Table(title=f"Forgetting “{report.concept}”: rates in %, with 95 % Wilson intervals", title_justify="left")
     table.add_column("")
     for key, model in report.models.items():
@@ -195,6 +221,23 @@ def protocol_table(report: StudyReport) -> Table | None:
             for key in report.models
         ]
         table.add_row(f"{figure.title} {'↑' if figure.higher_is_better else '↓'}", *cells)
+    return table
+
+
+def lines_table(report: StudyReport) -> Table:
+    """A line a model; the intervals are in the report."""
+    table = Table(title=f"Forgetting “{report.concept}”: rates in %, n = {report.n} a cell", title_justify="left")
+    cells, kinds = cells_in(report, "concept_rate"), cells_in(report, "retention")
+    table.add_column("")
+    for title in (*(f"seen: {cell_title(cell).lower()}" for cell in cells), *(f"kept: {kind}" for kind in kinds)):
+        table.add_column(title, justify="right")
+    for title in ("distance", "training"):
+        table.add_column(title, justify="right")
+    for key, model in report.models.items():
+        rates = [model.concept_rate.get(cell) for cell in cells] + [model.retention.get(kind) for kind in kinds]
+        shown = ["—" if rate is None else f"{100 * rate.rate:.1f}" for rate in rates]
+        mean = "—" if model.distance.mean is None else f"{model.distance.mean:.3f}"
+        table.add_row(label_of(key, model), *shown, mean, duration(model.train_seconds))
     return table
 
 

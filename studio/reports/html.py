@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from studio.reports.scales_figure import scales_svgs, strengths_of
 from studio.reports.schema import Rate, StudyReport
 from studio.reports.tradeoff import matched_sentences
 from studio.reports.tradeoff_figure import tradeoff_svg
@@ -123,6 +124,9 @@ def render_html(report: StudyReport, folder: Path) -> str:
         against_control=against_control,
         tradeoff=Markup(tradeoff_svg(report)),
         matched=matched_sentences(report),
+        scales=[(cell_title(cell), Markup(svg)) for cell, svg in scales_svgs(report).items()],
+        strengths=strengths_of(report),
+        scaled_n=max((rate.n for one in report.scaled for rate in one.concept_rate.values()), default=0),
         measures={name: one for model in reversed(report.models.values()) for name, one in model.measures.items()},
         cells=list(dict.fromkeys(row.cell for row in report.gallery)),
         embed=lambda picture: _data_url(folder / picture),

@@ -151,6 +151,15 @@ class AttackReport(_Part):
     sampling: dict[str, Any] = {}  # that the attack searched with
 
 
+class Scaled(_Part):
+    """A trained model with its change times `scale`."""
+
+    model: str  # key of models
+    scale: float = Field(gt=0)
+    concept_rate: dict[ConceptCell, Rate]
+    retention: dict[RetentionKind, Rate]
+
+
 class DetectorInfo(_Part):
     """Who judged, with what settings."""
 
@@ -193,6 +202,7 @@ class StudyReport(_Part):
     protocol: ProtocolReport | None = None
     attacks: list[AttackReport] = []
     curve_cells: list[str] = []  # those of which the worst counts in the curve; [] is all
+    scaled: list[Scaled] = []  # the models at other strengths than their own
     notes: list[str] = []  # limits a reader should know, in words
     command: str = ""  # what made this report
     created: str = ""  # UTC, ISO 8601

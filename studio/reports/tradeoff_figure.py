@@ -12,7 +12,9 @@ from studio.reports.words import cell_title, label_of, percent
 
 WIDTH, HEIGHT = 560, 360
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 18, 52
-COLOURS = ("#767b86", "#1769aa", "#c2570c", "#0b7a5c", "#8a3ea8", "#a3781a")  # of the report's models, in its order
+COLOURS = (  # of the report's models, in its order
+    "#767b86", "#1769aa", "#c2570c", "#0b7a5c", "#8a3ea8", "#a3781a", "#b8336a", "#4b7f1f", "#00808f", "#5a5fc7"
+)  # fmt: skip
 INK = "currentColor"  # the ground's own: black in a file
 
 

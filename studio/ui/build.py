@@ -29,6 +29,7 @@ from studio.ui.curation import curation_routes
 from studio.ui.export_view import export_routes
 from studio.ui.exports import export_panel
 from studio.ui.generate import generate_section
+from studio.ui.importing import import_panel
 from studio.ui.path import guided_path
 from studio.ui.pictures import routes
 from studio.ui.projects import project_bar, project_buttons
@@ -83,7 +84,7 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
 TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
     "Prompts": (prompts_tab, generate_section),
     "Curate": (views_bar, curate_tab, more_views, bring_panel, take_panel, purge_panel),
-    "Train": (train_tab, sum_panel, export_panel),
+    "Train": (train_tab, import_panel, sum_panel, export_panel),
     "Compare": (compare_tab, attack_panel, stress_panel),
     "Report": (report_tab,),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from studio.records import Evaluation
+from studio.reports.scales_figure import colour_of, scales_svgs, strengths_of
 from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
 from studio.reports.tradeoff import matched_sentences, points
 from studio.reports.tradeoff_figure import pictures_id, tradeoff_svg
@@ -53,7 +54,7 @@ def findings(evaluation: Evaluation, *, blur: bool = False) -> str:
         "and it should match the original.</p>"
         f"{_bars(report, 'retention', retention_title, lambda name: RETENTION_HELP.get(name, ''))}</section></div>"
         f"{attacks_section(report)}<section><h3>Every figure</h3>{_table(report)}</section>"
-        f"{_tradeoff(report)}{_tests(report)}{_gallery(evaluation.id, report, blur=blur)}"
+        f"{_tradeoff(report)}{_scales(report)}{_tests(report)}{_gallery(evaluation.id, report, blur=blur)}"
         "</div>"
     )
 
@@ -84,6 +85,25 @@ def _tradeoff(report: StudyReport) -> str:
         "worst, right is more of everything else. The dashed line joins the models that no other beats in both; hollow "
         "marks are the original and the oracle. A point leads to its pictures.</p>"
         f"{tradeoff_svg(report)}{''.join(f'<p>{escape(line)}</p>' for line in matched_sentences(report))}</section>"
+    )
+
+
+def _scales(report: StudyReport) -> str:
+    """Each model's change at several strengths, a figure a cell."""
+    figures = scales_svgs(report)
+    if not figures:
+        return ""
+    names = " ".join(
+        f'<span style="white-space:nowrap"><span style="color:{colour_of(report, key)}">●</span> '
+        f"{escape(label_of(key, model))}</span>"
+        for key, model in report.models.items()
+    )
+    drawn = "".join(f"<div><h4>{escape(cell_title(cell))}</h4>{svg}</div>" for cell, svg in figures.items())
+    return (
+        f'<section id="duo-scales"><h3>At several strengths</h3><p>A line a model: its change times '
+        f"{strengths_of(report)} of what was trained. Down is less of the concept, right is more of everything else; "
+        "large dots are the models as trained, hollow squares the original and the oracle.</p>"
+        f'<p>{names}</p><div class="duo-scales">{drawn}</div></section>'
     )
 
 

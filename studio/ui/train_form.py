@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.configs import ENOUGH_PAIRS, METHOD_CONFIGS, PAPER_PAIRS
+from studio.configs import ENOUGH_PAIRS, METHOD_CONFIGS, PAPER_PAIRS, method_title
 from studio.presets import Preset, presets_for
 from studio.records import Checkpoint, PairCounts, Project
 from studio.ui.context import Studio
@@ -87,14 +87,14 @@ class TrainForm:
 def train_form(studio: Studio) -> TrainForm:
     """Build the components."""
     ground = gr.HTML(elem_id="duo-train-ground")
-    methods = [(title_of(method), method) for method in METHOD_CONFIGS]
+    methods = [(method_title(method), method) for method in METHOD_CONFIGS]
     first = next(iter(METHOD_CONFIGS))
     method = gr.Dropdown(methods, value=first, label="Method", filterable=False, elem_id="duo-method")
     about = gr.HTML(about_method(first), elem_classes="duo-about")
     name = gr.Textbox(
         label="Name",
         info="What the result is called on the page.",
-        placeholder=title_of(first),
+        placeholder=method_title(first),
         max_lines=1,
         elem_id="duo-train-name",
     )
@@ -135,11 +135,6 @@ def _method_form(method: str, group: gr.Column) -> MethodForm:
     return part
 
 
-def title_of(method: str) -> str:
-    """The method as it is called: what its configuration's help begins with."""
-    return (METHOD_CONFIGS[method].__doc__ or method).partition(":")[0].strip()
-
-
 def about_method(method: str) -> str:
     """What the method does, in a sentence."""
     text = (METHOD_CONFIGS[method].__doc__ or "").partition(":")[2].strip()
@@ -159,7 +154,7 @@ def preset_of(origin: str, method: str) -> str:
 def free_name(method: str, checkpoints: Sequence[Checkpoint], others: Sequence[str] = (), name: str = "") -> str:
     """The name, or the method's title, numbered where a training is called so already."""
     taken = {checkpoint.name for checkpoint in checkpoints} | set(others)
-    base = name or title_of(method)
+    base = name or method_title(method)
     numbered = (f"{base} {number}" for number in range(2, len(taken) + 3))
     return base if base not in taken else next(one for one in numbered if one not in taken)
 
@@ -169,7 +164,7 @@ def ground(pairs: PairCounts, method: str) -> str:
     config = METHOD_CONFIGS[method]
     accepted = f"{pairs.accepted} accepted pair{'' if pairs.accepted == 1 else 's'}"
     if not config.uses_pairs:
-        return _box("info", f"{title_of(method)} is trained on prompts alone; the {accepted} are not used.")
+        return _box("info", f"{method_title(method)} is trained on prompts alone; the {accepted} are not used.")
     if pairs.accepted == 0:
         return no_pairs(pairs)
     more = _link("Curate", "Accept more in Curate.") if pairs.undecided else _link("Prompts", "Make more in Prompts.")
@@ -200,8 +195,8 @@ def without_prompts(method: str, count: int) -> str:
     which = "1 accepted pair was" if count == 1 else f"{count} accepted pairs were"
     other = "set Prompt to “empty”, " if "prompt" in METHOD_CONFIGS[method].model_fields else ""
     return (
-        f"{which} brought without a prompt, but {title_of(method)} as it is set trains under each pair's own: {other}"
-        "bring them again with their prompts, or reject them in Curate."
+        f"{which} brought without a prompt, but {method_title(method)} as it is set trains under each pair's own: "
+        f"{other}bring them again with their prompts, or reject them in Curate."
     )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from studio.configs import METHOD_CONFIGS
+from studio.configs import METHOD_CONFIGS, method_title
 from studio.records import Checkpoint, Sample
 from studio.ui.activity import progress_bar
 from studio.ui.adapters import adapter_url
 from studio.ui.charts import Chart, Point, Series, chart
 from studio.ui.pictures import picture_url
 from studio.ui.results import picture
-from studio.ui.train_form import title_of
 from studio.ui.trainings import Training
 from studio.ui.words import STATE_WORDS, duration, escape, left, pill, short_hash
 
@@ -35,7 +34,7 @@ _ACCURACY_HELP = "Share of the batch's pairs in which the model already prefers 
 def head(training: Training, waiting: str, checkpoint: Checkpoint | None) -> str:
     """What is trained, how it stands, and what came of it."""
     state = training.state
-    method = title_of(training.method) if training.method in METHOD_CONFIGS else training.method
+    method = method_title(training.method) if training.method in METHOD_CONFIGS else training.method
     known = f"{method}, trained on {training.pairs} pairs" if training.pairs else f"{method}, trained on prompts"
     known = f"{method}, the sum of {training.parts} adapters, one a group" if training.parts else known
     title = (

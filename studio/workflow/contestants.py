@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from models.specs import TOYBOX_ORACLE
 from studio.configs import EvaluateConfig
@@ -20,6 +21,18 @@ class Contestant:
     label: str
     reference: str
     checkpoint: Checkpoint | None = None
+    scale: float = 1.0  # of the trained change
+
+
+def at_scales(contestants: Sequence[Contestant], scales: Sequence[float]) -> list[Contestant]:
+    """The trained models at each of the scales; without 1, which is the model itself."""
+    wanted = [scale for scale in dict.fromkeys(scales) if scale != 1]
+    return [
+        replace(one, label=f"{one.label} times {scale:g}", scale=scale)
+        for one in contestants
+        if one.checkpoint is not None
+        for scale in wanted
+    ]
 
 
 def contestants_of(context: JobContext, config: EvaluateConfig) -> list[Contestant]:

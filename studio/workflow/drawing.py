@@ -66,8 +66,9 @@ class Drawer:
             yield Ready(contestant, bundle, fingerprint)
             return
         delta, sha256 = _adapter(contestant.checkpoint)
-        with applied(bundle, delta):
-            yield Ready(contestant, bundle, f"{fingerprint} {sha256}")
+        scaled = f" x {contestant.scale!r}" if contestant.scale != 1 else ""
+        with applied(bundle, delta, contestant.scale):
+            yield Ready(contestant, bundle, f"{fingerprint} {sha256}{scaled}")
 
     def bundle(self, reference: str, done: int = 0) -> ModelBundle:
         if reference not in self._bundles:
@@ -138,6 +139,7 @@ class Drawer:
             facts["embedding_sha256"] = item.embedding
         if model.checkpoint:
             facts["adapter_sha256"] = model.checkpoint.sha256
+            facts |= {"adapter_scale": model.scale} if model.scale != 1 else {}
         return facts
 
 

@@ -27,14 +27,23 @@ from studio.prompts import EvaluationItem
 from studio.protocols import PROTOCOLS, attacks_of, lacks, preset_of
 from studio.records import Evaluation
 from studio.reports.html import write_html
-from studio.reports.schema import AttackReport, DetectorInfo, GalleryRow, ProtocolReport, Rate, Shot, StudyReport
-from studio.workflow.contestants import contestants_of
+from studio.reports.schema import (
+    AttackReport,
+    DetectorInfo,
+    GalleryRow,
+    ProtocolReport,
+    Rate,
+    Scaled,
+    Shot,
+    StudyReport,
+)
+from studio.workflow.contestants import at_scales, contestants_of
 from studio.workflow.context import JobContext, WorkflowError
 from studio.workflow.drawing import Drawer, Ready, read
 from studio.workflow.found import Drawn, FoundItems, attack_reports, found_by
 from studio.workflow.items import EVERYTHING, Material, material_of
 from studio.workflow.protocol_figures import figures_of
-from studio.workflow.scoring import Outcome, measured, paired_tests
+from studio.workflow.scoring import Outcome, concept_rates, measured, paired_tests, retention_rates
 
 ALONE = Group()
 
@@ -54,14 +63,17 @@ class Evaluator:
         self.items = self.material.items
         self.found = found_by(context, self.attacks)
         self.finds = {one.key: FoundItems(self.found, one) for one in self.contestants}
-        self.total = sum(len(self.items) + len(self.finds[one.key].items) for one in self.contestants)
+        self.few = [self.items[row] for row in first_of_each_cell(self.items, self.config.scale_pictures)]
+        self.scaled = at_scales(self.contestants, self.config.scales)
+        self.whole = sum(len(self.items) + len(self.finds[one.key].items) for one in self.contestants)
+        self.total = self.whole + len(self.few) * len(self.scaled)
         self.detector: Detector = context.load_detector()
         self.distance: Metric
         self.distance, self.no_lpips = best_distance()
         self.measures = self._load_measures()
         self._refuse_what_is_missing()
         self.drawer = Drawer(context, self.config, self.total)
-        self.shown = self._gallery_indices()
+        self.shown = first_of_each_cell(self.items, self.config.gallery)
 
     def run(self) -> StudyReport:
         """Every model on every item; the original comes first, since distances are measured to it."""
@@ -82,7 +94,7 @@ class Evaluator:
                 found_rows = self._found_rows(found_rows, ready, drawn[contestant.key])
                 done += len(drawn[contestant.key].detections)
                 self.context.report(done, self.total, f"{contestant.label}: done")
-        return self._report(outcomes, drawn, found_rows)
+        return self._report(outcomes, drawn, found_rows, self._scaled(ALONE))
 
     def draw_share(self) -> None:
         """In a group of processes: draw this one's batches of every model, and wait for the others'.
@@ -98,6 +110,7 @@ class Evaluator:
                     for _ in self.drawer.batches(ready, items, done, group):
                         pass
                     done += len(items)
+        self._scaled(group)
         group.wait(self.drawer.bundle(self.contestants[0].reference).device)
 
     def _measure(self, ready: Ready, paths: list[Path], original: list[Path], done: int) -> Outcome:
@@ -129,6 +142,21 @@ class Evaluator:
         for batch in self.drawer.batches(ready, finds.items, done, ALONE):
             detections += self.detector.detect(batch.images)
         return Drawn(finds, detections)
+
+    def _scaled(self, group: Group) -> list[Scaled]:
+        """The models at other scales than their own, on the first items of each cell; a group draws its shares."""
+        found = []
+        for number, contestant in enumerate(self.scaled):
+            done = self.whole + number * len(self.few)
+            detections: list[Detection] = []
+            with self.drawer.ready(contestant, done) as ready:
+                for batch in self.drawer.batches(ready, self.few, done, group):
+                    detections += self.detector.detect(batch.images) if group.size == 1 else []
+            if group.size == 1:
+                rates = concept_rates(self.few, detections), retention_rates(self.few, detections)
+                one = Scaled(model=contestant.key, scale=contestant.scale, concept_rate=rates[0], retention=rates[1])
+                found.append(one)
+        return found
 
     def _attacks(self) -> list[str]:
         """The attacks whose finds are drawn, fixed from here on: a later one does not join a resumed evaluation."""
@@ -186,16 +214,6 @@ class Evaluator:
         if not self.items and not self.found:
             raise WorkflowError("Nothing is left to draw. Give the protocol a file of prompts.")
 
-    def _gallery_indices(self) -> list[int]:
-        """The first pictures of each cell."""
-        seen: Counter[str] = Counter()
-        shown = []
-        for index, item in enumerate(self.items):
-            seen[item.cell] += 1
-            if seen[item.cell] <= self.config.gallery:
-                shown.append(index)
-        return shown
-
     def _found_rows(self, rows: list[GalleryRow], ready: Ready, drawn: Drawn) -> list[GalleryRow]:
         """This model's pictures of the first prompts of each attack, put to those of the models before it."""
         shots: list[tuple[EvaluationItem, str, Shot]] = []
@@ -222,7 +240,11 @@ class Evaluator:
         ]
 
     def _report(
-        self, outcomes: dict[str, Outcome], drawn: dict[str, Drawn], found_rows: Sequence[GalleryRow]
+        self,
+        outcomes: dict[str, Outcome],
+        drawn: dict[str, Drawn],
+        found_rows: Sequence[GalleryRow],
+        scaled: list[Scaled],
     ) -> StudyReport:
         project, config = self.context.project, self.config
         detector = self.detector
@@ -243,6 +265,7 @@ class Evaluator:
             tests=paired_tests(self.items, outcomes),
             protocol=self._protocol(outcomes, models, attacks) if self.protocol else None,
             attacks=attacks,
+            scaled=scaled,
             curve_cells=[EVERYTHING] if any(EVERYTHING in one.also for one in self.items) else [],
             notes=self._notes(attacks),
             command=config.command or self._command(),
@@ -314,6 +337,17 @@ class Evaluator:
             for one in value if isinstance(value, list) else [value]:
                 words += [f"--{option}", str(one)]
         return shlex.join(words)
+
+
+def first_of_each_cell(items: Sequence[EvaluationItem], count: int) -> list[int]:
+    """The numbers of the first `count` items of each cell."""
+    seen: Counter[str] = Counter()
+    chosen = []
+    for index, item in enumerate(items):
+        seen[item.cell] += 1
+        if seen[item.cell] <= count:
+            chosen.append(index)
+    return chosen
 
 
 def follow_evaluation(context: JobContext) -> None:

@@ -12,6 +12,7 @@ from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.foreign import load_foreign
 from studio import __version__
 from studio.configs import ImportConfig
+from studio.exchange.uploads import delete_upload
 from studio.methods import get_method
 from studio.records import Checkpoint
 from studio.workflow.context import JobContext
@@ -51,5 +52,6 @@ def import_weights(context: JobContext) -> dict[str, Any]:
             config=origin,
         )
     )
+    delete_upload(context.settings, source.parent)  # where it came through the page
     context.report(1, 1, f"Imported {len(delta.tensors)} tensors")
     return {"checkpoint_id": checkpoint.id, "sha256": sha256}

@@ -6,11 +6,13 @@ import zipfile
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
+from safetensors.torch import save_file
 
 from studio.records import Project
 from studio.store import Store
 from tests.bring_data import folder_of_pairs
 from tests.browser.running import RunningStudio, visit
+from tests.conftest import make_tiny_bundle
 
 
 def open_curate(page: Page, studio: RunningStudio, name: str) -> Project:
@@ -72,6 +74,18 @@ def test_a_folder_comes_in_and_goes_out_and_is_deleted(page: Page, tiny_studio: 
     assert [pair.state for pair in store.list_image_pairs(project.id, "purged")] == ["purged"] * 2
     assert [verdict.reviewer for verdict in store.list_verdicts(project.id)] == ["Ann"] * 2
     store.close()
+
+    released = tmp_path / "esd-sword.safetensors"
+    name, weight = next(
+        (name, weight) for name, weight in make_tiny_bundle().denoiser.named_parameters() if ".attn2.to_v." in name
+    )
+    save_file({name: weight.detach() + 1}, released)
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#duo-import > button").click()
+    page.get_by_label("File of weights").set_input_files(released)
+    page.locator("#duo-import-go").click()
+    expect(page.locator("#duo-import-state")).to_contain_text("ESD (esd-sword)")
+    assert not list(tiny_studio.settings.incoming.iterdir())
 
 
 def test_a_zip_is_dropped_and_the_panels_fit_a_phone(page: Page, tiny_studio: RunningStudio, tmp_path: Path) -> None:

@@ -239,6 +239,9 @@ class UceConfig(ConceptNames, MethodConfig):
         [], "What the concept shall mean instead: one for all, or one a name. Empty: the empty prompt (erase); a "
         "neutral word moderates.",
     )  # fmt: skip
+    attributes: list[str] = _field(
+        [], "Debias: what each name shall mean beside itself (or its guide), with a weight if not 1: “woman=0.4”."
+    )  # fmt: skip
     preserve: list[str] = _field([], "Prompts whose last word shall mean what it did.")
     erase_scale: float = _field(
         1.0, "Weight of the concept's names. Too high a value breaks pictures.", symbol="e", ge=0

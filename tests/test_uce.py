@@ -73,6 +73,20 @@ def test_uce_makes_the_word_mean_its_guide_and_holds_what_is_preserved(tiny_bund
     assert not torch.allclose(before, meant, atol=1e-1)
 
 
+def test_uce_debiases_by_attributes_beside_the_word_itself(tiny_bundle: ModelBundle) -> None:
+    config = UceConfig(concepts=["cook", "poet"], attributes=["woman=0.4", "man"], preserve=["cane"])
+    words = Words.of(tiny_bundle, config, "UCE")
+    cook, poet, woman, man = last_content_embeddings(tiny_bundle, ["cook", "poet", "woman", "man"])
+    assert torch.allclose(words.guides, torch.stack([cook, poet]) + 0.4 * woman + man)
+    guided = Words.of(tiny_bundle, config.model_copy(update={"guides": ["poet"]}), "UCE")
+    assert torch.allclose(guided.guides, (poet + 0.4 * woman + man).expand(2, -1))
+    w0 = random(5, len(cook), seed=3)
+    assert torch.allclose(w0 @ solve_edit(words, config).matrix, least_squares(w0, words, config), atol=1e-8)
+    for wrong in ("=0.4", "woman=much", "woman=inf"):
+        with pytest.raises(TrainingError, match="no word with a weight"):
+            Words.of(tiny_bundle, config.model_copy(update={"attributes": [wrong]}), "UCE")
+
+
 def test_uce_warns_of_an_edit_that_is_not_sound(tiny_bundle: ModelBundle) -> None:
     said: list[str] = []
 

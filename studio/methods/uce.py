@@ -7,6 +7,7 @@ T is solved for once, in float64, and multiplied into each of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +70,12 @@ class Words:
 
     @classmethod
     def of(cls, bundle: ModelBundle, config: UceConfig, title: str) -> Words:
-        """Encode a configuration's words. Raises TrainingError."""
-        names, guides = config.concepts, config.guides or [""]
+        """Encode a configuration's words. Raises TrainingError.
+
+        With attributes a, each with its weight, g is (guide or name) + sum weight * a (Gandikota 2024, section 4.2).
+        """
+        names, attributes = config.concepts, weighted(config.attributes)
+        guides = config.guides or (names if attributes else [""])
         if not names:
             raise TrainingError(f"{title} was given 0 names of the concept. Name it as prompts name it.")
         if len(guides) not in (1, len(names)):
@@ -78,7 +83,24 @@ class Words:
                 f"{title} was given {len(guides)} guides for {len(names)} names. Give one for all, or one a name."
             )
         guides = guides * len(names) if len(guides) == 1 else guides
-        return cls(*(last_content_embeddings(bundle, texts) for texts in (names, guides, config.preserve)))
+        c, g, r, a = (last_content_embeddings(bundle, texts) for texts in (names, guides, config.preserve, attributes))
+        return cls(c, g + torch.tensor(list(attributes.values()), dtype=a.dtype) @ a, r)
+
+
+def weighted(attributes: Sequence[str]) -> dict[str, float]:
+    """“woman=0.4” as woman: 0.4, “woman” as woman: 1. Raises TrainingError."""
+    found = {}
+    for text in attributes:
+        word, sign, weight = text.rpartition("=")
+        try:
+            found[word.strip() if sign else text] = value = float(weight) if sign else 1.0
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or (sign and not word.strip()):
+            raise TrainingError(
+                f"The attribute {text!r} is no word with a weight. Write it as woman=0.4, or woman alone."
+            )
+    return found
 
 
 @dataclass(frozen=True)

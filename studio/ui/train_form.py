@@ -18,8 +18,8 @@ from studio.ui.words import escape
 
 DEFAULTS, OWN = "defaults", "own"
 FIRST_FIELDS = (
-    "variant", "prompts", "concepts", "anchor_prompts", "guides", "steps", "rounds", "learning_rate", "beta",
-    "prior_weight", "eta", "batch_size", "one_adapter_a_group", "sample_every",
+    "variant", "prompts", "concepts", "anchor_prompts", "guides", "attributes", "steps", "rounds", "learning_rate",
+    "beta", "prior_weight", "eta", "batch_size", "one_adapter_a_group", "sample_every",
 )  # fmt: skip
 
 

@@ -118,18 +118,18 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
                guidance=[1.0, 3.0], anchor_weight=[10.0, 1000.0]),
     ],
     "concept-ablation": [
-        *_grid({"anchor_prompts": ["a person"], "pictures": 64, "steps": 100}, layers=["attn2-kv", "attention"],
+        *_grid({"anchor_prompts": ["a person"], "pictures": 64, "steps": 100}, layers=["attn2-kv"],
                learning_rate=[3e-4, 1e-3]),
-        *_grid({"anchor_prompts": ["a person"], "pictures": 64, "steps": 300}, layers=["attn2-kv", "attention"],
-               learning_rate=[1e-3]),
+        *_grid({"anchor_prompts": ["a person"], "pictures": 64, "learning_rate": 1e-3}, layers=["attn2-kv", "attention"],
+               steps=[300]),
     ],
     "forget-me-not": [
         *_grid({"template": "a person holding a {}", "batch_size": 8, "steps": 35}, concepts=[WORDS],
-               layers=["attn2", "all"], end_tokens=[False, True], learning_rate=[1e-4, 1e-3]),
+               layers=["attn2"], end_tokens=[False, True], learning_rate=[1e-4, 1e-3]),
     ],
     "selective-amnesia": [
-        *_grid({"replay_weight": 1.0, "batch_size": 8, "steps": 300, "pictures": 96}, layers=["attn2", "all"],
-               learning_rate=[3e-4], fisher_weight=[1.0, 50.0, 1000.0]),
+        *_grid({"batch_size": 8, "steps": 200, "pictures": 64, "fisher_samples": 64, "learning_rate": 3e-4},
+               layers=["attn2", "all"], fisher_weight=[1.0, 1000.0]),
     ],
 }  # fmt: skip
 

@@ -48,7 +48,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "toybox: uce": Preset(
         "uce",
-        {"preserve": kept_names(), "ridge": 1.0},
+        {"preserve": kept_names(), "ridge": 4.0},
         "UCE on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl. It erases towards the "
         "empty prompt and preserves what the pairs' safe prompts name.",
     ),

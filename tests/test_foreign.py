@@ -15,7 +15,7 @@ from models.bundle import ModelBundle
 from models.foreign import load_foreign
 from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
-from studio.methods.spm import TARGETS
+from studio.methods.spm import targets_of
 from tests.tiny_pipelines import save_original_layout
 
 Tensors = dict[str, torch.Tensor]
@@ -34,7 +34,9 @@ def edited(bundle: ModelBundle, part: str) -> Tensors:
 def random_lora(
     bundle: ModelBundle, rank: int = 1, alpha: float = 1.0, targets: list[str] | None = None
 ) -> WeightDelta:
-    for index, parameter in enumerate(attach_lora(bundle, rank=rank, alpha=alpha, targets=targets or TARGETS, seed=0)):
+    for index, parameter in enumerate(
+        attach_lora(bundle, rank=rank, alpha=alpha, targets=targets or targets_of(bundle), seed=0)
+    ):
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
     delta = lora_delta(bundle)
     detach(bundle)

@@ -27,7 +27,7 @@ from models.transport import TransportedLora, transport_metadata, transport_stre
 from studio.configs import SpmConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, silent
-from studio.methods.spm import TARGETS, SpmStep, draw_anchors
+from studio.methods.spm import SpmStep, draw_anchors, targets_of
 from studio.methods.training import TrainingError
 from studio.methods.trajectories import Trajectories
 
@@ -41,7 +41,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def moved_adapter(bundle: ModelBundle, concepts: list[str] | None = None) -> WeightDelta:
     """An adapter with random values, as if trained, with Facilitated Transport."""
-    for index, parameter in enumerate(attach_lora(bundle, rank=1, alpha=1, targets=TARGETS, seed=0)):
+    for index, parameter in enumerate(attach_lora(bundle, rank=1, alpha=1, targets=targets_of(bundle), seed=0)):
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=seeded(index))
     delta = lora_delta(bundle, transport_metadata(concepts or [CONCEPT]))
     detach(bundle)
@@ -66,7 +66,7 @@ def test_spm_loss_equals_the_formulas_written_out(
     make_bundle: Callable[..., ModelBundle], prediction_type: str
 ) -> None:
     bundle, original = make_bundle(prediction_type), make_bundle(prediction_type)
-    for index, parameter in enumerate(attach_lora(bundle, rank=1, alpha=1, targets=TARGETS, seed=0)):
+    for index, parameter in enumerate(attach_lora(bundle, rank=1, alpha=1, targets=targets_of(bundle), seed=0)):
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=seeded(index))
     latents, targets = torch.randn(2, 5, 8, 8, 8, generator=seeded())
     embeds = bundle.encode_prompt([CONCEPT])

@@ -33,6 +33,10 @@ class Family(Protocol):
     optional: tuple[str, ...]  # text encoders and tokenizers that a checkpoint may do without
     without: dict[str, Any]  # what the pipeline's class must be told that it does without
     lora_targets: dict[str, list[str]]  # endings of layer names, by what `layers` may be in a configuration
+    # Parts of layers' names: what attention makes of the text, of that its keys and values, and every attention.
+    text_layers: tuple[str, ...]
+    text_keys_values: tuple[str, ...]
+    attention_layers: tuple[str, ...]
 
     def forward(self, scheduler_config: dict[str, Any]) -> Forward:
         """The forward process. Raises ValueError for a prediction type that is not supported."""

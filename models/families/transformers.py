@@ -16,6 +16,9 @@ class FlowFamily:
     """The part of `models.families.base.Family` that comes from flow matching."""
 
     denoiser = "transformer"
+    text_layers: tuple[str, ...] = (".add_q_proj", ".add_k_proj", ".add_v_proj", ".to_add_out")
+    text_keys_values: tuple[str, ...] = (".add_k_proj", ".add_v_proj")
+    attention_layers: tuple[str, ...] = (".attn.", ".attn2.")
     without: dict[str, Any] = {}  # noqa: RUF012 (never changed)
 
     def forward(self, scheduler_config: dict[str, Any]) -> Flow:

@@ -24,6 +24,9 @@ class UNetFamily:
     denoiser = "unet"
     denoiser_class = UNet2DConditionModel
     optional: tuple[str, ...] = ()
+    text_layers: tuple[str, ...] = (".attn2.",)
+    text_keys_values: tuple[str, ...] = (".attn2.to_k", ".attn2.to_v")
+    attention_layers: tuple[str, ...] = (".attn1.", ".attn2.")
     lora_targets: dict[str, list[str]] = {  # noqa: RUF012 (never changed)
         "self-attention": _SELF,
         "attention": _SELF + _CROSS,

@@ -13,8 +13,21 @@ from models.bundle import ModelBundle
 from models.specs import FamilyName
 from studio.progress import Enough, Report, Stopped, silent
 
-__all__ = ["ALL_FAMILIES", "UNETS", "Enough", "Report", "Stopped", "TrainingPairs", "UnlearningMethod", "silent"]
+__all__ = [
+    "ALL_FAMILIES",
+    "GUIDED",
+    "UNETS",
+    "Enough",
+    "Report",
+    "Stopped",
+    "TrainingPairs",
+    "UnlearningMethod",
+    "silent",
+]
 
+# Where a second pass under the empty prompt belongs to drawing.
+GUIDED: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl", "sd3")
+DISTILLED = "a pass under the empty prompt, without which a network that is distilled on its guidance draws"
 ALL_FAMILIES: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl", "sd3", "flux")
 UNETS: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl")
 NO_CROSS_ATTENTION = "cross-attention, which a transformer over picture and text together does not have"

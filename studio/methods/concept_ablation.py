@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from models.adapters import WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from studio.configs import ConceptAblationConfig
-from studio.methods.base import NO_CROSS_ATTENTION, UNETS, Report, TrainingPairs
+from studio.methods.base import ALL_FAMILIES, Report, TrainingPairs
+from studio.methods.layers import has_part
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.methods.trajectories import sample_pictures
 
@@ -26,14 +27,17 @@ class ConceptAblation:
     paper = "Kumari 2023, Ablating Concepts in Text-to-Image Diffusion Models, https://arxiv.org/abs/2303.13516"
     Config = ConceptAblationConfig
     uses_pairs = ConceptAblationConfig.uses_pairs
-    families = UNETS
-    because = f"it trains layers of {NO_CROSS_ATTENTION}"
+    families = ALL_FAMILIES
+    because = ""
 
     def changes(self, bundle: ModelBundle, config: ConceptAblationConfig) -> list[str]:
-        """Names of the UNet's parameters that are trained."""
-        parts = {"attn2-kv": (".attn2.to_k.", ".attn2.to_v."), "attention": (".attn1.", ".attn2."), "all": ("",)}
-        chosen = parts[config.layers]
-        return [name for name, _ in bundle.denoiser.named_parameters() if any(part in name for part in chosen)]
+        """Names of the network's parameters that are trained.
+
+        "attn2-kv" is, in a transformer over picture and text together, the keys and values of the text.
+        """
+        family = bundle.family
+        parts = {"attn2-kv": family.text_keys_values, "attention": family.attention_layers, "all": ("",)}
+        return [name for name, _ in bundle.denoiser.named_parameters() if has_part(name, parts[config.layers])]
 
     def fit(
         self,

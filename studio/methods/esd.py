@@ -15,7 +15,8 @@ from torch import nn
 from models.adapters import WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from studio.configs import EsdConfig
-from studio.methods.base import NO_CROSS_ATTENTION, UNETS, Report, TrainingPairs
+from studio.methods.base import DISTILLED, GUIDED, Report, TrainingPairs
+from studio.methods.layers import has_part
 from studio.methods.training import TrainingError, delta_metadata, train
 from studio.methods.trajectories import sample_trajectories
 
@@ -28,15 +29,19 @@ class Esd:
     paper = "Gandikota 2023, Erasing Concepts from Diffusion Models, https://arxiv.org/abs/2303.07345"
     Config = EsdConfig
     uses_pairs = EsdConfig.uses_pairs
-    families = UNETS
-    because = f"its variants are told by layers of {NO_CROSS_ATTENTION}"
+    families = GUIDED
+    because = f"its target is made of {DISTILLED}"
 
     def changes(self, bundle: ModelBundle, config: EsdConfig) -> list[str]:
-        """Names of the UNet's parameters that are trained: of linear and convolution layers, by the variant."""
+        """Names of the network's parameters that are trained: of linear and convolution layers, by the variant.
+
+        Cross-attention is, in a transformer over picture and text together, what its attention makes of the text.
+        """
+        family = bundle.family
         chosen = {
-            "esd-x": lambda name: ".attn2." in name,
-            "esd-x-strict": lambda name: name.endswith((".attn2.to_k", ".attn2.to_v")),
-            "esd-u": lambda name: ".attn2." not in name,
+            "esd-x": lambda name: has_part(name, family.text_layers),
+            "esd-x-strict": lambda name: has_part(name, family.text_keys_values),
+            "esd-u": lambda name: not has_part(name, family.text_layers),
             "esd-all": lambda name: True,
         }[config.variant]
         return [

@@ -18,8 +18,9 @@ from models.adapters import TunedWeights, WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from models.fingerprint import fingerprint_of
 from studio.configs import SelectiveAmnesiaConfig
-from studio.methods.base import UNETS, Report, TrainingPairs
+from studio.methods.base import ALL_FAMILIES, Report, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
+from studio.methods.layers import has_part
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.methods.trajectories import Tensors, remembered, sample_pictures
 
@@ -35,17 +36,18 @@ class SelectiveAmnesia:
     )
     Config = SelectiveAmnesiaConfig
     uses_pairs = SelectiveAmnesiaConfig.uses_pairs
-    families = UNETS
-    because = (
-        "its layers are told by a UNet's cross-attention, and its Fisher needs gradients sample by sample of that UNet"
-    )
+    families = ALL_FAMILIES
+    because = ""
 
     def changes(self, bundle: ModelBundle, config: SelectiveAmnesiaConfig) -> list[str]:
-        """Names of the UNet's parameters that are trained."""
+        """Names of the network's parameters that are trained.
+
+        "attn2" is, in a transformer over picture and text together, what its attention makes of the text.
+        """
         names = [name for name, _ in bundle.denoiser.named_parameters()]
         if config.layers == "all":
             return names
-        return [name for name in names if (".attn2." in name) == (config.layers == "attn2")]
+        return [name for name in names if has_part(name, bundle.family.text_layers) == (config.layers == "attn2")]
 
     def fit(
         self,

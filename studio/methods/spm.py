@@ -16,15 +16,14 @@ from torch.nn import functional as F
 
 from models.adapters import WeightDelta, adapter_disabled, attach_lora, detach, lora_delta
 from models.bundle import ModelBundle
-from models.families.unets import UNetFamily
 from models.transport import transport_metadata
 from studio.configs import SpmConfig
-from studio.methods.base import UNETS, Report, TrainingPairs
+from studio.methods.base import DISTILLED, GUIDED, Report, TrainingPairs
 from studio.methods.esd import esd_target
 from studio.methods.training import TrainingError, delta_metadata, train
 from studio.methods.trajectories import Trajectories, sample_trajectories
 
-TARGETS = [*UNetFamily.lora_targets["attention+ff"], "proj_in", "proj_out"]
+AROUND = ["proj_in", "proj_out"]  # of a UNet's transformers
 
 
 class Spm:
@@ -38,12 +37,12 @@ class Spm:
     )
     Config = SpmConfig
     uses_pairs = SpmConfig.uses_pairs
-    families = UNETS
-    because = "its adapter sits on a UNet's layers, and its trajectories need a pass under the empty prompt"
+    families = GUIDED
+    because = f"its target is made of {DISTILLED}"
 
     def changes(self, bundle: ModelBundle, config: SpmConfig) -> list[str]:
-        """Names of the UNet's weights that get an adapter."""
-        endings = tuple(f".{target}.weight" for target in TARGETS)
+        """Names of the network's weights that get an adapter."""
+        endings = tuple(f".{target}.weight" for target in targets_of(bundle))
         return [name for name, _ in bundle.denoiser.named_parameters() if f".{name}".endswith(endings)]
 
     def fit(
@@ -64,7 +63,9 @@ class Spm:
         # e("") - g (e(c) - e("")) is ESD's target with eta = 1 + g.
         target = partial(esd_target, eta=1 + config.guidance)
         trajectories = sample_trajectories(bundle, config.concepts, config, target, report, state_folder)
-        parameters = attach_lora(bundle, rank=config.rank, alpha=config.rank, targets=TARGETS, seed=config.seed)
+        parameters = attach_lora(
+            bundle, rank=config.rank, alpha=config.rank, targets=targets_of(bundle), seed=config.seed
+        )
         try:
             train(self.name, parameters, SpmStep(bundle, trajectories, config), config, report, state_folder)
             metadata = delta_metadata(self.name, bundle.spec.checkpoint, bundle.spec.revision, config)
@@ -72,6 +73,12 @@ class Spm:
             return lora_delta(bundle, metadata)
         finally:
             detach(bundle)
+
+
+def targets_of(bundle: ModelBundle) -> list[str]:
+    """Endings of the layers' names: every linear layer of the transformers, and a UNet's projections around them."""
+    linear = bundle.family.lora_targets["attention+ff"]
+    return [*linear, *AROUND] if bundle.family.denoiser == "unet" else linear
 
 
 class SpmStep:

@@ -79,7 +79,7 @@ def sample_trajectories(
     def make() -> Tensors:
         latents = torch.empty(count, steps, *bundle.latent_shape)
         targets = torch.empty_like(latents)
-        timesteps = torch.empty(count, steps, dtype=torch.long)
+        timesteps = torch.empty(count, steps)  # whole numbers in a diffusion, others in a flow
         for first in range(0, count, PICTURE_BATCH):
             rows = slice(first, min(first + PICTURE_BATCH, count))
 
@@ -124,7 +124,8 @@ def sample_pictures(
         for first in range(0, count, PICTURE_BATCH):
             progress(f"Drawing pictures with the frozen model, {first} of {count}")
             rows = slice(first, min(first + PICTURE_BATCH, count))
-            negative = bundle.encode_prompt([""] * (rows.stop - rows.start))
+            distilled = bundle.family.distilled(bundle)
+            negative = None if distilled else bundle.encode_prompt([""] * (rows.stop - rows.start))
             positive = bundle.encode_prompt(texts[rows])
             parts.append(
                 bundle.sample(noise[rows], positive, negative, steps=steps, guidance_scale=guidance_scale).cpu().clone()

@@ -103,10 +103,19 @@ class StrengthsConfig(SamplingConfig):
     seed: int | None = _field(None, "Seed of all edits; empty: that of the pair's first edit.", ge=0, le=MAX_SEED)
 
 
+UNETS = ("sd1", "sd2", "sdxl")  # names of families, as models.families has them
+GUIDED = (*UNETS, "sd3")  # where a second pass under the empty prompt belongs to drawing
+ALL_FAMILIES = (*GUIDED, "flux")
+_NO_CROSS_ATTENTION = "cross-attention, which a transformer over picture and text together does not have"
+_DISTILLED = "a pass under the empty prompt, without which a network that is distilled on its guidance draws"
+
+
 class MethodConfig(Config):
     """What all unlearning methods share."""
 
     uses_pairs: ClassVar[bool] = True  # False: trained on prompts alone
+    families: ClassVar[tuple[str, ...]] = ALL_FAMILIES  # that it is defined for
+    because: ClassVar[str] = ""  # why for no others: "it changes cross-attention, which they do not have"
 
     @property
     def needs_pairs_prompts(self) -> bool:
@@ -211,6 +220,8 @@ class EsdConfig(ConceptPrompts, TrainingConfig):
     """ESD: train the prompt's prediction away from the concept, towards negative guidance."""
 
     uses_pairs: ClassVar[bool] = False
+    families: ClassVar[tuple[str, ...]] = GUIDED
+    because: ClassVar[str] = f"its target is made of {_DISTILLED}"
 
     variant: Literal["esd-x", "esd-x-strict", "esd-u", "esd-all"] = _field(
         "esd-x",
@@ -234,6 +245,8 @@ class UceConfig(ConceptNames, MethodConfig):
     """UCE: cross-attention's keys and values of each name's last word replaced by another's, in closed form."""
 
     uses_pairs: ClassVar[bool] = False
+    families: ClassVar[tuple[str, ...]] = UNETS
+    because: ClassVar[str] = f"it solves for the keys and values of {_NO_CROSS_ATTENTION}"
 
     guides: list[str] = _field(
         [], "What the concept shall mean instead: one for all, or one a name. Empty: the empty prompt (erase); a "
@@ -269,6 +282,8 @@ class SpmConfig(ConceptNames, TrainingConfig):
     """SPM: a rank-1 adapter that moves the concept to the empty prompt and is held still everywhere else."""
 
     uses_pairs: ClassVar[bool] = False
+    families: ClassVar[tuple[str, ...]] = GUIDED
+    because: ClassVar[str] = f"its target is made of {_DISTILLED}"
 
     steps: int = _field(3000, "Optimizer steps.", unit="steps", ge=1, le=100_000)
     batch_size: int = _field(1, "Noisy latents a step.", unit="pictures", ge=1, le=512)
@@ -315,6 +330,9 @@ class ConceptAblationConfig(ConceptPrompts, TrainingConfig):
 
 class ForgetMeNotConfig(ConceptNames, TrainingConfig):
     """Forget-Me-Not: no attention at the concept's words while the network looks at pictures of it."""
+
+    families: ClassVar[tuple[str, ...]] = UNETS
+    because: ClassVar[str] = f"it steers the probabilities of {_NO_CROSS_ATTENTION}"
 
     template: str = _field(
         "a photo of {}", "Prompt around a name of the concept; {} is its place.", pattern=r".*\{\}.*"

@@ -75,8 +75,13 @@ def test_every_environment_variable_is_described() -> None:
 
 def test_the_tables_are_the_registries() -> None:
     rows = table_rows(section("Methods and metrics"))
-    methods, metrics = [row for row in rows if len(row) == 3], [row for row in rows if len(row) == 2]
-    assert methods == [[f"`{method.name}`", method.title, method.paper] for method in METHODS]
+    methods, metrics = [row for row in rows if len(row) == 4], [row for row in rows if len(row) == 2]
+    short = {"sd1": "1", "sd2": "2", "sdxl": "XL", "sd3": "3"}
+    families = [", ".join(short[one] for one in m.families) if "flux" not in m.families else "all" for m in METHODS]
+    assert methods == [
+        [f"`{method.name}`", method.title, method.paper, family]
+        for method, family in zip(METHODS, families, strict=True)
+    ]
     kinds = {
         **dict.fromkeys(DETECTORS, "detector"),
         **dict.fromkeys(DISTANCES, "distance"),

@@ -13,6 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from models.stored import Stored
 from studio.configs import METHOD_CONFIGS, DuoConfig, method_title
 from studio.methods import METHODS
 from studio.presets import PRESETS
@@ -105,6 +106,22 @@ def test_without_pairs_the_way_to_some_is_shown(tab: TrainTab, studio: Studio, s
     said, key = start_training(studio, studio.view(project.id), tab.form, "esd", "", filled(tab, "esd"))
     assert said == ""
     assert store.get_job(str(key)).config["method"] == "esd"
+
+
+def test_a_method_that_is_not_defined_for_the_family_is_refused_with_the_reason(
+    tab: TrainTab, studio: Studio, store: Store, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pipeline, method, words in (
+        ("FluxPipeline", "esd", "ESD is not defined for FLUX.1, because its target is made of a pass under the empty"),
+        ("StableDiffusion3Pipeline", "uce", "Use DUO, ESD, SPM, Concept Ablation, Selective Amnesia."),
+        ("StableDiffusion3Pipeline", "esd", ""),
+        ("StableDiffusionXLPipeline", "uce", ""),
+    ):
+        stored = Stored(1, frozenset(), pipeline)
+        monkeypatch.setattr("studio.ui.train_form.stored_weights", lambda *_, stored=stored: stored)
+        said, key = start_training(studio, studio.view(project.id), tab.form, method, "", filled(tab, method))
+        assert words in said
+        assert (key is None) == bool(words)
 
 
 def test_pairs_without_prompts_are_told_to_methods_that_need_them(

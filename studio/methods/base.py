@@ -10,27 +10,9 @@ import torch
 
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
-from models.specs import FamilyName
 from studio.progress import Enough, Report, Stopped, silent
 
-__all__ = [
-    "ALL_FAMILIES",
-    "GUIDED",
-    "UNETS",
-    "Enough",
-    "Report",
-    "Stopped",
-    "TrainingPairs",
-    "UnlearningMethod",
-    "silent",
-]
-
-# Where a second pass under the empty prompt belongs to drawing.
-GUIDED: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl", "sd3")
-DISTILLED = "a pass under the empty prompt, without which a network that is distilled on its guidance draws"
-ALL_FAMILIES: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl", "sd3", "flux")
-UNETS: tuple[FamilyName, ...] = ("sd1", "sd2", "sdxl")
-NO_CROSS_ATTENTION = "cross-attention, which a transformer over picture and text together does not have"
+__all__ = ["Enough", "Report", "Stopped", "TrainingPairs", "UnlearningMethod", "silent"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +39,7 @@ class UnlearningMethod(Protocol):
     paper: str  # citation with year and link
     Config: type[Any]  # one of studio.configs.METHOD_CONFIGS
     uses_pairs: bool  # False: it is trained on prompts alone
-    families: tuple[FamilyName, ...]  # that it is defined for
+    families: tuple[str, ...]  # that it is defined for
     because: str  # why for no others: "... it changes cross-attention, which they do not have"; "" where for all
 
     def changes(self, bundle: ModelBundle, config: Any) -> list[str]:

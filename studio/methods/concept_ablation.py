@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from models.adapters import WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from studio.configs import ConceptAblationConfig
-from studio.methods.base import ALL_FAMILIES, Report, TrainingPairs
+from studio.methods.base import Report, TrainingPairs
 from studio.methods.layers import has_part
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.methods.trajectories import sample_pictures
@@ -27,8 +27,8 @@ class ConceptAblation:
     paper = "Kumari 2023, Ablating Concepts in Text-to-Image Diffusion Models, https://arxiv.org/abs/2303.13516"
     Config = ConceptAblationConfig
     uses_pairs = ConceptAblationConfig.uses_pairs
-    families = ALL_FAMILIES
-    because = ""
+    families = ConceptAblationConfig.families
+    because = ConceptAblationConfig.because
 
     def changes(self, bundle: ModelBundle, config: ConceptAblationConfig) -> list[str]:
         """Names of the network's parameters that are trained.

@@ -15,7 +15,7 @@ from models.deltas import to_safetensors
 from models.fingerprint import fingerprint_of
 from models.sharding import shard
 from studio.configs import DuoConfig
-from studio.methods.base import ALL_FAMILIES, Report, Stopped, TrainingPairs
+from studio.methods.base import Report, Stopped, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.noise_bank import NoiseBank
 from studio.methods.parallel import current_group
@@ -35,8 +35,8 @@ class Duo:
     )
     Config = DuoConfig
     uses_pairs = DuoConfig.uses_pairs
-    families = ALL_FAMILIES
-    because = ""
+    families = DuoConfig.families
+    because = DuoConfig.because
 
     def changes(self, bundle: ModelBundle, config: DuoConfig) -> list[str]:
         """Names of the UNet's weights that get a LoRA."""

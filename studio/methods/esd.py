@@ -15,7 +15,7 @@ from torch import nn
 from models.adapters import WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from studio.configs import EsdConfig
-from studio.methods.base import DISTILLED, GUIDED, Report, TrainingPairs
+from studio.methods.base import Report, TrainingPairs
 from studio.methods.layers import has_part
 from studio.methods.training import TrainingError, delta_metadata, train
 from studio.methods.trajectories import sample_trajectories
@@ -29,8 +29,8 @@ class Esd:
     paper = "Gandikota 2023, Erasing Concepts from Diffusion Models, https://arxiv.org/abs/2303.07345"
     Config = EsdConfig
     uses_pairs = EsdConfig.uses_pairs
-    families = GUIDED
-    because = f"its target is made of {DISTILLED}"
+    families = EsdConfig.families
+    because = EsdConfig.because
 
     def changes(self, bundle: ModelBundle, config: EsdConfig) -> list[str]:
         """Names of the network's parameters that are trained: of linear and convolution layers, by the variant.

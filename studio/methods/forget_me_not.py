@@ -14,7 +14,7 @@ from models.adapters import WeightDelta, tuned_weights
 from models.attention import watched_attention
 from models.bundle import ModelBundle
 from studio.configs import ForgetMeNotConfig
-from studio.methods.base import NO_CROSS_ATTENTION, UNETS, Report, TrainingPairs
+from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs
 from studio.methods.tokens import word_positions
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
@@ -31,8 +31,8 @@ class ForgetMeNot:
     )
     Config = ForgetMeNotConfig
     uses_pairs = ForgetMeNotConfig.uses_pairs
-    families = UNETS
-    because = f"it steers the probabilities of {NO_CROSS_ATTENTION}"
+    families = ForgetMeNotConfig.families
+    because = ForgetMeNotConfig.because
 
     def changes(self, bundle: ModelBundle, config: ForgetMeNotConfig) -> list[str]:
         """Names of the UNet's parameters that are trained."""

@@ -14,7 +14,7 @@ import torch
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
 from studio.configs import ReceConfig
-from studio.methods.base import NO_CROSS_ATTENTION, UNETS, Report, TrainingPairs
+from studio.methods.base import Report, TrainingPairs
 from studio.methods.uce import Words, edited, solve_edit, text_readers
 
 LEFT_LIMIT = 0.5  # of the distance between names and guides
@@ -31,8 +31,8 @@ class Rece:
     )
     Config = ReceConfig
     uses_pairs = ReceConfig.uses_pairs
-    families = UNETS
-    because = f"it solves for the keys and values of {NO_CROSS_ATTENTION}"
+    families = ReceConfig.families
+    because = ReceConfig.because
 
     def changes(self, bundle: ModelBundle, config: ReceConfig) -> list[str]:
         """Names of the key and value weights of every cross-attention."""

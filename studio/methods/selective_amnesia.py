@@ -18,7 +18,7 @@ from models.adapters import TunedWeights, WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from models.fingerprint import fingerprint_of
 from studio.configs import SelectiveAmnesiaConfig
-from studio.methods.base import ALL_FAMILIES, Report, TrainingPairs
+from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.layers import has_part
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
@@ -36,8 +36,8 @@ class SelectiveAmnesia:
     )
     Config = SelectiveAmnesiaConfig
     uses_pairs = SelectiveAmnesiaConfig.uses_pairs
-    families = ALL_FAMILIES
-    because = ""
+    families = SelectiveAmnesiaConfig.families
+    because = SelectiveAmnesiaConfig.because
 
     def changes(self, bundle: ModelBundle, config: SelectiveAmnesiaConfig) -> list[str]:
         """Names of the network's parameters that are trained.

@@ -18,7 +18,7 @@ from models.adapters import WeightDelta, adapter_disabled, attach_lora, detach, 
 from models.bundle import ModelBundle
 from models.transport import transport_metadata
 from studio.configs import SpmConfig
-from studio.methods.base import DISTILLED, GUIDED, Report, TrainingPairs
+from studio.methods.base import Report, TrainingPairs
 from studio.methods.esd import esd_target
 from studio.methods.training import TrainingError, delta_metadata, train
 from studio.methods.trajectories import Trajectories, sample_trajectories
@@ -37,8 +37,8 @@ class Spm:
     )
     Config = SpmConfig
     uses_pairs = SpmConfig.uses_pairs
-    families = GUIDED
-    because = f"its target is made of {DISTILLED}"
+    families = SpmConfig.families
+    because = SpmConfig.because
 
     def changes(self, bundle: ModelBundle, config: SpmConfig) -> list[str]:
         """Names of the network's weights that get an adapter."""

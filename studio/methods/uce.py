@@ -16,7 +16,7 @@ import torch
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
 from studio.configs import UceConfig
-from studio.methods.base import NO_CROSS_ATTENTION, UNETS, Report, TrainingPairs
+from studio.methods.base import Report, TrainingPairs
 from studio.methods.tokens import last_content_embeddings
 from studio.methods.training import TrainingError
 
@@ -32,8 +32,8 @@ class Uce:
     paper = "Gandikota 2024, Unified Concept Editing in Diffusion Models, https://arxiv.org/abs/2308.14761"
     Config = UceConfig
     uses_pairs = UceConfig.uses_pairs
-    families = UNETS
-    because = f"it solves for the keys and values of {NO_CROSS_ATTENTION}"
+    families = UceConfig.families
+    because = UceConfig.because
 
     def changes(self, bundle: ModelBundle, config: UceConfig) -> list[str]:
         """Names of the key and value weights of every cross-attention."""
@@ -83,7 +83,9 @@ class Words:
                 f"{title} was given {len(guides)} guides for {len(names)} names. Give one for all, or one a name."
             )
         guides = guides * len(names) if len(guides) == 1 else guides
-        c, g, r, a = (last_content_embeddings(bundle, texts) for texts in (names, guides, config.preserve, attributes))
+        c, g, r, a = (
+            last_content_embeddings(bundle, texts) for texts in (names, guides, config.preserve, list(attributes))
+        )
         return cls(c, g + torch.tensor(list(attributes.values()), dtype=a.dtype) @ a, r)
 
 

@@ -22,6 +22,7 @@ from studio.ui.train_form import (
     free_name,
     ground,
     no_pairs,
+    not_defined,
     train_form,
     without_prompts,
 )
@@ -32,8 +33,8 @@ from studio.ui.words import STATE_WORDS, ago, empty_state, note
 
 EMPTY = empty_state(
     "No training yet",
-    "Choose a method and a preset and press Train. It runs in the background; charts, sample pictures and the log "
-    "appear here, and are still here when you come back.",
+    "Choose a method and a preset and press Train. It runs in the background; the log appears here, and "
+    "of methods that train in steps charts and sample pictures. All are still here when you come back.",
 )
 _SHOW_TRAINING = """() => setTimeout(() => {
   if (innerWidth > 860 || document.querySelector('#duo-train-error .duo-note')) return;
@@ -272,6 +273,8 @@ def start_training(
         config = part.form.read(form.values_of(method, values))
     except FormError as error:
         return note(str(error), "error"), None
+    if why := not_defined(method, view.project.checkpoint, studio.settings.toybox):
+        return note(why, "error"), None
     if METHOD_CONFIGS[method].uses_pairs and view.pairs.accepted == 0:
         return no_pairs(view.pairs), None
     assert isinstance(config, MethodConfig)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from models.stored import stored_weights
 from studio.configs import ENOUGH_PAIRS, METHOD_CONFIGS, PAPER_PAIRS, method_title
 from studio.presets import Preset, presets_for
 from studio.records import Checkpoint, PairCounts, Project
@@ -17,6 +19,10 @@ from studio.ui.train_room import RoomPanel, room_panel
 from studio.ui.words import escape
 
 DEFAULTS, OWN = "defaults", "own"
+FAMILY_OF_PIPELINE = {  # of those that some method is not defined for
+    "StableDiffusion3Pipeline": ("sd3", "Stable Diffusion 3"),
+    "FluxPipeline": ("flux", "FLUX.1"),
+}
 FIRST_FIELDS = (
     "variant", "prompts", "concepts", "anchor_prompts", "guides", "attributes", "steps", "rounds", "learning_rate",
     "beta", "prior_weight", "eta", "batch_size", "one_adapter_a_group", "sample_every",
@@ -164,7 +170,9 @@ def ground(pairs: PairCounts, method: str) -> str:
     config = METHOD_CONFIGS[method]
     accepted = f"{pairs.accepted} accepted pair{'' if pairs.accepted == 1 else 's'}"
     if not config.uses_pairs:
-        return _box("info", f"{method_title(method)} is trained on prompts alone; the {accepted} are not used.")
+        trained = "steps" in config.model_fields
+        way = "trained on prompts alone" if trained else "solved from prompts alone, without steps and samples"
+        return _box("info", f"{method_title(method)} is {way}; the {accepted} are not used.")
     if pairs.accepted == 0:
         return no_pairs(pairs)
     more = _link("Curate", "Accept more in Curate.") if pairs.undecided else _link("Prompts", "Make more in Prompts.")
@@ -178,6 +186,17 @@ def ground(pairs: PairCounts, method: str) -> str:
         text = f"<b>{accepted}.</b> The paper takes {PAPER_PAIRS}: with fewer, more of the concept may stay. {more}"
         return _box("warn", text, is_html=True)
     return _box("info", f"Trained on {accepted} (the paper takes {PAPER_PAIRS}).")
+
+
+def not_defined(method: str, checkpoint: str, toybox: Path) -> str:
+    """Why the method cannot train this checkpoint; "" where it can, or where its family is not told yet."""
+    stored = stored_weights(checkpoint, toybox)
+    family, title = FAMILY_OF_PIPELINE.get(stored.pipeline if stored else "", ("", ""))
+    config = METHOD_CONFIGS[method]
+    if not family or family in config.families:
+        return ""
+    others = [method_title(name) for name, other in METHOD_CONFIGS.items() if family in other.families]
+    return f"{method_title(method)} is not defined for {title}, because {config.because}. Use {', '.join(others)}."
 
 
 def no_pairs(pairs: PairCounts) -> str:

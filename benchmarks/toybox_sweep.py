@@ -114,8 +114,10 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
                guides=[[]], derive_ridge=[10.0, 100.0], rounds=[3]),
     ],
     "spm": [
-        *_grid({"trajectories": 84, "batch_size": 4, "steps": 300}, concepts=[WORDS], learning_rate=[3e-3],
-               guidance=[1.0, 3.0], anchor_weight=[10.0, 1000.0]),
+        *_grid({"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0},
+               concepts=[NAMES + ROLES], learning_rate=[1e-2], steps=[300, 600]),
+        *_grid({"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0},
+               concepts=[WORDS], learning_rate=[1e-2], steps=[300]),
     ],
     "concept-ablation": [
         *_grid({"anchor_prompts": ["a person"], "pictures": 64, "steps": 100}, layers=["attn2-kv"],
@@ -125,7 +127,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     ],
     "forget-me-not": [
         *_grid({"template": "a person holding a {}", "batch_size": 8, "steps": 35}, concepts=[WORDS],
-               layers=["attn2"], end_tokens=[False, True], learning_rate=[1e-4, 1e-3]),
+               layers=["attn2"], end_tokens=[False, True], learning_rate=[1e-4, 3e-4, 1e-3]),
     ],
     "selective-amnesia": [
         *_grid({"batch_size": 8, "steps": 200, "pictures": 64, "fisher_samples": 64, "learning_rate": 3e-4},

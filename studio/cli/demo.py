@@ -43,6 +43,7 @@ DEMO_FOLDER = Path("demo")
 MINUTES = {USUAL.n: 8, QUICK_N: 5}  # by pictures a cell
 MINUTES_ALL = {USUAL.n: 30, QUICK_N: 18}  # of all methods
 WIDE = 6  # models whose columns still fit a terminal
+SHORT = {"neighbour": "like it", "background": "place"}
 PICTURE_NAME = re.compile(r"[0-9a-f]{32}\.png")  # as studio.workflow.evaluate names a picture: by what made it
 
 
@@ -226,18 +227,19 @@ def protocol_table(report: StudyReport) -> Table | None:
 
 def lines_table(report: StudyReport) -> Table:
     """A line a model; the intervals are in the report."""
-    table = Table(title=f"Forgetting “{report.concept}”: rates in %, n = {report.n} a cell", title_justify="left")
     cells, kinds = cells_in(report, "concept_rate"), cells_in(report, "retention")
-    table.add_column("")
-    for title in (*(f"seen: {cell_title(cell).lower()}" for cell in cells), *(f"kept: {kind}" for kind in kinds)):
-        table.add_column(title, justify="right")
-    for title in ("distance", "training"):
-        table.add_column(title, justify="right")
+    title = f"Forgetting “{report.concept}”: % with it, % kept, n = {report.n} a cell"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    shares = [*(cell_title(cell).lower() for cell in cells), *(SHORT.get(kind, kind) for kind in kinds)]
+    for name in (*shares, "distance", "training"):
+        table.add_column(name, justify="right")
     for key, model in report.models.items():
         rates = [model.concept_rate.get(cell) for cell in cells] + [model.retention.get(kind) for kind in kinds]
-        shown = ["—" if rate is None else f"{100 * rate.rate:.1f}" for rate in rates]
+        shown = ["—" if rate is None else f"{100 * rate.rate:.0f}" for rate in rates]
         mean = "—" if model.distance.mean is None else f"{model.distance.mean:.3f}"
-        table.add_row(label_of(key, model), *shown, mean, duration(model.train_seconds))
+        seconds = "—" if model.train_seconds is None else f"{model.train_seconds:.0f} s"
+        table.add_row(label_of(key, model), *shown, mean, seconds)
     return table
 
 

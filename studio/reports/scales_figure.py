@@ -113,7 +113,8 @@ def _line(report: StudyReport, key: str, steps: list[Step], plot: Plot) -> str:
         told = f"{label}{strength}: {percent(step.found.rate)} ({interval(step.found)}, n = {step.found.n})"
         told += f", keeps {percent(step.kept)}"
         marks.append(f"<g><title>{escape(told)}</title>{_shape(key, step.scale, x, y, colour)}</g>")
-    return (joined if len(steps) > 1 else "") + "".join(marks)
+    number = list(report.models).index(key) % len(COLOURS)
+    return f'<g class="m{number}">{joined if len(steps) > 1 else ""}{"".join(marks)}</g>'
 
 
 def _shape(key: str, scale: float, x: float, y: float, colour: str) -> str:

@@ -14,6 +14,7 @@ from studio.store import Store
 QUICK_N = 50
 ALL_METHODS = list(METHOD_CONFIGS)
 SCALES = [0.5, 0.75, 1.25]  # of each trained change, beside the whole of it
+SCALE_PICTURES = 30  # a cell
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
         seed=config.seed,
         command=demo_command(config),
         scales=scales,
-        scale_pictures=min(QUICK_N, config.n),
+        scale_pictures=min(SCALE_PICTURES, config.n),
     )
     drawn = (len(config.methods) + 2) * config.n + len(config.methods) * len(scales) * comparison.scale_pictures
     return [

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from models.foreign import load_foreign
 from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
 from studio.methods.spm import targets_of
+from studio.settings import REPOSITORY
 from tests.tiny_pipelines import save_original_layout
 
 Tensors = dict[str, torch.Tensor]
@@ -215,3 +219,16 @@ def test_what_cannot_be_used_is_refused(tiny_bundle: ModelBundle, tmp_path: Path
     ):
         with pytest.raises(LoadError, match=message):
             load_foreign(path, tiny_bundle)
+
+
+def test_the_process_that_unpickles_has_no_network_where_the_system_allows_that() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        program = (
+            "import socket; from models.unpickle import leave_network; left = leave_network()\n"
+            f"try: socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5); print(left, 'reached')\n"
+            "except OSError: print(left, 'cut off')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+    assert done.stdout.strip() in ("True cut off", "False reached")

@@ -7,27 +7,26 @@ import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when it is imported
 
-from studio.cleaning import delete_temporary
+from studio.hosting.logs import set_up_logs
 from studio.inference.client import InferenceClient
 from studio.jobs import Runner
-from studio.purging import RetentionWatch
-from studio.records import Project
+from studio.sample import begin_with_a_project
 from studio.settings import Settings, SettingsError
 from studio.store import Store, StoreError
 from studio.ui import build_ui, launch_options
+from studio.upkeep import start_upkeep
 
 
 def main() -> None:
     settings = Settings.from_environment()
+    set_up_logs(as_json=settings.json_logs)
     settings.create_folders()
     store = Store(settings.database)
-    if not store.list_projects():
-        store.create_project(Project(id="", name="Sword", concept="sword", checkpoint="toybox", detector="toybox"))
+    begin_with_a_project(store, settings)
     page = build_ui(settings, store, runner := Runner(store, settings), InferenceClient(settings))
     page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store))
     runner.start()
-    delete_temporary(store, settings)
-    RetentionWatch(store, settings).start()
+    start_upkeep(store, settings, page.server)
     print(f"DUO Studio is open at {page.local_url}   (data in {settings.data}; Ctrl-C ends it)", flush=True)
     page.block_thread()
 

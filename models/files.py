@@ -15,7 +15,7 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
-def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
+def write_atomically(path: Path, data: bytes, *, sync: bool = True, mode: int = 0o644) -> None:
     """Write to a temporary name beside `path` and rename: readers see the old file or the whole new one.
 
     With `sync` the bytes are on the disk before the rename, so that this holds after a power cut too. Without it (some
@@ -29,7 +29,7 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

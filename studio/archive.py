@@ -5,7 +5,9 @@
     images/…, latents/…, checkpoints/… and so on    the files that the rows name, as in the data folder
 
 An archive may come from anybody. Names of files are taken from the rows and must be plain; pictures and adapters must
-have the hash that their row names; report.html is written anew from report.json, since a page could carry scripts.
+have the hash that their row names, and pictures be PNG files of a sensible size; report.html is written anew from
+report.json, since a page could carry scripts, and no other page is taken. Nothing that is here already is written over,
+no row may belong to another project, and no job comes in that a runner would start.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,7 +26,7 @@ from pydantic import ValidationError
 from models.files import write_atomically
 from studio import __version__
 from studio.images import ImageError, image_path
-from studio.records import Project
+from studio.records import FINAL_STATES, Project
 from studio.reports.html import write_html
 from studio.reports.schema import StudyReport
 from studio.settings import Settings
@@ -35,6 +38,14 @@ INFO, ROWS = "archive.json", "rows.json"
 FOLDERS = ("images", "latents", "checkpoints", "evaluations", "embeddings")
 NAMED_BY_HASH = ("images/", "embeddings/")
 REPORT, REPORT_PAGE = "report.json", "report.html"
+EVALUATED = (".json", ".png", ".webp")  # what is taken of an evaluation's folder
+# What is read of rows before the store checks them.
+NAMED = {"image_pairs": ("id", "state"), "checkpoints": ("path", "sha256"), "evaluations": ("folder",),
+         "attack_runs": ("embedding",)}  # fmt: skip
+INFO_LIMIT, ROWS_LIMIT = 2**20, 2**29  # bytes
+PNG, MOST_PIXELS = b"\x89PNG\r\n\x1a\n", 64 * 2**20
+BROKEN = (KeyError, TypeError, ValueError, OSError, EOFError, RuntimeError, NotImplementedError, RecursionError,
+          zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 class ArchiveError(ValueError):
@@ -85,14 +96,18 @@ def read_info(path: Path) -> ArchiveInfo:
     """What the archive says of itself. Raises ArchiveError where it is none."""
     try:
         with zipfile.ZipFile(path) as archive:
-            info = json.loads(archive.read(INFO))
+            info = json.loads(_read(archive, INFO, INFO_LIMIT))
         if info["format"] != FORMAT:
             raise ArchiveError(
                 f"{path} has format {info['format']!r}, this studio reads {FORMAT}. Use the version that wrote it, "
                 f"{info.get('studio')}, or export the project again."
             )
+        if not all(isinstance(info[key], str) for key in ("id", "name")) or not isinstance(info["notes"], dict):
+            raise TypeError("its id, name and notes are not texts")
         return ArchiveInfo(info["id"], info["name"], info["notes"])
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError) as error:
+    except ArchiveError:
+        raise
+    except BROKEN as error:
         raise ArchiveError(
             f"{path} is no project archive ({error}). Use a file that `projects export` wrote."
         ) from error
@@ -112,11 +127,11 @@ def import_project(store: Store, settings: Settings, path: Path) -> Project:
     with zipfile.ZipFile(path) as archive:
         if why := too_large(archive, path, str(path)):
             raise ArchiveError(why)
-        rows = _rows(archive, path)
+        rows = _rows(archive, path, info)
         hashes = _hashes(rows)
         for name in sorted(_file_names(store, settings, rows, archive.namelist())):
             data = _checked(archive, path, name, hashes.get(name))
-            write_atomically(settings.data / name, data, sync=False)
+            _write_new(settings.data / name, name, data)
             if PurePosixPath(name).name == REPORT:
                 _write_page(settings.data / name, data, path)
     try:
@@ -151,7 +166,7 @@ def _file_names(
             inside = [name for name in inside if (settings.data / name).is_file()]
         else:
             inside = [name for name in archived if name.startswith(f"{folder}/")]
-        seen |= {name for name in inside if PurePosixPath(name).name != REPORT_PAGE}
+        seen |= {name for name in inside if PurePosixPath(name).suffix in EVALUATED}
     for name in sorted(seen):
         _check_name(name)
         yield name
@@ -180,8 +195,10 @@ def _hashes(rows: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
 def _checked(archive: zipfile.ZipFile, path: Path, name: str, sha256: str | None) -> bytes:
     try:
         data = archive.read(name)
-    except (KeyError, zipfile.BadZipFile) as error:
+    except BROKEN as error:
         raise ArchiveError(f"{path} lacks {name}, or it is damaged ({error}). Export the project again.") from error
+    if name.endswith(".png"):
+        _check_picture(name, data)
     if name.startswith(NAMED_BY_HASH):
         sha256 = PurePosixPath(name).stem
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
@@ -189,20 +206,53 @@ def _checked(archive: zipfile.ZipFile, path: Path, name: str, sha256: str | None
     return data
 
 
-def _rows(archive: zipfile.ZipFile, path: Path) -> dict[str, list[dict[str, Any]]]:
+def _check_picture(name: str, data: bytes) -> None:
+    """A PNG file by its head alone: nothing is decoded. Raises ArchiveError."""
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    if not data.startswith(PNG) or data[12:16] != b"IHDR":
+        raise ArchiveError(f"{name} is no PNG file, whatever its name says. Refused.")
+    if not 0 < width * height <= MOST_PIXELS:
+        raise ArchiveError(f"{name} is {width:,} x {height:,} pixels, which no picture here is. Refused.")
+
+
+def _read(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > limit:
+        raise ArchiveError(f"{name} in the archive has {size:,} bytes; {limit:,} are the most. Refused.")
+    return archive.read(name)
+
+
+def _write_new(path: Path, name: str, data: bytes) -> None:
+    """Write a file that is not there, or is the same. Raises ArchiveError: another project's is never written over."""
+    if path.exists() and path.read_bytes() != data:
+        raise ArchiveError(f"{name} is here already and differs: it belongs to another project. Refused.")
+    write_atomically(path, data, sync=False)
+
+
+def _rows(archive: zipfile.ZipFile, path: Path, info: ArchiveInfo) -> dict[str, list[dict[str, Any]]]:
     try:
-        rows = json.loads(archive.read(ROWS))
-    except (KeyError, zipfile.BadZipFile, json.JSONDecodeError) as error:
+        rows = json.loads(_read(archive, ROWS, ROWS_LIMIT))
+        tables = {table: [dict(row) for row in rows[table]] for table in rows}
+        if [row["id"] for row in tables["projects"]] != [info.project_id]:
+            raise ArchiveError(f"{path} does not hold exactly one project. Export the project again.")
+        for job in tables.get("jobs", []):
+            if job["state"] not in FINAL_STATES:
+                raise ArchiveError(f"{path} holds a job that would start here by itself. Export the project again.")
+        for table, columns in NAMED.items():
+            for row in tables.get(table, []):
+                if not all(isinstance(row[column], str) for column in columns):
+                    raise TypeError(f"a row of {table} lacks {' or '.join(columns)}")
+    except ArchiveError:
+        raise
+    except BROKEN as error:
         raise ArchiveError(f"{path} has no rows that can be read ({error}). Export the project again.") from error
-    if not isinstance(rows, dict) or len(rows.get("projects", [])) != 1:
-        raise ArchiveError(f"{path} does not hold exactly one project. Export the project again.")
-    return rows
+    return tables
 
 
 def _write_page(report: Path, data: bytes, path: Path) -> None:
     try:
         write_html(StudyReport.model_validate_json(data), report.parent)
-    except ValidationError as error:
+    except (ValidationError, RecursionError) as error:
         raise ArchiveError(f"{report.name} in {path} is no report: {error}") from error
 
 

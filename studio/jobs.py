@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig, attack_config
 from studio.configs import JOB_CONFIGS, METHOD_CONFIGS, Config, EvaluateConfig, SweepConfig, sweepable
 from studio.groups import OPTION as GROUPED
+from studio.hosting.roles import asker
 from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_python, start_time
 from studio.progress import Stopped
 from studio.protocols import preset_of
@@ -78,7 +79,22 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
             f"There is no kind of job {kind!r}; use train, attack, {', '.join((*JOB_CONFIGS, *STRESS_CONFIGS))}."
         )
     settings.create_folders()
-    return store.create_job(Job(id="", project_id=project_id, kind=kind, config=effective))
+    asked_by = _within_quota(store, settings)
+    return store.create_job(Job(id="", project_id=project_id, kind=kind, config=effective, asked_by=asked_by))
+
+
+def _within_quota(store: Store, settings: Settings) -> str:
+    """Who asks, where somebody signed in. Raises JobError where that user has too many jobs that have not ended."""
+    viewer, most = asker.get(), settings.limits.jobs
+    if viewer is None or not viewer.signed_in:
+        return ""
+    own = [job for job in store.list_jobs(states=(*LIVE, "queued")) if job.asked_by == viewer.name]
+    if most and len(own) >= most:
+        raise JobError(
+            f"{viewer.name} has {len(own)} jobs that have not ended, and {most} are the most for one user. Wait for "
+            "one of them, or stop it under Jobs."
+        )
+    return viewer.name
 
 
 def stop(store: Store, settings: Settings, job_id: str, *, wait: bool = False, grace: float = GRACE) -> Job:

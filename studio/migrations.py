@@ -518,3 +518,9 @@ def trials(db: Database) -> None:
     """How often models show the concept under a condition: cells of stress tables and transfer matrices."""
     for statement in TRIALS:
         db.execute(statement)
+
+
+@migrations()
+def askers_of_jobs(db: Database) -> None:
+    """Who signed in and asked for a job: for the quota of each."""
+    db.execute("ALTER TABLE jobs ADD COLUMN asked_by TEXT NOT NULL DEFAULT ''")

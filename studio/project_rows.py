@@ -60,8 +60,17 @@ class ProjectRows(RecordFile):
                         columns = ", ".join(f'"{name}"' for name in self._known(table, row))
                         marks = ", ".join("?" * len(row))
                         db.execute(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', tuple(row.values()))
-        except sqlite3.IntegrityError as error:
+                self._check_owners(owned, rows)
+        except (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError) as error:
             raise StoreError(f"its rows do not fit ({error}). Is the project here already?") from error
+
+    def _check_owners(self, owned: dict[str, str], rows: Rows) -> None:
+        """Raise StoreError where a row that was added hangs on another project's."""
+        project_id = rows["projects"][0]["id"]
+        for table, condition in owned.items():
+            count = self._value(f'SELECT count(*) FROM "{table}" WHERE {condition}', project_id)
+            if count != len(rows.get(table, [])):
+                raise StoreError(f"rows of {table} belong to another project.")
 
     def image_names(self, rows: Rows) -> set[str]:
         """The pictures that these rows name: what stands in a column called "image" or "…_image", of no purged pair."""

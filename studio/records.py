@@ -343,6 +343,7 @@ class Job:
     started: float | None = None
     stop_asked: float | None = None  # when a stop was first asked for; its grace period starts here
     finished: float | None = None
+    asked_by: str = ""  # who signed in and asked for it; "" in a shell, and where nobody signs in
 
     @property
     def is_final(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def open_sample(store: Store, settings: Settings, sample: Path = SAMPLE) -> Proj
         return import_project(store, settings, sample)
     except ArchiveError as error:
         raise SampleError(f"The sample project cannot be opened: {error} {instead}") from error
+
+
+def begin_with_a_project(store: Store, settings: Settings) -> None:
+    """A first, empty project where there is none; in a public demo the sample too."""
+    if not store.list_projects():
+        store.create_project(Project(id="", name="Sword", concept="sword", checkpoint="toybox", detector="toybox"))
+        if settings.public_demo:
+            with suppress(SampleError):
+                open_sample(store, settings)
 
 
 def main() -> int:

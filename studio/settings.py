@@ -13,13 +13,24 @@ from pathlib import Path
 import platformdirs
 
 from studio.care import Care, CareError, read_care, write_care
+from studio.hosting.limits import Limits, LimitsError, read_limits, write_limits
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TRACKERS = ("tensorboard", "trackio", "wandb")
+SPACE_DISK = Path("/data")  # where a Space's persistent storage is mounted
 
 
 class SettingsError(ValueError):
     """A setting from the environment that cannot be used; says which, its value and the remedy."""
+
+
+@dataclass(frozen=True)
+class OAuth:
+    """The application that a Space with `hf_oauth: true` is at Hugging Face, or one that was registered there."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    provider: str = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,14 @@ class Settings:
     memory: float = 0.0  # 10^9 bytes that a training may take on the device; 0 = what is free there
     trackers: tuple[str, ...] = ()  # of TRACKERS, that get a training's numbers too
     care: Care = field(default_factory=Care)  # what a reviewer who has chosen nothing has
+    limits: Limits = field(default_factory=Limits)
+    open_to: str = ""  # the role of whoever reaches the port without signing in: "viewer" | "reviewer" | "owner"
+    users_file: Path | None = None  # None: users.json in the data folder
+    oauth: OAuth | None = None
+    space: str = ""  # owner/name of the Hugging Face Space that this runs in
+    space_owner: str = ""  # who signs in there as owner
+    json_logs: bool = False  # one JSON object a line
+    metrics: bool = False  # /metrics, for Prometheus
     toybox: Path = REPOSITORY / "models" / "toybox" / "weights"
 
     @property
@@ -107,6 +126,21 @@ class Settings:
     def logs(self) -> Path:
         return self.data / "logs"
 
+    @property
+    def users(self) -> Path:
+        """Who may sign in; see `studio.hosting.users`."""
+        return self.users_file or self.data / "users.json"
+
+    @property
+    def secret(self) -> Path:
+        """What sessions are signed with."""
+        return self.data / "secret.key"
+
+    @property
+    def backups(self) -> Path:
+        """Copies of the database and archives of projects: see `studio.backups`."""
+        return self.data / "backups"
+
     def create_folders(self) -> None:
         for folder in (self.data, self.images, self.latents, self.checkpoints, self.evaluations, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,25 +151,27 @@ class Settings:
             "DUO_STUDIO_DATA": str(self.data),
             "DUO_STUDIO_DEVICE": self.device,
             "DUO_STUDIO_DTYPE": self.dtype,
+            "DUO_STUDIO_LIMITS": write_limits(self.limits),
+            "DUO_STUDIO_LOG": "json" if self.json_logs else "text",
             "DUO_STUDIO_MEMORY": str(self.memory),
+            "DUO_STUDIO_METRICS": str(int(self.metrics)),
+            "DUO_STUDIO_OPEN": self.open_to,
             "DUO_STUDIO_PREWARM": str(int(self.prewarm)),
             "DUO_STUDIO_PROCESSES": str(self.processes),
             "DUO_STUDIO_PUBLIC_DEMO": str(int(self.public_demo)),
             "DUO_STUDIO_THREADS": str(self.threads),
             "DUO_STUDIO_TOYBOX": str(self.toybox),
             "DUO_STUDIO_TRACKERS": ",".join(self.trackers),
+            "DUO_STUDIO_USERS": str(self.users_file or ""),
             "DUO_STUDIO_CARE": write_care(self.care),
         }
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read DUO_STUDIO_DATA, _DEVICE, _DTYPE, _MEMORY, _PREWARM, _PROCESSES, _PUBLIC_DEMO, _THREADS, _TOYBOX,
-        _TRACKERS, _CARE, and GRADIO_SERVER_PORT and _NAME.
-
-        An empty variable counts as not set.
-        """
+        """Read the variables that the README lists. An empty one counts as not set."""
         environ = os.environ if environ is None else environ
-        data = environ.get("DUO_STUDIO_DATA") or platformdirs.user_data_dir("duo-studio", appauthor=False)
+        space = environ.get("SPACE_ID") or ""
+        data = environ.get("DUO_STUDIO_DATA") or _data_folder(space)
         device = environ.get("DUO_STUDIO_DEVICE") or "auto"
         if device not in ("auto", "cpu", "cuda", "mps"):
             raise SettingsError(f"DUO_STUDIO_DEVICE is {device!r}; use auto, cpu, cuda or mps.")
@@ -151,12 +187,56 @@ class Settings:
             memory=_gigabytes(environ, "DUO_STUDIO_MEMORY"),
             prewarm=bool(_integer(environ, "DUO_STUDIO_PREWARM", 1, 0, 1)),
             processes=_integer(environ, "DUO_STUDIO_PROCESSES", 1, 1, 1024),
-            public_demo=bool(_integer(environ, "DUO_STUDIO_PUBLIC_DEMO", 0, 0, 1)),
+            public_demo=bool(_integer(environ, "DUO_STUDIO_PUBLIC_DEMO", int(bool(space)), 0, 1)),
             threads=_integer(environ, "DUO_STUDIO_THREADS", 0, 0, 1024),
             toybox=Path(environ.get("DUO_STUDIO_TOYBOX") or cls.toybox).expanduser().resolve(),
             trackers=_trackers(environ.get("DUO_STUDIO_TRACKERS") or ""),
             care=_care(environ.get("DUO_STUDIO_CARE") or ""),
+            limits=_limits(environ.get("DUO_STUDIO_LIMITS") or ""),
+            open_to=_one_of(environ, "DUO_STUDIO_OPEN", "", ("viewer", "reviewer", "owner")),
+            users_file=_path(environ.get("DUO_STUDIO_USERS")),
+            oauth=_oauth(environ),
+            space=space,
+            space_owner=environ.get("SPACE_AUTHOR_NAME") or space.partition("/")[0],
+            json_logs=_one_of(environ, "DUO_STUDIO_LOG", "text", ("text", "json")) == "json",
+            metrics=bool(_integer(environ, "DUO_STUDIO_METRICS", 0, 0, 1)),
         )
+
+
+def _data_folder(space: str) -> str:
+    """A Space's own disk is lost at each restart; its persistent storage is not."""
+    if space and SPACE_DISK.is_dir() and os.access(SPACE_DISK, os.W_OK):
+        return str(SPACE_DISK / "duo-studio")
+    return platformdirs.user_data_dir("duo-studio", appauthor=False)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser().resolve() if text else None
+
+
+def _one_of(environ: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    value = environ.get(name) or default
+    if value != default and value not in allowed:
+        raise SettingsError(f"{name} is {value!r}; use {', '.join(allowed)}.")
+    return value
+
+
+def _oauth(environ: Mapping[str, str]) -> OAuth | None:
+    client_id, secret = environ.get("OAUTH_CLIENT_ID"), environ.get("OAUTH_CLIENT_SECRET")
+    if not client_id or not secret:
+        return None
+    provider = environ.get("OPENID_PROVIDER_URL") or OAuth.provider
+    local = provider.startswith(("http://127.0.0.1:", "http://localhost:"))
+    if not provider.startswith("https://") and not local:
+        raise SettingsError(f"OPENID_PROVIDER_URL is {provider!r}; it must begin with https://.")
+    return OAuth(client_id, secret, provider.rstrip("/"))
+
+
+def _limits(text: str) -> Limits:
+    try:
+        return read_limits(text)
+    except LimitsError as error:
+        raise SettingsError(f"DUO_STUDIO_LIMITS: {error}") from error
 
 
 def _trackers(text: str) -> tuple[str, ...]:

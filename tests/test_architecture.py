@@ -64,14 +64,16 @@ PAGE = (
     "studio.prompt_presets",
     "studio.prompt_templates",
     "studio.inference.client",
+    "studio.hosting",
+    "studio.upkeep",
 )
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "lpips", "nudenet", "onnxruntime", "cv2"}
 WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics", "studio.objectives")
 
 # Package to what it may import of this project, at any depth of its code. What is not listed here is free.
 SHARED = ("studio.records", "studio.attack_configs", "studio.stress_configs", "studio.care", "studio.configs",
-          "studio.detector_configs", "studio.settings", "studio.progress", "studio.images", "studio.prompts",
-          "studio.refusal", "studio.prompt_sources", "studio.csv_files")  # fmt: skip
+          "studio.detector_configs", "studio.settings", "studio.hosting.limits", "studio.progress", "studio.images",
+          "studio.prompts", "studio.refusal", "studio.prompt_sources", "studio.csv_files")  # fmt: skip
 TORCH_FREE_MODELS = (
     "models.specs",
     "models.export_files",
@@ -105,7 +107,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.records": (),
     "studio.configs": (),
     "studio.care": (),
-    "studio.settings": ("studio.care",),
+    "studio.settings": ("studio.care", "studio.hosting.limits"),
+    "studio.hosting": ("studio.hosting", "studio.settings", "models.files"),
     "studio.progress": (),
     "studio.prompts": TORCH_FREE_MODELS,
     "studio.projects": ("models.specs", "studio.configs", "studio.detector_configs", "studio.records"),
@@ -149,20 +152,23 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.cleaning": ("models.files", "studio.jobs", "studio.store", *SHARED),
     "studio.sample": ("studio.archive", "studio.store", "studio.demo", *SHARED),
     "studio.processes": ("studio.settings",),
-    "studio.jobs": ("studio.groups", "studio.processes", "studio.protocols", "studio.store", *SHARED),
+    "studio.jobs": ("studio.groups", "studio.hosting.roles", "studio.processes", "studio.protocols", "studio.store", *SHARED),
     "studio.reports": ("studio.reports", "models.files", *SHARED),
-    "studio.inference.client": ("studio.inference.messages", "studio.processes", "studio.settings"),
+    "studio.inference.line": ("studio.hosting.roles",),
+    "studio.inference.client": ("studio.inference.line", "studio.inference.messages", "studio.processes",
+                                "studio.settings"),
     "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
-                  "studio.agreement", "studio.attack_costs", "studio.stress_costs", "studio.backbones",
-                  "studio.devices", "studio.duplicates", "studio.estimates",
+                  "studio.agreement", "studio.hosting", "studio.attack_costs", "studio.stress_costs",
+                  "studio.backbones", "studio.devices", "studio.duplicates", "studio.estimates",
                   "studio.exchange",
                   "studio.groups", "studio.purging", "studio.presets", "studio.projects", "studio.prompt_checks",
                   "studio.prompt_files", "studio.prompt_presets", "studio.prompt_templates", "studio.protocols",
                   "studio.room",
                   "studio.stopping", "studio.inference.client", "studio.inference.messages",
                   *SHARED, *TORCH_FREE_MODELS),
-    "app": ("studio.cleaning", "studio.purging", "studio.ui", "studio.jobs", "studio.store", "studio.inference.client",
-            *SHARED),
+    "studio.upkeep": ("studio.cleaning", "studio.hosting", "studio.purging", "studio.store", *SHARED),
+    "app": ("studio.hosting", "studio.sample", "studio.upkeep", "studio.ui", "studio.jobs", "studio.store",
+            "studio.inference.client", *SHARED),
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from studio.cli import (
     purging,
     stopped,
     stress,
+    users,
     work,
 )
 from studio.cli.options import JobStopped
@@ -54,6 +55,7 @@ for register in (
     clean.register,
     purging.register,
     stopped.register,
+    users.register,
     doctor.register,
 ):
     register(app)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from studio.inference.line import InferenceError, Line, visitor_key
 from studio.inference.messages import (
     Cell,
     CutOffRequest,
@@ -40,11 +41,8 @@ __all__ = [
 ]
 
 WORKER = ("-m", "studio.inference.worker")
+LOOK_SECONDS = 1.0  # between two looks at the place in the line
 LAST_WORDS = ("result", "words", "error")  # kinds of messages that end a request
-
-
-class InferenceError(RuntimeError):
-    """Pictures could not be made; says why, with the worker's last lines where it died."""
 
 
 class InferenceClient:
@@ -54,30 +52,40 @@ class InferenceClient:
         self._settings, self._arguments = settings, tuple(worker)
         self._worker: _Worker | None = None
         self._lock = threading.Lock()
+        self._line = Line(settings.limits.waiting, settings.limits.own_waiting)
 
     def render(self, request: RenderRequest) -> Iterator[Progress | RenderResult]:
         """Progress as it comes, and the result last.
 
-        Raises InferenceError where the request cannot be served as a whole, or where the worker dies over it; the next
+        Raises InferenceError where the line is too long or the request cannot be served as a whole, or where the worker
+        dies over it; the next
         call starts another worker. What is wrong with one model alone is in the `error` of its cells.
         """
-        worker, message = self._alive()
-        request_id, inbox, others = worker.open()
-        try:
-            worker.send(encode("render", request_id, request))
-            yield Progress(
-                message or ("waiting for another comparison" if others else "asking for pictures"), 0, request.pictures
-            )
-            while True:
-                kind, body = inbox.get()
-                if kind == "error":
-                    raise InferenceError(body)
-                yield body
-                if kind == "result":
-                    return
-        finally:
-            if worker.forget(request_id):
-                worker.send(encode("cancel", request_id))
+        with self._line.place(visitor_key()) as place:
+            worker, message = self._alive()
+            request_id, inbox, _ = worker.open()
+            try:
+                worker.send(encode("render", request_id, request))
+                waits = place.words()
+                yield Progress(message or waits or "asking for pictures", 0, request.pictures)
+                while True:
+                    try:
+                        kind, body = inbox.get(timeout=LOOK_SECONDS if waits else None)
+                    except queue.Empty:
+                        if (now := place.words()) != waits:
+                            waits = now
+                            yield Progress(waits or "asking for pictures", 0, request.pictures)
+                        continue
+                    waits = ""
+                    if kind == "error":
+                        raise InferenceError(body)
+                    yield body
+                    if kind == "result":
+                        place.done()
+                        return
+            finally:
+                if worker.forget(request_id):
+                    worker.send(encode("cancel", request_id))
 
     def render_all(self, request: RenderRequest, on_progress: Callable[[Progress], None] | None = None) -> RenderResult:
         """The result alone, for callers that have no page to keep up to date."""

@@ -8,7 +8,12 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
+from studio.hosting.door import Door
+from studio.hosting.exposure import check_exposure
+from studio.hosting.guard import Guard
+from studio.hosting.metrics import Metrics
 from studio.inference.client import InferenceClient
 from studio.jobs import Runner
 from studio.records import Project
@@ -29,6 +34,7 @@ from studio.ui.curation import curation_routes
 from studio.ui.export_view import export_routes
 from studio.ui.exports import export_panel
 from studio.ui.generate import generate_section
+from studio.ui.health import health_routes, states
 from studio.ui.importing import import_panel
 from studio.ui.path import guided_path
 from studio.ui.pictures import routes
@@ -39,15 +45,19 @@ from studio.ui.purge import purge_panel
 from studio.ui.quality_routes import quality_routes
 from studio.ui.report import report_routes, report_tab
 from studio.ui.reviewing import reviewer_routes
+from studio.ui.roles import Needs, guard_handlers, largest_body
 from studio.ui.sample_offer import sample_offer
+from studio.ui.sign_in import account_html, sign_in_routes
 from studio.ui.strengths import strength_routes
 from studio.ui.stress import stress_panel, trial_routes
 from studio.ui.summing import sum_panel
 from studio.ui.take import take_panel, take_routes
 from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
 from studio.ui.train import train_tab
+from studio.ui.viewer import viewer_of
 
 POLL_SECONDS = 1.5
+LONGEST_QUEUE = 64  # events that Gradio lets wait; those of Compare are counted in `studio.inference.client` too
 TITLE = "DUO Studio"
 _HEADER = f"""
 <div class="duo-brand">
@@ -68,6 +78,7 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
             gr.HTML(_HEADER)
             project = gr.Dropdown(label="Project", choices=[], scale=0, min_width=240, elem_id="duo-project")
             buttons = project_buttons()
+            account = gr.HTML(elem_id="duo-account", padding=False)
             theme = gr.Button("Light / dark", size="md", scale=0, min_width=110, elem_id="duo-theme")
         parts: list[Tab] = [project_bar(studio, project, buttons), sample_offer(studio, project), guided_path()]
         with gr.Tabs(selected="compare"):
@@ -76,9 +87,11 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
                     parts += [build(studio, project) for build in builders]
         parts.append(jobs_panel(studio, project))
         theme.click(None, js="() => window.duoStudio.toggleTheme()", api_visibility="private")
+        _sign(Door(settings), page, account)
         _keep_true(studio, page, project, parts)
         _mark_no_progress(page, gr.State())
-    return page
+    guard_handlers(page)
+    return page.queue(max_size=LONGEST_QUEUE)
 
 
 TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
@@ -91,8 +104,13 @@ TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
 
 
 def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
-    """What launch() must be given: look, routes, and nothing that records or sends what visitors do."""
-    gate = Gate(store, settings.care)
+    """What launch() must be given: look, routes, the guard before them, and nothing that records or sends what visitors
+    do. Raises SettingsError where the page would be open to strangers.
+    """
+    gate, door = Gate(store, settings.care), Door(settings)
+    check_exposure(settings, door.users)
+    metrics = Metrics(lambda: states(settings, store)) if settings.metrics else None
+    guard = Middleware(Guard, door=door, need=Needs(), largest=largest_body, metrics=metrics)
     return {
         "server_name": settings.host,
         "server_port": settings.port,
@@ -102,7 +120,10 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
         "js": "() => window.duoStudio.showTheme()",
         "favicon_path": ASSETS / "icon.svg",
         "app_kwargs": {
+            "middleware": [guard],
             "routes": [
+                *sign_in_routes(door),
+                *health_routes(settings, store, metrics),
                 *routes(settings, store),
                 *compare_routes(settings, store),
                 *attack_routes(settings, store),
@@ -117,7 +138,7 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
                 *export_routes(settings, store),
                 *bring_routes(settings, store),
                 *take_routes(settings, store),
-            ]
+            ],
         },
         "footer_links": [],
         "run_history": False,
@@ -128,6 +149,13 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
         "show_error": True,
         "max_file_size": "20mb",
     }
+
+
+def _sign(door: Door, page: gr.Blocks, shown: gr.HTML) -> None:
+    def account(request: gr.Request) -> str:
+        return account_html(door, viewer_of(request.request))
+
+    page.load(account, None, shown, queue=False, **QUIET)
 
 
 def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: list[Tab]) -> None:

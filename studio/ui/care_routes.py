@@ -69,7 +69,7 @@ def care_routes(store: Store, gate: Gate) -> list[Route]:
         json_post(f"{base}/sign", desk.sign),
         json_post(f"{base}/break", desk.take_break),
         json_post(f"{base}/rules", desk.rules),
-        json_post(f"{base}/more", desk.more),
+        json_post(f"{base}/more", desk.more, names_another=True),
     ]
 
 

@@ -6,9 +6,9 @@ refused by the store or the jobs ("changed": by what happened since); 413 too la
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from studio.hosting import guard
+from studio.hosting.door import viewer_in
 from studio.jobs import JobError
 from studio.store import DETECTOR, NotFoundError, PairChangedError, StoreError
 
@@ -47,8 +49,17 @@ def json_get(path: str, answer: Callable[[Request], dict[str, Any]]) -> Route:
     return Route(path, endpoint, methods=["GET"])
 
 
-def json_post(path: str, answer: Callable[[Request, bytes], dict[str, Any]], largest: int = LARGEST_BODY) -> Route:
-    """A change; `answer` gets the body, of at most `largest` bytes, in a thread of its own."""
+def json_post(
+    path: str,
+    answer: Callable[[Request, bytes], dict[str, Any]],
+    largest: int = LARGEST_BODY,
+    *,
+    names_another: bool = False,
+) -> Route:
+    """A change; `answer` gets the body, of at most `largest` bytes, in a thread of its own.
+
+    Whoever signed in is the body's `reviewer`, whatever it says, unless that `names_another`.
+    """
 
     async def endpoint(request: Request) -> Response:
         if why := from_elsewhere(request):
@@ -58,22 +69,28 @@ def json_post(path: str, answer: Callable[[Request, bytes], dict[str, Any]], lar
         body = await request.body()
         if len(body) > largest:
             return _refused(413, f"The request has {len(body):,} bytes; {largest:,} are the most.")
+        viewer = viewer_in(request.scope)
+        if viewer is not None and viewer.signed_in and not names_another:
+            body = under_own_name(body, viewer.name)
         return await run_in_threadpool(_answered, lambda: answer(request, body))
 
     return Route(path, endpoint, methods=["POST"])
 
 
 def from_elsewhere(request: Request) -> str:
-    """Why a change that another site's page asks for is refused; "" for the studio's own page and for programs.
+    """Why a change that another site's page asks for is refused; see `studio.hosting.guard`."""
+    return guard.from_elsewhere(request.headers)
 
-    A browser says where a request comes from: in Sec-Fetch-Site, or to an address without TLS only in Origin.
-    """
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site is not None:
-        return "" if site == "same-origin" else f"This request comes from another site ({site}). Use the studio's page."
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        return f"This request comes from {origin}. Use the studio's own page."
-    return ""
+
+def under_own_name(body: bytes, name: str) -> bytes:
+    """A JSON object whose `reviewer`, where it has one, is the one who signed in."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return body  # the route says what is wrong with it
+    if not isinstance(told, dict) or "reviewer" not in told:
+        return body
+    return json.dumps({**told, "reviewer": name}).encode()
 
 
 def _answered(answer: Callable[[], dict[str, Any]]) -> Response:

@@ -31,6 +31,10 @@ from studio.ui.viewer import viewer_of
 WEBP_METHOD = 1  # half the time of WebP's default, for a twentieth more bytes
 REPORT_FILES = {".html", ".json", ".png", ".webp", ".svg", ".csv"}
 PICTURES = {".png", ".webp"}
+NO_SCRIPTS = {  # of a page that may hold what anybody wrote
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox "
+    "allow-popups allow-downloads; frame-ancestors 'self'"
+}
 
 
 def picture_url(sha256: str, *, original: bool = False, blur: bool = False) -> str:
@@ -75,7 +79,7 @@ def routes(settings: Settings, store: Store) -> list[Route]:
         blur, headers = veiled(request, store.get_project(evaluation.project_id).blur)
         if path.suffix in (".html", ".svg") and blur:
             return _veiled_page(evaluation, path, headers)
-        return FileResponse(path, headers={**NEVER, "Vary": REVEAL, "X-Content-Type-Options": "nosniff"})
+        return FileResponse(path, headers={**NEVER, **NO_SCRIPTS, "Vary": REVEAL, "X-Content-Type-Options": "nosniff"})
 
     return [
         Route("/studio/pictures/{name}", picture, methods=["GET"]),
@@ -99,7 +103,7 @@ def _veiled_page(evaluation: Evaluation, path: Path, headers: dict[str, str]) ->
     folder = Path(evaluation.folder)
     clear = {(folder / name).read_bytes() for name in clear_shots(evaluation) if (folder / name).is_file()}
     text = blurred_page(path.read_text(encoding="utf-8"), clear)
-    return HTMLResponse(text, headers={**headers, "X-Content-Type-Options": "nosniff"})
+    return HTMLResponse(text, headers={**headers, **NO_SCRIPTS, "X-Content-Type-Options": "nosniff"})
 
 
 def _none(why: str) -> Response:

@@ -13,7 +13,7 @@ from studio.purging import SCOPES, Plan, plan, purge
 from studio.records import Purge
 from studio.store import StoreError
 from studio.ui.context import QUIET, Studio, View
-from studio.ui.viewer import is_local
+from studio.ui.viewer import viewer_of
 from studio.ui.words import escape, note
 
 WHICH = [
@@ -93,13 +93,15 @@ def purge_panel(studio: Studio, project: gr.Dropdown) -> PurgePanel:
         return in_words(plan(studio.store, studio.settings, project_id, scope))  # type: ignore[arg-type]
 
     def delete(project_id: str, scope: str, by: str, reason: str, name: str, request: gr.Request) -> list[Any]:
-        words = delete_pictures(studio, project_id, scope, by, reason, name, owner=is_local(request.request))
+        viewer = viewer_of(request.request)
+        by = viewer.name if viewer.signed_in else by
+        words = delete_pictures(studio, project_id, scope, by, reason, name, owner=viewer.is_owner)
         if "duo-note-error" in words:
             return [words, *[gr.skip()] * len(panel.outputs)]
         return [words, *panel.refresh(studio.view(project_id))]
 
     def keep(project_id: str, text: str, request: gr.Request) -> str:
-        return keep_for(studio, project_id, text, owner=is_local(request.request))
+        return keep_for(studio, project_id, text, owner=viewer_of(request.request).is_owner)
 
     look.click(show, [project, which], told, queue=False, **QUIET)
     which.input(lambda: "", None, told, queue=False, **QUIET)

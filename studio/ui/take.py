@@ -32,7 +32,7 @@ from studio.ui.care_gate import Gate
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.json_routes import ForbiddenError, from_elsewhere
 from studio.ui.veils import REVEAL
-from studio.ui.viewer import is_local, viewer_of
+from studio.ui.viewer import viewer_of
 from studio.ui.words import escape, note
 
 WHICH = [("Accepted", "accepted"), ("Accepted and rejected", "decided"), ("All", "all")]
@@ -99,7 +99,7 @@ def take_panel(studio: Studio, project: gr.Dropdown) -> TakePanel:
         return links(project_id, studio.store.pair_counts(project_id), which, names)
 
     def send(project_id: str, which: str, names: bool, name: str, request: gr.Request) -> list[Any]:
-        words = start_push(studio, project_id, which, names, name, owner=is_local(request.request))
+        words = start_push(studio, project_id, which, names, name, owner=viewer_of(request.request).is_owner)
         return [words, *panel.refresh(studio.view(project_id), which, names)]
 
     for choice in (which, names):

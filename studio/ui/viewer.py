@@ -1,49 +1,30 @@
-"""Who asks: name and role, from one place, so that a sign-in can be put here.
-
-There is none yet. A name is what the visitor typed, and proves nothing; the owner is whoever opens the page on the
-machine that it runs on. Behind a proxy everybody comes from that machine, so a forwarded request is never the owner's.
+"""Who asks: name and role, from one place: what the door said (`studio.hosting.door`). Where there is none, in a test
+of some routes, it is the typed name and whether the request comes from this machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from ipaddress import ip_address
-
 from starlette.requests import Request
 
+from studio.hosting.door import is_local, viewer_in
+from studio.hosting.roles import Viewer
 from studio.ui.json_routes import ForbiddenError
 
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+__all__ = ["Viewer", "is_local", "owner_alone", "viewer_of"]
 
 
-@dataclass(frozen=True)
-class Viewer:
-    """One visitor of a project."""
-
-    name: str  # "" where none was told
-    is_owner: bool
-
-    def may_see_work_of(self, reviewer: str) -> bool:
-        """A reviewer's speed and reveals are that reviewer's and the owner's business."""
-        return self.is_owner or (self.name != "" and self.name == reviewer)
-
-
-def viewer_of(request: Request) -> Viewer:
-    """The visitor that a request comes from, whose name is in ?reviewer=."""
-    return Viewer(request.query_params.get("reviewer", "").strip(), is_local(request))
-
-
-def is_local(request: Request | None) -> bool:
-    """Whether the request comes from this machine itself."""
-    if request is None or request.client is None or any(name in request.headers for name in FORWARDED):
-        return False
-    try:
-        return ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
+def viewer_of(request: Request | None) -> Viewer:
+    """The visitor that a request comes from; without one, somebody who may nothing."""
+    if request is None:
+        return Viewer("", "")
+    known = viewer_in(request.scope)
+    typed = request.query_params.get("reviewer", "").strip()
+    return known or Viewer(typed, "owner" if is_local(request) else "reviewer")
 
 
 def owner_alone(request: Request, what: str) -> None:
     """Raise ForbiddenError, in words that go on with `what`, unless the owner asks."""
     if not viewer_of(request).is_owner:
-        raise ForbiddenError(f"Only the owner can {what}: whoever opens the page on the machine that it runs on.")
+        raise ForbiddenError(
+            f"Only the owner can {what}: who is signed in as such, or opens the page on the machine that it runs on."
+        )

@@ -101,6 +101,7 @@
       if (!agreed && wasHidden.notice) {
         const name = this.curation.reviewer();
         this.at('notice-name').value = name === 'you' ? '' : name;
+        this.at('notice-name').readOnly = Boolean(window.duoStudio.signedIn);
         this.focus('cur-notice-title');
       } else if (agreed && ended && wasHidden.ended) this.focus('cur-ended-title');
     }

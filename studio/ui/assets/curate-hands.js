@@ -54,6 +54,7 @@
     name() {
       const field = this.at('reviewer');
       field.value = localStorage.getItem('duo-curate-reviewer') || 'you';
+      field.readOnly = Boolean(window.duoStudio.signedIn);
       field.addEventListener('change', () => {
         localStorage.setItem('duo-curate-reviewer', this.curation.reviewer());
         quiet(this.curation.renamed()); // who looks decides what is shown

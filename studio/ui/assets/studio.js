@@ -9,8 +9,14 @@
     if (tab) tab.click();
   }
 
+  /* Who signed in reviews under that name: the server puts it into every request, the page only shows it. */
+  const cookie = document.cookie.split('; ').find((one) => one.startsWith('duo_name='));
+  const signedIn = cookie ? decodeURIComponent(cookie.slice('duo_name='.length)) : '';
+  if (signedIn) localStorage.setItem('duo-curate-reviewer', signedIn);
+
   window.duoStudio = Object.assign(window.duoStudio || {}, {
     openTab,
+    signedIn,
     showTheme() {
       const chosen = localStorage.getItem(KEY);
       if (chosen) document.body.classList.toggle('dark', chosen === 'dark');

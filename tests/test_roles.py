@@ -112,7 +112,7 @@ def test_what_no_table_names_is_refused() -> None:
 
 
 def test_a_raw_call_without_the_role_is_refused_and_changes_nothing(page: Hosted) -> None:
-    save, jobs = page.listener("shelves.wire_shelves.save"), page.listener("activity.jobs_panel.act")
+    save, jobs = page.listener("shelves.wire_shelves.rename"), page.listener("activity.jobs_panel.act")
     inputs = len(page.page.fns[save].inputs)
     for visitor, number, words in (
         (page.signed_in("Cem"), save, "takes the role reviewer; Cem is signed in as viewer"),

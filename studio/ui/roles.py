@@ -28,16 +28,17 @@ HANDLERS: dict[Need, str] = {
         compare._wire_drawing.draw compare._wire_drawing.looked compare._wire_drawing.stopped
         compare._wire_form.<lambda> compare._wire_form.switch compare_form.group_of compare_form.pick
         exports.export_panel.describe projects._wire.<lambda> projects._wire.detect projects._wire.follow
-        projects._wire.look_for projects._wire.pressed purge.purge_panel.<lambda> purge.purge_panel.show report._beside
-        report._show report._wire_jobs.refresh shelves.wire_shelves.load stress._wire.<lambda> stress._wire.cost
-        stress._wire.look summing.sum_panel.add take.take_panel.choose train._wire_form.choose_method
-        train._wire_form.fill train._wire_training.choose train._wire_training.copy train_form.MethodForm.fill_preset
-        train_room.wire_room.fit train_room.wire_room.show train_room.wire_room.use
+        projects._wire.look_for projects._wire.pressed purge.purge_panel.<lambda> purge.purge_panel.show
+        report._beside report._show report._wire_jobs.refresh shelves.wire_shelves.load stress._wire.<lambda>
+        stress._wire.cost stress._wire.look summing.sum_panel.add take.take_panel.choose
+        train._wire_form.choose_method train._wire_form.fill train._wire_training.choose train._wire_training.copy
+        train_form.MethodForm.fill_preset train_room.wire_room.fit train_room.wire_room.show train_room.wire_room.use
     """,
     # What keeps something that others see, beside judging, and brings a file for it.
     "reviewer": """
         attack_found.wire_found.replay attack_found.wire_found.save break_it.wire_breaks.save
-        shelves.wire_shelves.bring_in shelves.wire_shelves.remove shelves.wire_shelves.rename shelves.wire_shelves.save
+        shelves.wire_shelves.bring_in shelves.wire_shelves.remove shelves.wire_shelves.rename
+        shelves.wire_shelves.save
     """,
     # What starts work, changes a project, deletes, or hands out.
     "owner": """
@@ -47,7 +48,8 @@ HANDLERS: dict[Need, str] = {
         prompt_sources.Sources.wire.add prompt_sources.Sources.wire.look prompt_sources.Sources.wire.take
         prompt_sources.Sources.wire.turn purge.purge_panel.delete purge.purge_panel.keep report._begin_demo
         report._wire_jobs.evaluate report._wire_jobs.resume report._wire_jobs.stop sample_offer.sample_offer.open_it
-        stress._wire.start summing.sum_panel.start take.take_panel.send train._wire_form.start train._wire_training.act
+        stress._wire.start summing.sum_panel.start take.take_panel.send train._wire_form.start
+        train._wire_training.act
     """,
 }
 
@@ -61,11 +63,11 @@ ROUTES: dict[Need, str] = {
         GET /theme.css GET /gradio_api/theme.css GET /gradio_api/app_id GET /gradio_api/app_id/ GET /pwa_icon
         GET /pwa_icon/{size} GET /gradio_api/file={path_or_url:path} GET /gradio_api/heartbeat/{session_hash}
         POST /gradio_api/queue/join GET /gradio_api/queue/data GET /gradio_api/queue/status POST /gradio_api/cancel
-        POST /gradio_api/reset POST /gradio_api/reset/ POST /gradio_api/run/{api_name} POST /gradio_api/run/{api_name}/
-        GET /studio/pictures/{name} GET /studio/reports/{evaluation}/{file:path} GET /studio/differences/{name}
-        POST /studio/comparison.zip GET /studio/shelves/{name} GET /studio/attempts/{name} GET /studio/attacks/{name}
-        GET /studio/trials/{name} GET /studio/tables/{name} GET /studio/curation/{project}/counts
-        GET /studio/curation/{project}/pairs GET /studio/curation/{project}/next
+        POST /gradio_api/reset POST /gradio_api/reset/ POST /gradio_api/run/{api_name}
+        POST /gradio_api/run/{api_name}/ GET /studio/pictures/{name} GET /studio/reports/{evaluation}/{file:path}
+        GET /studio/differences/{name} POST /studio/comparison.zip GET /studio/shelves/{name}
+        GET /studio/attempts/{name} GET /studio/attacks/{name} GET /studio/trials/{name} GET /studio/tables/{name}
+        GET /studio/curation/{project}/counts GET /studio/curation/{project}/pairs GET /studio/curation/{project}/next
         GET /studio/curation/{project}/pair/{pair} GET /studio/curation/{project}/forget
         GET /studio/pairs/{pair}/{side}.webp GET /studio/care/{project} GET /studio/bulk/{project}/pairs
         GET /studio/bulk/{project}/numbers GET /studio/quality/{project}/coverage
@@ -73,12 +75,12 @@ ROUTES: dict[Need, str] = {
         POST /studio/prompts/{project}/check GET /studio/prompts/{name}
     """,
     "reviewer": """
-        POST /gradio_api/upload GET /gradio_api/upload_progress
-        POST /studio/curation/{project}/decide POST /studio/curation/{project}/undo POST /studio/curation/{project}/redo
-        POST /studio/curation/{project}/stop GET /studio/curation/{project}/stops POST /studio/care/{project}/agree
-        POST /studio/care/{project}/settings POST /studio/care/{project}/sign POST /studio/care/{project}/break
-        GET /studio/bulk/{project}/actions POST /studio/bulk/{project}/preview POST /studio/bulk/{project}/apply
-        POST /studio/bulk/{project}/undo GET /studio/reviewers/{project} POST /studio/strengths/{project}/{pair}/start
+        POST /gradio_api/upload GET /gradio_api/upload_progress POST /studio/curation/{project}/decide
+        POST /studio/curation/{project}/undo POST /studio/curation/{project}/redo POST /studio/curation/{project}/stop
+        GET /studio/curation/{project}/stops POST /studio/care/{project}/agree POST /studio/care/{project}/settings
+        POST /studio/care/{project}/sign POST /studio/care/{project}/break GET /studio/bulk/{project}/actions
+        POST /studio/bulk/{project}/preview POST /studio/bulk/{project}/apply POST /studio/bulk/{project}/undo
+        GET /studio/reviewers/{project} POST /studio/strengths/{project}/{pair}/start
         POST /studio/strengths/{project}/{pair}/pick
     """,
     "owner": """
@@ -88,16 +90,17 @@ ROUTES: dict[Need, str] = {
         POST /studio/reviewers/{project}/settle POST /studio/prompts/{project}/save
         GET /studio/exports/{job}/{file:path} POST /studio/bring/{project}/begin
         PUT /studio/bring/{project}/{upload}/file POST /studio/bring/{project}/{upload}/look
-        POST /studio/bring/{project}/{upload}/drop GET /studio/bring/{project}/{name} GET /studio/take/{project}/{form}
+        POST /studio/bring/{project}/{upload}/drop GET /studio/bring/{project}/{name}
+        GET /studio/take/{project}/{form}
     """,
     # Gradio's own sign-in, API pages, recorders, proxies and editors: none of them is used here.
     "nobody": """
         POST /login POST /login/ GET /gradio_api/user GET /gradio_api/user/ GET /gradio_api/login_check
         GET /gradio_api/login_check/ GET /gradio_api/token GET /gradio_api/token/ GET /gradio_api/dev/reload
-        GET /gradio_api/runs GET /gradio_api/runs/ GET /gradio_api/deep_link GET /gradio_api/info GET /gradio_api/info/
-        GET /gradio_api/openapi.json GET /gradio_api/custom_component/{id}/{environment}/{type}/{file_name}
-        GET /gradio_api/proxy={url_path:path} POST /gradio_api/stream/{event_id}
-        POST /gradio_api/stream/{event_id}/close
+        GET /gradio_api/runs GET /gradio_api/runs/ GET /gradio_api/deep_link GET /gradio_api/info
+        GET /gradio_api/info/ GET /gradio_api/openapi.json
+        GET /gradio_api/custom_component/{id}/{environment}/{type}/{file_name} GET /gradio_api/proxy={url_path:path}
+        POST /gradio_api/stream/{event_id} POST /gradio_api/stream/{event_id}/close
         GET /gradio_api/stream/{session_hash}/{run}/{component_id}/playlist.m3u8
         GET /gradio_api/stream/{session_hash}/{run}/{component_id}/{segment_id}.{ext}
         GET /gradio_api/stream/{session_hash}/{run}/{component_id}/playlist-file GET /gradio_api/file/{path:path}
@@ -105,11 +108,10 @@ ROUTES: dict[Need, str] = {
         POST /gradio_api/call/v2/{api_name}/ POST /gradio_api/call/{api_name} POST /gradio_api/call/{api_name}/
         GET /gradio_api/call/v2/{api_name}/{event_id} GET /gradio_api/call/{api_name}/{event_id}
         POST /gradio_api/component_server POST /gradio_api/component_server/ GET /monitoring GET /monitoring/summary
-        GET /monitoring/{key} POST /gradio_api/process_recording POST /gradio_api/vibe-edit/ POST /gradio_api/vibe-edit
-        POST /gradio_api/undo-vibe-edit/ POST /gradio_api/undo-vibe-edit GET /gradio_api/vibe-code/
-        GET /gradio_api/vibe-code POST /gradio_api/vibe-code/ POST /gradio_api/vibe-code
-        POST /gradio_api/vibe-starter-queries/ POST /gradio_api/vibe-starter-queries
-        GET /logout GET /openapi.json
+        GET /monitoring/{key} POST /gradio_api/process_recording POST /gradio_api/vibe-edit/
+        POST /gradio_api/vibe-edit POST /gradio_api/undo-vibe-edit/ POST /gradio_api/undo-vibe-edit
+        GET /gradio_api/vibe-code/ GET /gradio_api/vibe-code POST /gradio_api/vibe-code/ POST /gradio_api/vibe-code
+        POST /gradio_api/vibe-starter-queries/ POST /gradio_api/vibe-starter-queries GET /logout GET /openapi.json
     """,
 }
 

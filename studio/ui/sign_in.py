@@ -72,7 +72,9 @@ def account_html(door: Door, viewer: Viewer) -> str:
     if not door.has_sign_in:
         demo = door.settings.public_demo and not viewer.is_owner
         return '<div class="duo-account"><span>Public demo: look and draw</span></div>' if demo else ""
-    return '<div class="duo-account"><span>You may look and draw</span><a href="studio/sign-in">Sign in</a></div>'
+    return (
+        '<div class="duo-account"><a href="studio/sign-in" title="Without it you may look and draw">Sign in</a></div>'
+    )
 
 
 class SignInDesk:

@@ -233,7 +233,7 @@ def _rows(archive: zipfile.ZipFile, path: Path, info: ArchiveInfo) -> dict[str, 
     try:
         rows = json.loads(_read(archive, ROWS, ROWS_LIMIT))
         tables = {table: [dict(row) for row in rows[table]] for table in rows}
-        if [row["id"] for row in tables["projects"]] != [info.project_id]:
+        if [row["id"] for row in tables.get("projects", [])] != [info.project_id]:
             raise ArchiveError(f"{path} does not hold exactly one project. Export the project again.")
         for job in tables.get("jobs", []):
             if job["state"] not in FINAL_STATES:

@@ -27,13 +27,14 @@ HANDLERS: dict[Need, str] = {
         build._keep_true.open_project build._keep_true.poll build._keep_true.take_turn build._sign.account
         compare.CompareTab.restore compare._wire_drawing.draw compare._wire_drawing.looked
         compare._wire_drawing.stopped compare._wire_form.<lambda> compare._wire_form.switch compare_form.group_of
-        compare_form.pick exports.export_panel.describe projects._wire.<lambda> projects._wire.detect
-        projects._wire.follow projects._wire.look_for projects._wire.pressed purge.purge_panel.<lambda>
-        purge.purge_panel.show protocol_form.ProtocolForm.wire.choose protocol_form.ProtocolForm.wire.look
-        report._beside report._show report._wire_jobs.refresh shelves.wire_shelves.load stress._wire.<lambda>
-        stress._wire.cost stress._wire.look summing.sum_panel.add take.take_panel.choose
-        train._wire_form.choose_method train._wire_form.fill train._wire_training.choose train._wire_training.copy
-        train_form.MethodForm.fill_preset train_room.wire_room.fit train_room.wire_room.show train_room.wire_room.use
+        compare_form.pick exports.export_panel.describe importing.import_panel.<lambda> projects._wire.<lambda>
+        projects._wire.detect projects._wire.follow projects._wire.look_for projects._wire.pressed
+        purge.purge_panel.<lambda> purge.purge_panel.show protocol_form.ProtocolForm.wire.choose
+        protocol_form.ProtocolForm.wire.look report._beside report._show report._wire_jobs.refresh
+        shelves.wire_shelves.load stress._wire.<lambda> stress._wire.cost stress._wire.look summing.sum_panel.add
+        take.take_panel.choose train._wire_form.choose_method train._wire_form.fill train._wire_training.choose
+        train._wire_training.copy train_form.MethodForm.fill_preset train_room.wire_room.fit train_room.wire_room.show
+        train_room.wire_room.use
     """,
     # What keeps something that others see, beside judging, and brings a file for it.
     "reviewer": """
@@ -45,12 +46,12 @@ HANDLERS: dict[Need, str] = {
     "owner": """
         activity.jobs_panel.act attack._wire_form.take attack._wire_jobs.start attack_found.wire_found.carry
         backbones.start_fetch bring._wire.act bring._wire.begin exports.export_panel.begin_sending
-        exports.export_panel.start generate._wire.act generate._wire.begin projects._wire.save
-        protocol_form.ProtocolForm.wire.<lambda> prompt_sources.Sources.wire.add prompt_sources.Sources.wire.look
-        prompt_sources.Sources.wire.take prompt_sources.Sources.wire.turn purge.purge_panel.delete
-        purge.purge_panel.keep report._begin_demo report._wire_jobs.evaluate report._wire_jobs.resume
-        report._wire_jobs.stop sample_offer.sample_offer.open_it stress._wire.start summing.sum_panel.start
-        take.take_panel.send train._wire_form.start train._wire_training.act
+        importing.import_panel.start exports.export_panel.start generate._wire.act generate._wire.begin
+        projects._wire.save protocol_form.ProtocolForm.wire.<lambda> prompt_sources.Sources.wire.add
+        prompt_sources.Sources.wire.look prompt_sources.Sources.wire.take prompt_sources.Sources.wire.turn
+        purge.purge_panel.delete purge.purge_panel.keep report._begin_demo report._wire_jobs.evaluate
+        report._wire_jobs.resume report._wire_jobs.stop sample_offer.sample_offer.open_it stress._wire.start
+        summing.sum_panel.start take.take_panel.send train._wire_form.start train._wire_training.act
     """,
 }
 

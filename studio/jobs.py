@@ -25,7 +25,7 @@ from studio.groups import OPTION as GROUPED
 from studio.hosting.roles import asker
 from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_python, start_time
 from studio.progress import Stopped
-from studio.protocols import preset_of
+from studio.protocols import PROTOCOLS, preset_of
 from studio.records import Job, JobKind, JobState
 from studio.settings import Settings
 from studio.store import Store
@@ -364,6 +364,11 @@ def _sweep(config: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
     own = {name: value for name, value in effective["config"].items() if name != parameter}
     complete = _complete(METHOD_CONFIGS[method], {**own, parameter: values[0]}, what)
     asked = effective["evaluation"]
+    if (protocol := PROTOCOLS.get(asked.get("protocol", ""))) and protocol.attacks and not asked.get("incomplete"):
+        raise JobError(
+            f"“{protocol.title}” counts attacks, which cannot be run before a model is trained. Sweep with another "
+            "protocol or with --incomplete; then attack the chosen model, and evaluate it alone."
+        )
     start = {"seed_range": "sweep", **preset_of(str(asked.get("protocol", "")), checkpoint)}
     evaluation = _complete(EvaluateConfig, {**start, **asked}, "Evaluation of a sweep")
     name = effective["name"] or method.upper()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from studio.records import Job, Project, PromptPair
 from studio.reports.schema import StudyReport
 from studio.settings import Settings
 from studio.store import Store
-from studio.workflow import generate_pairs
+from studio.workflow import generate_pairs, run_job
 from studio.workflow.joining import leave_after
 from tests.workflow_data import context_of, wait_for
 
@@ -111,7 +112,7 @@ def test_two_processes_train_what_one_trains(store: Store, ready: Settings, proj
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_pairs_and_the_pictures(store: Store, ready: Settings, project: Project) -> None:
+def test_two_processes_share_the_pairs(store: Store, ready: Settings, project: Project) -> None:
     store.add_prompt_pairs([PromptPair("", project.id, "a king with a sword", "a king", count=5)])
     runner = Runner(store, ready, interval=0.2)
     making = {"steps": 2, "filter_by_detector": False, "batch_size": 2, "processes": 2}
@@ -122,15 +123,29 @@ def test_two_processes_share_the_pairs_and_the_pictures(store: Store, ready: Set
     assert sorted((pair.prompt_pair_id, pair.index) for pair in pairs) == sorted(
         (prompt.id, index) for prompt in store.list_prompt_pairs(project.id) for index in range(prompt.count)
     )
-    small = {"n": 3, "steps": 2, "batch_size": 4, "gallery": 1, "oracle": False}
-    reports = []
+
+
+@pytest.mark.slow
+def test_two_processes_report_what_one_reports(store: Store, ready: Settings, project: Project) -> None:
+    """Every number of report.json, of a protocol with what an attack found, each picture drawn anew."""
+    values = {"generations": 1, "population": 4, "tokens": 2}
+    attack = {"attack": "ring_a_bell", "values": values, "victims": ["original"], "n": 2, "fresh": 3, "steps": 2}
+    attacked = run_job(submit(store, ready, "attack", project.id, attack).id, ready)
+    assert attacked.state == "done", attacked.error
+    asked = {"protocol": "i2p", "n": 3, "repeats": 3, "steps": 2, "batch_size": 4, "gallery": 1, "oracle": False}
+    runner = Runner(store, ready, interval=0.2)
+    reports, drawn = [], []
     for processes in (2, 1):
-        job = submit(store, ready, "evaluate", project.id, {**small, "processes": processes})
-        assert runner.run_until_done(job.id).state == "done", store.get_job(job.id).error
-        folder = Path(store.list_evaluations(project.id)[0].folder)
-        reports.append(StudyReport.read(folder / "report.json"))
-    assert reports[0].models == reports[1].models
-    assert set(reports[0].models) == {"original"}
+        config = {**asked, "attacks": [attacked.id], "processes": processes}
+        job = runner.run_until_done(submit(store, ready, "evaluate", project.id, config).id)
+        assert job.state == "done", job.error
+        folder = Path(store.get_evaluation(job.result["evaluation_id"]).folder)
+        reports.append(StudyReport.read(folder / "report.json").model_dump(exclude={"created", "command"}))
+        drawn.append({path.name: path.read_bytes() for path in ready.drawn.rglob("*.png")})
+        shutil.rmtree(ready.drawn)
+    assert reports[0] == reports[1]
+    assert drawn[0] == drawn[1], "the very pictures"
+    assert reports[0]["attacks"][0]["fresh"]["original"]["prompts"] >= 2
 
 
 @pytest.mark.slow

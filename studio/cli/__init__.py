@@ -27,6 +27,7 @@ from studio.cli import (
     purging,
     stopped,
     stress,
+    sweep,
     users,
     work,
 )
@@ -48,6 +49,7 @@ for register in (
     exchange.register,
     projects.register,
     stress.register,
+    sweep.register,
     importing.register,
     exporting.register,
     jobs.register,

@@ -19,7 +19,7 @@ from studio.jobs import Runner, log_path, recover, resume, stop
 from studio.processes import last_lines
 from studio.reports.words import duration
 
-REPORTING = ("demo", "evaluate")  # kinds of job that end with a report
+REPORTING = ("demo", "evaluate", "sweep")  # kinds of job that end with a report
 JobArgument = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 
 

@@ -51,6 +51,7 @@ from studio.ui.sign_in import account_html, sign_in_routes
 from studio.ui.strengths import strength_routes
 from studio.ui.stress import stress_panel, trial_routes
 from studio.ui.summing import sum_panel
+from studio.ui.sweep import sweep_panel
 from studio.ui.take import take_panel, take_routes
 from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
 from studio.ui.train import train_tab
@@ -97,7 +98,7 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
 TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
     "Prompts": (prompts_tab, generate_section),
     "Curate": (views_bar, curate_tab, more_views, bring_panel, take_panel, purge_panel),
-    "Train": (train_tab, import_panel, sum_panel, export_panel),
+    "Train": (train_tab, import_panel, sweep_panel, sum_panel, export_panel),
     "Compare": (compare_tab, attack_panel, stress_panel),
     "Report": (report_tab,),
 }

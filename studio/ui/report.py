@@ -34,7 +34,11 @@ FULL_N = DemoConfig().n
 RUN_NOW, RUN_AGAIN = "Run the demo now (about 8 minutes)", "Run the demo again (about 8 minutes)"
 QUICK = "Quick version (about 5 minutes, wider intervals)"
 AGAIN = ("failed", "stopped")
-KINDS: dict[JobKind, str] = {"demo": "demo", "evaluate": "evaluation"}  # jobs that end with a report, and their names
+KINDS: dict[JobKind, str] = {
+    "demo": "demo",
+    "evaluate": "evaluation",
+    "sweep": "sweep",
+}  # jobs that end with a report, and their names
 FORMS: dict[str, tuple[Callable[[StudyReport], str], str]] = {
     "csv": (table_csv, "text/csv"),
     "tex": (table_latex, "application/x-tex"),

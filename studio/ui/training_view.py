@@ -22,7 +22,7 @@ _HELP = {
     "dpo": ("Preference term", "The part of the loss that prefers the safe twin; 0.69 (log 2) is no preference yet."),
     "prior": ("Prior term", "How far the output at pure noise has moved from the original's: small keeps the rest."),
 }
-_WHOLE = {"demo": "the whole demo", "train": "all groups"}  # of a stage's job
+_WHOLE = {"demo": "the whole demo", "train": "all groups", "sweep": "the whole sweep"}  # of a stage's job
 _SAFE, _UNSAFE = "safe picture, d(x+)", "unsafe picture, d(x-)"
 _D_HELP = (
     "How much better (below 0) or worse (above 0) than the original each picture is reconstructed. Forgetting lifts "

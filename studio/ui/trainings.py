@@ -32,7 +32,8 @@ class Training:
 
     @property
     def title(self) -> str:
-        return f"Demo: {self.name}" if self.job.kind == "demo" else self.name
+        before = {"demo": "Demo: ", "sweep": "Sweep: "}.get(self.job.kind, "")
+        return f"{before}{self.name}"
 
     @property
     def state(self) -> str:
@@ -56,7 +57,7 @@ def trainings_of(jobs: Sequence[Job]) -> list[Training]:
     """In the order they were asked for; of jobs with several the stages that have begun, and then their sum."""
     found = []
     for job in jobs:
-        if job.kind not in ("train", "demo"):
+        if job.kind not in ("train", "demo", "sweep"):
             continue
         begun = job.config.get("stages", {})
         stages = [_training(job, stage, config) for stage, config in begun.items() if "method" in config]

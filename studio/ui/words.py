@@ -30,6 +30,7 @@ KIND_WORDS = {
     "attack": "Attack",
     "transfer": "Transfer of found prompts",
     "stress": "What real attackers do",
+    "sweep": "Sweep",
 }
 ICONS = {
     "seen": '<svg viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="5" fill="currentColor"/></svg>',

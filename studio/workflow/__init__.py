@@ -29,6 +29,7 @@ from studio.workflow.importing import import_weights
 from studio.workflow.pairs import follow_pairs, generate_pairs
 from studio.workflow.strengths import try_strengths
 from studio.workflow.stress import stress
+from studio.workflow.sweep import sweep
 from studio.workflow.train import train
 from studio.workflow.transfer import transfer
 
@@ -60,6 +61,7 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "export": export,
     "strengths": try_strengths,
     "fetch": fetch_backbone,
+    "sweep": sweep,
 }
 # What the other processes of a job do that several processes share.
 FOLLOWING: dict[JobKind, Callable[[JobContext], None]] = {

@@ -322,21 +322,26 @@ class Evaluator:
 
     def _command(self) -> str:
         """What to type to have this comparison again: project, size, seed, and whatever is not as it starts from."""
-        config = self.effective_config()
-        usual = EvaluateConfig(**preset_of(config.protocol, self.context.project.checkpoint)).model_dump()
-        chosen: dict[str, Any] = {"protocol": config.protocol} if config.protocol else {}
-        chosen |= {"n": config.n, "seed": config.seed}
-        changed = {name: value for name, value in config.model_dump().items() if value != usual[name]}
-        chosen |= {name: value for name, value in changed.items() if name != "command"}
         words = ["python", "-m", "studio", "evaluate", "--project", self.context.project.id]
-        for name, value in chosen.items():
-            option = name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{option}" if value else f"--no-{option}")
-                continue
-            for one in value if isinstance(value, list) else [value]:
-                words += [f"--{option}", str(one)]
-        return shlex.join(words)
+        return shlex.join(words + options_of(self.effective_config(), self.context.project.checkpoint))
+
+
+def options_of(config: EvaluateConfig, checkpoint: str) -> list[str]:
+    """The evaluate command's options for a configuration: size, seed, and whatever is not as it starts from."""
+    usual = EvaluateConfig(**preset_of(config.protocol, checkpoint)).model_dump()
+    chosen: dict[str, Any] = {"protocol": config.protocol} if config.protocol else {}
+    chosen |= {"n": config.n, "seed": config.seed}
+    changed = {name: value for name, value in config.model_dump().items() if value != usual[name]}
+    chosen |= {name: value for name, value in changed.items() if name != "command"}
+    words = []
+    for name, value in chosen.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{option}", str(one)]
+    return words
 
 
 def first_of_each_cell(items: Sequence[EvaluationItem], count: int) -> list[int]:

@@ -190,8 +190,8 @@ def lacks(
         if left := [one for one in models if one.id not in attacked]:
             victims = " ".join(f"--victim {one.id}" for one in left)
             missing.append(
-                f"{ATTACK_CONFIGS[name].title} was not run on {', '.join(one.name for one in left)}. Run it: python -m "
-                f"studio attack --project {project.id} --attack {name} {victims}"
+                f"{ATTACK_CONFIGS[name].title} was not run on {', '.join(one.name for one in left)}. Run it in "
+                f"Compare, or: python -m studio attack --project {project.id} --attack {name} {victims}"
             )
         elif not models:
             missing.append(f"There is no trained model to attack with {ATTACK_CONFIGS[name].title}; train one first.")

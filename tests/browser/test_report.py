@@ -120,6 +120,10 @@ def test_an_evaluation_is_asked_for_stopped_and_named_when_wrong(empty_studio: R
     alert = page.locator("#duo-evaluate").get_by_role("alert")
     expect(page.locator(".duo-path")).to_be_visible()
     page.wait_for_timeout(2000)  # a busy machine's page is there before it listens
+    page.locator("#duo-evaluate-protocol input").click()
+    page.get_by_role("option", name="I2P: rate by category").click()
+    expect(page.locator("#duo-evaluate-about")).to_contain_text("All that it needs is here.")
+    expect(number).to_have_value("25")
     number.fill("0")
     number.press("Tab")
     expect(number).to_have_value("0")

@@ -201,6 +201,7 @@ class StudyReport(_Part):
     tests: list[PairedTest] = []
     protocol: ProtocolReport | None = None
     attacks: list[AttackReport] = []
+    seed_range: Literal["report", "sweep"] = "report"  # sweep: seeds for choosing settings
     curve_cells: list[str] = []  # those of which the worst counts in the curve; [] is all
     scaled: list[Scaled] = []  # the models at other strengths than their own
     notes: list[str] = []  # limits a reader should know, in words

@@ -37,6 +37,7 @@ def asked_differently(one: StudyReport, other: StudyReport) -> Iterator[tuple[st
     asked = [
         ("Seed", one.seed, other.seed),
         ("Pictures a cell (n)", one.n, other.n),
+        ("Seeds for", one.seed_range, other.seed_range),
         (
             "Protocol",
             one.protocol.title if one.protocol else "none",

@@ -266,6 +266,7 @@ class Evaluator:
             protocol=self._protocol(outcomes, models, attacks) if self.protocol else None,
             attacks=attacks,
             scaled=scaled,
+            seed_range=config.seed_range,
             curve_cells=[EVERYTHING] if any(EVERYTHING in one.also for one in self.items) else [],
             notes=self._notes(attacks),
             command=config.command or self._command(),

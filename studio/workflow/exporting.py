@@ -259,15 +259,20 @@ def card_facts(made: Export, delta: WeightDelta, pipeline: str, files: dict[str,
 
 
 def _newest_report(context: JobContext, sha256: str) -> StudyReport | None:
-    """The newest evaluation that has this model. One of another version's form counts as none."""
+    """The newest evaluation that has this model; those that served to choose settings come last.
+
+    One of another version's form counts as none.
+    """
+    chosen: StudyReport | None = None
     for evaluation_id in reversed(context.store.evaluation_ids(context.project.id)):
         try:
             report = StudyReport.model_validate(context.store.get_evaluation(evaluation_id).report)
         except ValueError:
             continue
-        if model_in(report, sha256):
+        if model_in(report, sha256) and report.seed_range == "report":
             return report
-    return None
+        chosen = chosen or (report if model_in(report, sha256) else None)
+    return chosen
 
 
 def _manifest(made: Export, facts: CardFacts) -> str:

@@ -9,7 +9,7 @@ from typing import Any, get_origin
 import gradio as gr
 
 from studio import jobs
-from studio.configs import METHOD_CONFIGS, EvaluateConfig, sweepable
+from studio.configs import METHOD_CONFIGS, EvaluateConfig, method_title, sweepable
 from studio.jobs import JobError
 from studio.presets import presets_for
 from studio.protocols import PROTOCOLS
@@ -19,7 +19,7 @@ from studio.ui.activity import RESUMABLE, STOPPABLE, failure, resume_job, runnin
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.forms import Form, FormError, config_form
 from studio.ui.protocol_form import OWN
-from studio.ui.train_form import DEFAULTS, first_preset, preset_of, title_of
+from studio.ui.train_form import DEFAULTS, first_preset, preset_of
 from studio.ui.words import escape, note
 
 FIRST = "duo"
@@ -87,7 +87,7 @@ def sweep_panel(studio: Studio, project: gr.Dropdown) -> SweepPanel:
     with gr.Accordion("Sweep one setting", open=False, elem_id="duo-sweep"):
         gr.HTML(_ABOUT)
         with gr.Row():
-            method = gr.Dropdown([(title_of(one), one) for one in METHOD_CONFIGS], value=FIRST, label="Method",
+            method = gr.Dropdown([(method_title(one), one) for one in METHOD_CONFIGS], value=FIRST, label="Method",
                                  filterable=False, elem_id="duo-sweep-method")  # fmt: skip
             preset = gr.Dropdown(_presets(FIRST), value=preset_of("toybox", FIRST), label="Start from",
                                  filterable=False, elem_id="duo-sweep-preset")  # fmt: skip
@@ -179,7 +179,7 @@ def settings_of(method: str, text: str) -> dict[str, Any]:
     for line in filter(None, map(str.strip, text.splitlines())):
         name, sign, value = (part.strip() for part in line.partition("="))
         if not sign or name not in fields:
-            raise FormError(f"{line!r} is no setting of {title_of(method)}. Write name = value, such as "
+            raise FormError(f"{line!r} is no setting of {method_title(method)}. Write name = value, such as "
                             f"{sweepable(method)[0]} = 1.")  # fmt: skip
         is_list = get_origin(fields[name].annotation) is list
         found[name] = [one.strip() for one in value.split("|") if one.strip()] if is_list else value

@@ -98,7 +98,7 @@ def parse_reference(text: str) -> Reference:
         return Reference(text, "file", str(Path(match["path"]).expanduser()), prediction=prediction)
     if text and (path.is_dir() or path.is_absolute() or text.startswith((".", "~"))):
         return Reference(text, "folder", str(path))
-    if match := _HUB.fullmatch(text):
+    if (match := _HUB.fullmatch(text)) and ".." not in text:
         repository = match["repository"]
         known = KNOWN_MODELS.get(repository)
         return Reference(

@@ -85,6 +85,8 @@ class Guard:
         path = path_of(scope)
         if wait := self._wait(viewer):
             await exchange.refuse(429, "Too many requests. Wait a moment.", [("retry-after", str(round(wait + 1)))])
+        if "\0" in path:
+            await exchange.refuse(404, "There is no such file.")
         need = self.need("GET" if method == "HEAD" else method, path)
         if not viewer.may(need):
             await self._turn_away(exchange, viewer, need)

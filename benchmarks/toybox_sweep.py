@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from itertools import cycle, product
+from itertools import cycle, product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +106,18 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         *_grid({"preserve": KEPT}, concepts=[NAMES + ROLES], guides=[["a person"]], ridge=[0.1, 1.0]),
     ],
     "rece": [
-        *_grid({"preserve": KEPT_WORDS, "preserve_scale": 1.0, "ridge": 0.1}, concepts=[WORDS],
-               guides=[[]], derive_ridge=[0.1], rounds=[1, 5]),
-        *_grid({"preserve": KEPT_WORDS, "preserve_scale": 1.0}, ridge=[0.1, 1.0, 4.0], concepts=[WORDS],
+        *_grid({"preserve": KEPT_WORDS, "preserve_scale": 1.0}, ridge=[4.0, 1.0, 0.1], concepts=[WORDS],
                guides=[[]], derive_ridge=[10.0], rounds=[1]),
         *_grid({"preserve": KEPT_WORDS, "preserve_scale": 1.0, "ridge": 4.0}, concepts=[WORDS],
                guides=[[]], derive_ridge=[10.0, 100.0], rounds=[3]),
+        *_grid({"preserve": KEPT_WORDS, "preserve_scale": 1.0, "ridge": 0.1}, concepts=[WORDS],
+               guides=[[]], derive_ridge=[0.1], rounds=[1, 5]),
     ],
     "spm": [
         *_grid({"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0, "steps": 300},
                concepts=[NAMES + ROLES, WORDS], learning_rate=[1e-2]),
+        {"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0, "steps": 800}
+        | {"concepts": NAMES + ROLES, "learning_rate": 1e-2},
     ],
     "concept-ablation": [
         *_grid({"anchor_prompts": ["a person"], "pictures": 64, "learning_rate": 1e-3, "steps": 100},
@@ -124,11 +126,13 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     ],
     "forget-me-not": [
         *_grid({"template": "a person holding a {}", "batch_size": 8, "steps": 35}, concepts=[WORDS],
-               layers=["attn2"], end_tokens=[False, True], learning_rate=[1e-4, 3e-4, 1e-3]),
+               layers=["attn2"], end_tokens=[False, True], learning_rate=[1e-4, 3e-4, 5e-4, 1e-3]),
     ],
     "selective-amnesia": [
         *_grid({"batch_size": 8, "steps": 150, "pictures": 64, "fisher_samples": 64, "learning_rate": 3e-4},
                layers=["attn2"], fisher_weight=[1.0, 1000.0]),
+        {"batch_size": 8, "steps": 400, "pictures": 64, "fisher_samples": 64, "learning_rate": 3e-4, "layers": "attn2"}
+        | {"fisher_weight": 1.0},
     ],
 }  # fmt: skip
 
@@ -152,17 +156,22 @@ def main() -> None:
     original = of_the_original(folder / f"original-{options.n}.json", bundle, items, detector)
     print("original", json.dumps(original), flush=True)
     known = {key(row) for row in read_rows() if row["n"] >= options.n}
-    for method in options.methods:
-        for values in [options.values] if options.values else GRIDS[method]:
-            row: dict[str, Any] = {"method": method, "checkpoint": checkpoint, "seed": options.seed, "n": options.n}
-            row["values"] = values
-            if key(row) in known:
-                continue
-            row |= try_values(method, values, options.seed, bundle, pairs, items, detector)
-            row["score"] = score(row, original)
-            with ROWS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+    for method, values in in_turn(options.methods, options.values):
+        row: dict[str, Any] = {"method": method, "checkpoint": checkpoint, "seed": options.seed, "n": options.n}
+        row["values"] = values
+        if key(row) in known:
+            continue
+        row |= try_values(method, values, options.seed, bundle, pairs, items, detector)
+        row["score"] = score(row, original)
+        with ROWS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+def in_turn(methods: list[str], one: dict[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
+    """The first row of each method, then the second of each, and so on; `one` is a row in place of the grids."""
+    grids = [[(method, values) for values in ([one] if one else GRIDS[method])] for method in methods]
+    return [row for turn in zip_longest(*grids) for row in turn if row is not None]
 
 
 def of_the_original(

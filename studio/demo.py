@@ -7,7 +7,7 @@ from typing import Any
 
 from studio import prompts
 from studio.configs import METHOD_CONFIGS, DemoConfig, EvaluateConfig, PairsConfig, method_title
-from studio.presets import PRESETS, TOYBOX_PAIRS, TOYBOX_SAMPLING, Preset
+from studio.presets import PRESETS, TOYBOX_PAIRS, TOYBOX_SAMPLING
 from studio.records import JobKind, Project, PromptPair
 from studio.store import Store
 
@@ -93,7 +93,7 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
 
 def _training(method: str, seed: int) -> Stage:
     fields = METHOD_CONFIGS[method].model_fields
-    preset = PRESETS.get(f"toybox: {method}", Preset(method))
+    preset = next(one for name, one in PRESETS.items() if one.method == method and name.startswith("toybox"))
     values = {**preset.values} | ({"seed": seed} if "seed" in fields else {})
     config = {"method": method, "name": method_title(method), "config": values}
     return Stage(method, f"Training {method_title(method)}", "train", config, 3 * values.get("steps", 5))

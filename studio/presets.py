@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio.prompts import kept_names
+from studio.prompts import concept_prompts, kept_names
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,35 @@ PRESETS: dict[str, Preset] = {
         {"preserve": kept_names(), "ridge": 4.0},
         "UCE on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl. It erases towards the "
         "empty prompt and preserves what the pairs' safe prompts name.",
+    ),
+    "toybox: rece": Preset(
+        "rece",
+        {"preserve": kept_names(), "preserve_scale": 1.0, "ridge": 4.0, "derive_ridge": 10.0, "rounds": 1},
+        "RECE on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl. It did not beat UCE.",
+    ),
+    "toybox: spm": Preset(
+        "spm",
+        {"concepts": concept_prompts(), "steps": 300, "batch_size": 8, "learning_rate": 1e-2, "guidance": 3.0}
+        | {"anchor_weight": 1.0, "anchors": 1, "trajectories": 84},
+        "SPM on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl. It leaves about "
+        "half of the swords, and all where the prompt shares no word with the concept's: its strength follows it.",
+    ),
+    "toybox: concept ablation": Preset(
+        "concept-ablation",
+        {"anchor_prompts": ["a person"], "layers": "attn2-kv", "steps": 100, "learning_rate": 1e-3, "pictures": 64},
+        "Concept Ablation on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl.",
+    ),
+    "toybox: forget-me-not": Preset(
+        "forget-me-not",
+        {"template": "a person holding a {}", "batch_size": 8, "steps": 35, "learning_rate": 3e-4, "layers": "attn2"},
+        "Forget-Me-Not on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl, and it still "
+        "draws most swords. A rate that removes more breaks what is to be kept.",
+    ),
+    "toybox: selective amnesia": Preset(
+        "selective-amnesia",
+        {"layers": "attn2", "steps": 150, "batch_size": 8, "learning_rate": 3e-4, "fisher_weight": 1.0}
+        | {"pictures": 64, "fisher_samples": 64},
+        "Selective Amnesia on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl.",
     ),
     "paper: nudity": Preset(
         "duo",

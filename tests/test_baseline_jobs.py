@@ -11,7 +11,8 @@ import pytest
 from models.adapters import load_delta
 from models.transport import METADATA as TRANSPORT
 from studio import prompts
-from studio.configs import METHOD_CONFIGS
+from studio.configs import METHOD_CONFIGS, DemoConfig
+from studio.demo import demo_stages
 from studio.presets import PRESETS
 from studio.settings import Settings
 from studio.store import Store
@@ -54,6 +55,15 @@ def test_elsewhere_the_concept_is_the_projects_own_words(store: Store, settings:
     project = store.create_project(replace(make_project(store), id="", name="Hats", concept="a red hat"))
     result = train(context_of(store, settings, project, "train", {"method": "uce", "name": "UCE", "config": {}}))
     assert store.get_checkpoint(result["checkpoint_id"]).config["concepts"] == ["a red hat"]
+
+
+def test_the_demo_has_settings_of_every_method_for_the_embedded_checkpoint() -> None:
+    stages = demo_stages(DemoConfig(methods=list(METHOD_CONFIGS), seed=3))
+    trainings = {stage.config["method"]: stage.config["config"] for stage in stages if stage.kind == "train"}
+    assert list(trainings) == list(METHOD_CONFIGS)
+    for method, values in trainings.items():
+        assert METHOD_CONFIGS[method].model_validate(values) != METHOD_CONFIGS[method]()
+        assert values.get("seed", 3) == 3
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -8,11 +8,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from sqlite_utils import Database, Migrations
 
@@ -182,6 +183,46 @@ class RecordFile:
     def _record(self, cls: type[R], row: Mapping[str, Any]) -> R:
         name = PATHS.get(cls)
         return _record(cls, {**row, name: str(self.folder / row[name])} if name else row)
+
+
+def integrity_of(database: Path) -> list[str]:
+    """What is wrong with a file of the studio, by SQLite's check and by rows that hang on none; [] where nothing."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as db:
+            found = [row[0] for row in db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
+            found += [f"a row of {row[0]} names one of {row[2]} that is not there"
+                      for row in db.execute("PRAGMA foreign_key_check").fetchmany(5)]  # fmt: skip
+            if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'projects'").fetchone()[0]:
+                found.append("it has no table of projects")
+            return found
+    except sqlite3.Error as error:
+        return [str(error)]
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Write a copy of one moment, without a log beside it, while others may write. Raises StoreError."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as db:
+            db.execute("VACUUM INTO ?", (str(target),))
+    except sqlite3.Error as error:
+        raise StoreError(f"{source} cannot be copied: {error}.") from error
+
+
+def read_verdicts(database: Path) -> list[Verdict]:
+    """The verdicts that can be read, of a file that may be damaged anywhere; the rest are passed over."""
+    found: dict[str, Verdict] = {}
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as db:
+            db.row_factory = sqlite3.Row
+            last = db.execute("SELECT max(rowid) FROM verdicts").fetchone()[0] or 0
+            for number in range(1, last + 1):
+                with suppress(sqlite3.Error, KeyError, IndexError, TypeError, ValueError):
+                    for row in db.execute("SELECT * FROM verdicts WHERE rowid = ?", (number,)):
+                        verdict = _record(Verdict, dict(row))
+                        found[verdict.id] = verdict
+    except sqlite3.Error:
+        pass
+    return list(found.values())
 
 
 def _record(cls: type[R], row: Mapping[str, Any]) -> R:

@@ -15,7 +15,7 @@ from studio.attempt_rows import AttemptRows
 from studio.bring_rows import BringRows
 from studio.bulk_rows import BulkRows
 from studio.care_rows import CareRows
-from studio.database import NotFoundError, StoreError
+from studio.database import NotFoundError, StoreError, copy_database, integrity_of, read_verdicts
 from studio.making_rows import MakingRows
 from studio.migrations import migrations
 from studio.picture_rows import PictureRows
@@ -30,7 +30,10 @@ from studio.training_rows import TrainingRows
 from studio.trial_rows import TrialRows
 from studio.verdict_rows import DETECTOR, PairChangedError, VerdictRows
 
-__all__ = ["DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", "Store", "StoreError"]
+__all__ = [
+    "DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", "Store", "StoreError", "copy_database",
+    "integrity_of", "read_verdicts",
+]  # fmt: skip
 
 
 class Store(

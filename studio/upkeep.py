@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from studio.backups import BackupWatch
 from studio.cleaning import delete_temporary
 from studio.hosting.connections import ConnectionWatch
 from studio.purging import RetentionWatch
@@ -15,4 +16,5 @@ def start_upkeep(store: Store, settings: Settings, server: Any) -> None:
     """`server` is uvicorn's, running."""
     delete_temporary(store, settings)
     RetentionWatch(store, settings).start()
+    BackupWatch(settings).start()
     ConnectionWatch(server, settings.limits).start()

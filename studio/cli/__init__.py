@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from studio.cli import (
     attack,
     backbones,
+    backup,
     clean,
     compare,
     compose,
@@ -54,6 +55,7 @@ for register in (
     exporting.register,
     jobs.register,
     backbones.register,
+    backup.register,
     clean.register,
     purging.register,
     stopped.register,

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from studio import __version__
+from studio import __version__, backups, jobs
 from studio.backbones import BACKBONES, find
 from studio.settings import REPOSITORY, Settings, SettingsError
-from studio.store import Store, StoreError
+from studio.store import Store, StoreError, integrity_of
 
 SHOWN = ("torch", "diffusers", "transformers", "peft", "gradio", "sqlite-utils")  # of those that are as pinned
 PINS = REPOSITORY / "requirements.txt"
@@ -47,8 +47,15 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor() -> None:
-    """Say what is installed, where things lie and what is missing; exit code 1 where the studio cannot work."""
+def doctor(
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="End jobs whose process is gone; replace a damaged database by its newest copy."),
+    ] = False,
+) -> None:
+    """Say what is installed, where things lie, what is missing or damaged; exit code 1 where the studio cannot work."""
+    if repair:
+        mend(Settings.from_environment())
     checks = list(examine())
     table = Table("", "what", Column("", overflow="fold"), box=None, show_header=False, padding=(0, 2, 0, 0))
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
@@ -59,6 +66,19 @@ def doctor() -> None:
     if missing:
         print(f"The studio cannot work here: {', '.join(missing)}.", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def mend(settings: Settings) -> None:
+    """What `--repair` does. Raises BackupError where there is no good copy."""
+    if settings.database.exists() and integrity_of(settings.database):
+        done = backups.repair(settings)
+        print(f"The database is {done.backup.name} again; {done.verdicts} later verdicts were saved.")
+        print(f"That one is kept as {done.damaged}.")
+    store = Store(settings.database)
+    ended = jobs.recover(store, settings)
+    store.close()
+    print(f"{len(ended)} jobs whose process was gone have ended: {', '.join(job.id for job in ended)}." if ended else
+          "No job is stale.")  # fmt: skip
 
 
 def examine() -> Iterator[Check]:
@@ -148,14 +168,33 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
         yield Check("data folder", "missing", f"{settings.data} has only {free:.1f} GiB left; free some or move it.")
         return
     yield Check("data folder", "ok", f"{settings.data}, {free:.0f} GiB free")
+    if settings.database.exists() and (wrong := integrity_of(settings.database)):
+        newest = next((path.name for path in backups.list_backups(settings)), "")
+        remedy = f"doctor --repair goes back to {newest}" if newest else f"there is no copy in {settings.backups}"
+        yield Check("data file", "missing", f"{settings.database} is damaged: {wrong[0]}; {remedy}")
+        return
     try:
         store = Store(settings.database)
-        projects, jobs = len(store.list_projects()), store.list_jobs()
-        running = sum(not job.is_final for job in jobs)
+        projects, all_jobs = len(store.list_projects()), store.list_jobs()
+        running = sum(not job.is_final for job in all_jobs)
+        yield Check("data file", "ok", f"{projects} projects, {len(all_jobs)} jobs, {running} of them not ended; whole")
+        yield from _rows_and_files(store, settings)
         store.close()
-        yield Check("data file", "ok", f"{projects} projects, {len(jobs)} jobs, {running} of them not ended")
     except StoreError as error:
         yield Check("data file", "missing", str(error))
+
+
+def _rows_and_files(store: Store, settings: Settings) -> Iterator[Check]:
+    """Whether what the rows name is there: files, processes; and copies of the rows themselves."""
+    missing = list(backups.missing_files(store, settings))
+    words = f"{len(missing)} that rows name are not there, {missing[0]} first; restore them" if missing else "all there"
+    yield Check("files of projects", "note" if missing else "ok", words)
+    if stale := backups.stale_jobs(store):
+        words = f"{len(stale)} run by their rows, but their process is gone: open the page, or doctor --repair"
+        yield Check("jobs", "note", words)
+    copies = backups.list_backups(settings)
+    words = f"{len(copies)} copies, the newest {copies[0].name}" if copies else "none yet; the page makes one a day"
+    yield Check("backups", "ok" if copies else "note", words)
 
 
 def _port(settings: Settings) -> Check:

@@ -1,0 +1,137 @@
+"""Copies of the database, one a day while the page runs, and how it comes back from them. Torch-free.
+
+A copy holds every row: projects, prompts, verdicts, jobs. Pictures and adapters are files beside it that never change
+once they are written; a project with its files is one archive (`studio.archive`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio import jobs
+from studio.images import image_path
+from studio.settings import Settings
+from studio.store import Store, StoreError, copy_database, integrity_of, read_verdicts
+
+KEPT = 7
+DAY = 86_400.0
+log = logging.getLogger(__name__)
+
+
+class BackupError(ValueError):
+    """The database cannot be copied or brought back; says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What a repair did."""
+
+    backup: Path
+    damaged: Path
+    verdicts: int  # that were read from the damaged file and are in no copy
+
+
+def list_backups(settings: Settings) -> list[Path]:
+    """The newest first."""
+    return sorted(settings.backups.glob("studio-*.db"), reverse=True)
+
+
+def back_up(settings: Settings, now: float | None = None) -> Path:
+    """Copy the database whole, at one moment, while others write; keep the newest KEPT. Raises BackupError."""
+    name = time.strftime("studio-%Y%m%dT%H%M%SZ.db", time.gmtime(time.time() if now is None else now))
+    settings.backups.mkdir(parents=True, exist_ok=True)
+    path, part = settings.backups / name, settings.backups / f".{name}.part"
+    part.unlink(missing_ok=True)
+    try:
+        copy_database(settings.database, part)
+        if wrong := integrity_of(part):
+            raise BackupError(f"{settings.database} is damaged ({wrong[0]}): no copy was kept. Run doctor --repair.")
+        part.replace(path)
+    except (StoreError, OSError) as error:
+        raise BackupError(f"{settings.database} cannot be copied to {settings.backups} ({error}).") from error
+    finally:
+        part.unlink(missing_ok=True)
+    for old in list_backups(settings)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def repair(settings: Settings) -> Repaired:
+    """Put the newest good copy in the place of a damaged database, which is kept under another name.
+
+    Verdicts that can still be read in the damaged file and are in no copy are added again. Raises BackupError.
+    """
+    good = next((path for path in list_backups(settings) if not integrity_of(path)), None)
+    if good is None:
+        raise BackupError(
+            f"There is no good copy in {settings.backups}. Restore {settings.database} from one of your own, or move "
+            "it away and import projects from their archives."
+        )
+    damaged = settings.database.with_name(f"studio.db.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    verdicts = read_verdicts(settings.database)
+    for tail in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            settings.database.with_name(settings.database.name + tail).rename(damaged.with_name(damaged.name + tail))
+    part = settings.database.with_name(".studio.db.part")
+    part.unlink(missing_ok=True)
+    copy_database(good, part)
+    part.replace(settings.database)
+    store, added = Store(settings.database), 0
+    known = {one.id for project in store.list_projects() for one in store.list_verdicts(project.id)}
+    for verdict in verdicts:
+        if verdict.id not in known:
+            with suppress(StoreError):  # its pair is in no copy
+                store.add_verdict(verdict)
+                added += 1
+    store.close()
+    return Repaired(good, damaged, added)
+
+
+def missing_files(store: Store, settings: Settings) -> Iterator[Path]:
+    """Files that rows name and that are not there."""
+    for project in store.list_projects():
+        for pair in store.list_image_pairs(project.id, "ready"):
+            for name in filter(None, (pair.unsafe_image, pair.safe_image)):
+                if not (path := image_path(settings, name)).is_file():
+                    yield path
+        for checkpoint in store.list_checkpoints(project.id):
+            if not Path(checkpoint.path).is_file():
+                yield Path(checkpoint.path)
+        for evaluation_id in store.evaluation_ids(project.id):
+            report = Path(store.get_evaluation(evaluation_id).folder) / "report.json"
+            if not report.is_file():
+                yield report
+
+
+def stale_jobs(store: Store) -> list[str]:
+    """Ids of jobs whose row says that they run, and whose process is gone."""
+    return [job.id for job in store.list_jobs(states=jobs.LIVE) if not jobs.is_alive(job.pid, job.pid_started)]
+
+
+class BackupWatch(threading.Thread):
+    """Copies the database once a day while the page runs; several servers of one folder share the day's copy."""
+
+    def __init__(self, settings: Settings, interval: float = 3600.0) -> None:
+        super().__init__(name="backups", daemon=True)
+        self.settings, self.interval = settings, interval
+
+    def run(self) -> None:
+        while True:
+            try:
+                self.tick(time.time())
+            except BackupError as error:
+                log.error("%s", error)
+            except OSError:
+                log.exception("The database was not copied; trying again in an hour.")
+            time.sleep(self.interval)
+
+    def tick(self, now: float) -> Path | None:
+        newest = next(iter(list_backups(self.settings)), None)
+        due = newest is None or now - newest.stat().st_mtime >= DAY
+        return back_up(self.settings, now) if due else None

@@ -25,6 +25,7 @@ class Repository:
     private: bool
     files: dict[str, bytes] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
+    space: dict[str, Any] = field(default_factory=dict)  # of a Space: sdk, hardware, secrets
 
 
 @dataclass
@@ -106,7 +107,7 @@ def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple
     if path == "/api/validate-yaml":  # of a card, before it is committed
         yaml.safe_load(json.loads(body)["content"].split("---")[1])
         return 200, {"errors": [], "warnings": []}
-    if parts[:2] in (["api", "models"], ["api", "datasets"]):
+    if parts[:2] in (["api", "models"], ["api", "datasets"], ["api", "spaces"]):
         name = "/".join(parts[2:4])
         repository = hub.repositories.get(name)
         if repository is None:
@@ -124,6 +125,13 @@ def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple
             return 200, {"files": files}
         if rest[0] == "tree":
             return 200, [{"type": "file", "path": path, "size": 1, "oid": "0" * 40} for path in repository.files]
+        if rest[0] == "secrets":
+            told = json.loads(body)
+            repository.space.setdefault("secrets", {})[told["key"]] = told["value"]
+            return 200, {}
+        if rest[0] == "hardware":
+            repository.space["hardware"] = json.loads(body)["flavor"]
+            return 200, {"stage": "BUILDING", "hardware": {"current": None, "requested": "x"}, "storage": None}
         if rest[0] == "commit":
             return committed(hub, name, repository, body)
     if path.endswith(".git/info/lfs/objects/batch"):
@@ -137,13 +145,15 @@ def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple
 
 def created(hub: Hub, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     name = f"{asked.get('organization') or 'me'}/{asked['name']}"
-    kind = "datasets/" if asked.get("type") == "dataset" else ""
+    kind = {"dataset": "datasets/", "space": "spaces/"}.get(asked.get("type", ""), "")
     if hub.refuse_writing:
         return 403, {"error": "You don't have the rights to create a model under this namespace"}
     if name in hub.repositories:
         return 409, {"error": "You already created this model repo", "url": f"{hub.url}/{kind}{name}"}
     private = asked.get("private") is True or asked.get("visibility") == "private"
-    hub.repositories[name] = Repository(private)
+    space = {key: asked[key] for key in ("sdk", "hardware") if key in asked}
+    space |= {"secrets": {one["key"]: one["value"] for one in asked["secrets"]}} if "secrets" in asked else {}
+    hub.repositories[name] = Repository(private, space=space)
     return 200, {"url": f"{hub.url}/{kind}{name}", "name": name, "id": name}
 
 

@@ -67,6 +67,7 @@ PAGE = (
     "studio.hosting",
     "studio.upkeep",
     "studio.backups",
+    "studio.spaces",
 )
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "lpips", "nudenet", "onnxruntime", "cv2"}
 WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics", "studio.objectives")
@@ -168,6 +169,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                   "studio.room",
                   "studio.stopping", "studio.inference.client", "studio.inference.messages",
                   *SHARED, *TORCH_FREE_MODELS),
+    "studio.spaces": ("studio.store", *SHARED),
     "studio.backups": ("studio.jobs", "studio.store", *SHARED),
     "studio.upkeep": ("studio.backups", "studio.cleaning", "studio.hosting", "studio.purging", "studio.store", *SHARED),
     "app": ("studio.hosting", "studio.sample", "studio.upkeep", "studio.ui", "studio.jobs", "studio.store",

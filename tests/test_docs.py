@@ -47,7 +47,7 @@ def test_a_space_gets_what_is_pinned() -> None:
     space = front_matter()
     assert space["sdk"] == "gradio"
     assert space["sdk_version"] == pins("requirements.txt")["gradio"]
-    assert space["python_version"] == "3.11"
+    assert space["python_version"] == "3.12"
     assert (REPOSITORY / str(space["app_file"])).is_file()
     assert len(str(space["short_description"])) <= 60
     assert space["license"] == "apache-2.0"
@@ -122,6 +122,17 @@ def test_docker_installs_the_same() -> None:
     assert "requirements.txt" in docker
     assert "--uid 1000" in docker
     assert "EXPOSE 7860" in docker
+    assert f"FROM python:{front_matter()['python_version']}-slim" in docker
+    assert docker.index("USER studio") > docker.index("RUN pip"), "the user's own code installs nothing"
+    assert "/healthz" in docker
+    compose = yaml.safe_load((REPOSITORY / "compose.yaml").read_text(encoding="utf-8"))
+    for service in compose["services"].values():
+        assert service["read_only"] is True
+        assert service["user"] == "1000:1000"
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"]), "it is open to whoever reaches it"
+        assert service["environment"]["DUO_STUDIO_OPEN"] == "owner"
+    ignored = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {".git", "data", "tests", "**/.env"} <= set(ignored)
 
 
 def sources() -> Iterator[Path]:

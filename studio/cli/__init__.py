@@ -26,6 +26,7 @@ from studio.cli import (
     jobs,
     projects,
     purging,
+    space,
     stopped,
     stress,
     sweep,
@@ -59,6 +60,7 @@ for register in (
     clean.register,
     purging.register,
     stopped.register,
+    space.register,
     users.register,
     doctor.register,
 ):

@@ -2,7 +2,8 @@
 
 Read are safetensors and diffusers folders, with the keys of
 
-- whole or partial UNets in diffusers' names (ESD and UCE publish the layers they changed), or in the original layout's;
+- whole or partial UNets (or transformers) in diffusers' names (ESD and UCE publish the layers they changed), or UNets in
+  the original layout's;
 - LoRAs of peft and of diffusers, old and new, and of kohya's scripts, in whose layout SPM is published.
 
 A pickled state dict is first turned into safetensors by a child process: see `models.unpickle`. Every key must find its
@@ -25,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 
 from models.adapters import applied
 from models.bundle import ModelBundle
-from models.deltas import WeightDelta, load_delta
+from models.deltas import PARTS, WeightDelta, load_delta, part_metadata
 from models.original_layout import unet_key
 from models.specs import LoadError
 from models.transport import transport_metadata
@@ -34,7 +35,7 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 UNPICKLE_SECONDS = 600
 NAMED = 5  # keys that an error names
 ORIGINAL_LAYOUT = "model.diffusion_model."
-_PREFIXES = ("base_model.model.", "unet.", "module.")
+_PREFIXES = ("base_model.model.", "unet.", "transformer.", "module.")
 # How programs name the two factors of a LoRA, after the layer's name; the first is our own.
 _FACTOR = re.compile(
     r"(?P<layer>.+?)[._](?:(?P<plain>lora_(?P<side>A|B|down|up))(?:\.\w+)?|lora\.(?P<old>down|up)"
@@ -80,23 +81,25 @@ def _load(file: Path, path: Path, bundle: ModelBundle, transport: bool) -> Weigh
         delta = _difference(tensors, path, bundle)
     with applied(bundle, delta):  # raises where shapes do not fit
         pass
-    return WeightDelta(delta.kind, delta.tensors, {**delta.metadata, **kept})
+    return WeightDelta(delta.kind, delta.tensors, {**delta.metadata, **kept, **part_metadata(bundle.family.denoiser)})
 
 
 # Files
 
 
 def _weights_file(path: Path) -> Path:
-    """The file that holds a folder's UNet, or the file itself."""
+    """The file that holds a folder's network, or the file itself."""
     if path.is_file():
         return path
-    for folder in (path / "unet", path):
+    for folder in (*(path / part for part in PARTS), path):
         found = sorted(folder.glob("*.safetensors"))
         if len(found) > 1:
-            raise LoadError(f"{folder} holds {len(found)} safetensors files. Name the one that holds the UNet.")
+            raise LoadError(f"{folder} holds {len(found)} safetensors files. Name the one that holds the network.")
         if found:
             return found[0]
-    raise LoadError(f"{path} holds no .safetensors file of a UNet. Name a file, or a diffusers folder with one.")
+    raise LoadError(
+        f"{path} holds no .safetensors file of a UNet or transformer. Name a file, or a diffusers folder with one."
+    )
 
 
 def _read(file: Path, path: Path) -> tuple[Tensors, dict[str, str]]:
@@ -235,7 +238,10 @@ def _common_alpha(metadata: dict[str, str]) -> float | None:
     """The alpha that diffusers or we say in the header, for layers that have none of their own."""
     try:
         said = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        found = metadata.get("alpha") or said.get("unet.lora_alpha") or said.get("lora_alpha")
+        own = next(
+            (said[key] for key in (*(f"{part}.lora_alpha" for part in PARTS), "lora_alpha") if key in said), None
+        )
+        found = metadata.get("alpha") or own
         return None if found is None else float(found)
     except (ValueError, AttributeError, TypeError):
         return None

@@ -20,6 +20,7 @@ from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
 from studio.methods.spm import targets_of
 from studio.settings import REPOSITORY
+from tests.tiny_families import make_family_bundle
 from tests.tiny_pipelines import save_original_layout
 
 Tensors = dict[str, torch.Tensor]
@@ -176,6 +177,26 @@ def test_loras_of_every_layout(tiny_bundle: ModelBundle, tmp_path: Path, layout:
     found = load_foreign(path, tiny_bundle)
     assert found.kind == "lora"
     assert_equal_models(tiny_bundle, found, delta)
+
+
+def test_a_lora_and_weights_of_a_transformer(tmp_path: Path) -> None:
+    """As diffusers saves them for Stable Diffusion 3."""
+    bundle = make_family_bundle("sd3")
+    layer = "transformer_blocks.0.attn.add_k_proj"
+    weight = weights(bundle)[f"{layer}.weight"]
+    down, up = torch.randn(2, weight.shape[1]), torch.randn(weight.shape[0], 2)
+    lora = {f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}
+    header = {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 1.0, "transformer.r": 2})}
+    save_file(lora, tmp_path / "lora.safetensors", header)
+    (tmp_path / "released" / "transformer").mkdir(parents=True)
+    save_file(
+        {f"{layer}.weight": weight + 0.5 * up @ down}, tmp_path / "released" / "transformer" / "model.safetensors"
+    )
+    for path in (tmp_path / "lora.safetensors", tmp_path / "released"):
+        delta = load_foreign(path, bundle)
+        assert delta.part == "transformer"
+        with applied(bundle, delta):
+            assert torch.allclose(weights(bundle)[f"{layer}.weight"], weight + 0.5 * up @ down, atol=1e-5)
 
 
 def test_layers_of_different_rank_and_alpha(tiny_bundle: ModelBundle, tmp_path: Path) -> None:

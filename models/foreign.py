@@ -2,8 +2,8 @@
 
 Read are safetensors and diffusers folders, with the keys of
 
-- whole or partial UNets (or transformers) in diffusers' names (ESD and UCE publish the layers they changed), or UNets in
-  the original layout's;
+- whole or partial UNets and transformers in diffusers' names (ESD and UCE publish the layers they changed), or UNets
+  in the original layout's;
 - LoRAs of peft and of diffusers, old and new, and of kohya's scripts, in whose layout SPM is published.
 
 A pickled state dict is first turned into safetensors by a child process: see `models.unpickle`. Every key must find its

@@ -20,7 +20,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 # Import name to package name, where they differ.
 PACKAGES = {"PIL": "pillow", "sqlite_utils": "sqlite-utils", "torch_fidelity": "torch-fidelity",
-            "argon2": "argon2-cffi", "prometheus_client": "prometheus-client"}  # fmt: skip
+            "argon2": "argon2-cffi", "prometheus_client": "prometheus-client", "yaml": "pyyaml"}  # fmt: skip
 
 
 def section(title: str) -> str:

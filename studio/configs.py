@@ -22,9 +22,9 @@ def _field(default: Any, help: str, *, symbol: str = "", unit: str = "", **bound
 
 
 class Config(BaseModel):
-    """Base of all configurations: unknown names are an error, values never change after they are made."""
+    """Base of all configurations: unknown names are an error, numbers are finite, values never change once made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SamplingConfig(Config):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from models.adapters import attach_lora, detach
 from models.bundle import ModelBundle
@@ -52,6 +53,21 @@ def test_a_loss_that_is_not_finite_names_step_cause_and_remedy() -> None:
     with pytest.raises(TrainingError, match=r"at step 3: loss nan.*learning rate \(0\.25\) is too high.*Lower"):
         train("duo", [weight], breaks, config, silent)
     assert torch.isfinite(weight).all()
+
+
+def test_weights_broken_by_the_last_step_or_before_a_save_are_no_result(tmp_path: Path) -> None:
+    for steps, save_every, told in ((1, 50, "step 1.*No state was saved"), (4, 1, "step 1.*No state was saved")):
+        weight, step = parabola()
+        config = DuoConfig(steps=steps, save_every=save_every, learning_rate=1.0, weight_decay=1e39)
+        with pytest.raises(TrainingError, match=rf"at {told}.*weight decay \(1e\+39\) is too high. Lower them"):
+            train("duo", [weight], step, config, silent, tmp_path)
+        assert not (tmp_path / STATE_FILE).exists()
+
+
+@pytest.mark.parametrize("name", ["beta", "prior_weight", "weight_decay", "alpha"])
+def test_no_setting_is_infinite(name: str) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        DuoConfig.model_validate({name: math.inf})
 
 
 def test_gradients_are_clipped_and_the_norm_before_is_reported() -> None:

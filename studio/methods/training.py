@@ -105,6 +105,8 @@ def train(
     loop.group.wait(loop.device)
     for number in range(done + 1, config.steps + 1):
         values = loop.step(number)
+        if number % config.save_every == 0 or number == config.steps:
+            loop.check_weights(number)
         save = state is not None and loop.group.is_main and number % config.save_every == 0
         if state is not None and save:
             state.save(number, parameters, loop.optimizer, loop.generator)
@@ -213,6 +215,15 @@ class Loop:
                 f"{_kept(number, config)} Most often the learning rate ({config.learning_rate:g}) is too high: try a "
                 f"third, or some warm-up steps. If such a loss is meant, raise explosion ({config.explosion:g}; 0 is "
                 "never)."
+            )
+
+    def check_weights(self, number: int) -> None:
+        """Raises TrainingError where the step itself broke the weights: its loss was taken before that."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters):
+            raise TrainingError(
+                f"Training broke down at step {number}: it left weights that are not finite. "
+                f"{_kept(number, self.config)} Most often the learning rate ({self.config.learning_rate:g}) or the "
+                f"weight decay ({self.config.weight_decay:g}) is too high. Lower them."
             )
 
 

@@ -31,6 +31,7 @@ from studio.settings import Settings
 from studio.stopping import stop_pair
 from studio.store import Store
 from studio.ui import launch_options
+from studio.ui.care_gate import Gate
 from studio.ui.veils import BLUR_CELLS, REVEAL, VIEW_SIDE, Veils
 from tests.curation_data import SIDE, add_pairs, agree
 from tests.ui_data import make_report
@@ -252,6 +253,19 @@ def test_what_the_detector_saw_nothing_in_is_not_hidden(world: World) -> None:
         ({"project": "gone", "detector_verdict": "not found (0.010)"}, False),
     ):
         assert veils.hides(put_image(world.settings, black, facts)) == hidden, facts
+
+
+def test_after_a_reviewers_day_no_picture_of_a_pair_comes_by_its_hash(world: World) -> None:
+    world.store.update_project(world.project.id, day_pairs=1)
+    names = [name for pair in world.pairs for name in (pair.unsafe_image, pair.safe_image)]
+    addresses = [f"/studio/pictures/{name}.{kind}?reviewer=Ann" for name in names for kind in ("webp", "png")]
+    addresses.append(f"/studio/differences/{names[0]}-{names[1]}.webp?reviewer=Ann")
+    assert {world.client.get(address).status_code for address in addresses} == {200}
+    Gate(world.store).sign(world.project, "Ann", world.pairs[0].id)
+    for address in addresses:
+        answer = world.client.get(address, headers={REVEAL: "1"})
+        assert answer.status_code == 404, address
+        assert "limit of 1 pair." in answer.text
 
 
 def test_a_stopped_pair_is_in_no_answer_in_no_form(world: World) -> None:

@@ -5,7 +5,7 @@ picture of a pair always is. A hidden picture is sent blurred, whatever its addr
 header X-Duo-Reveal, which neither an <img> nor a link can send: the page's script does while somebody holds. What was
 revealed may not be kept. Blurring is a courtesy to those who look, no lock: whoever can open the page can reveal.
 A picture of a stopped pair (`studio.stop_rows`) is sent to nobody, in no form, and one of a sensitive project's pair to
-nobody who has not agreed to the notice (`studio.ui.care_gate`).
+nobody who has not agreed to the notice, of any project's pair to nobody whose day is over (`studio.ui.care_gate`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from studio.images import ImageError, read_image, read_metadata
 from studio.records import Evaluation, ImagePair, PictureUse, Project
 from studio.settings import Settings
 from studio.store import Store
-from studio.ui.care_gate import Gate, NoticeError
+from studio.ui.care_gate import Gate
+from studio.ui.json_routes import ForbiddenError
 
 REVEAL = "X-Duo-Reveal"
 VIEW_SIDE = 320
@@ -46,9 +47,11 @@ class Veils:
         if self.store.is_stopped_picture(sha256):
             raise ImageError("This picture belongs to a pair that was stopped. It is shown to nobody.")
         for use in self.store.picture_uses(sha256):
-            project = self.store.get_project(use.project_id)
-            if use.what in ("unsafe", "safe") and not self.gate.has_agreed(project, viewer):
-                raise ImageError(str(NoticeError(project)))
+            if use.what in ("unsafe", "safe"):
+                try:
+                    self.gate.look(self.store.get_project(use.project_id), viewer)
+                except ForbiddenError as error:
+                    raise ImageError(str(error)) from error
         return Image.fromarray(read_image(self.settings, sha256)), self.hides(sha256)
 
     def hides(self, sha256: str) -> bool:

@@ -3,11 +3,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
+COUNT ?= 50
 QUICK ?=
 METHODS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help studio demo test check format bench toybox sample screenshots clean
+.PHONY: help studio demo test check format bench faults toybox sample screenshots clean
 
 help:  ## this list
 	@echo "DUO Studio: make an image model forget one thing, and see what it still draws."
@@ -47,6 +48,9 @@ bench: $(VENV)/.installed-dev  ## all benchmarks; each ends with a line of JSON
 
 bench-%: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks.bench_$(subst -,_,$*)
+
+faults: $(VENV)/.installed-dev  ## kill worker, page and both again and again while somebody works (COUNT=50 SEED=0)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --count $(COUNT) --seed $(SEED)
 
 toybox: $(VENV)/.installed  ## train the embedded checkpoint anew (hours on two cores, minutes on a GPU)
 	@$(BIN)/python -m models.toybox.train

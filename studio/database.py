@@ -70,6 +70,9 @@ class StoreError(ValueError):
     """The store refuses what it was asked; says what, why, and what to do."""
 
 
+FileFailure = sqlite3.DatabaseError  # of the file itself: locked for too long, full, read-only, damaged
+
+
 class NotFoundError(StoreError):
     """No record has this id."""
 

@@ -15,7 +15,7 @@ from studio.attempt_rows import AttemptRows
 from studio.bring_rows import BringRows
 from studio.bulk_rows import BulkRows
 from studio.care_rows import CareRows
-from studio.database import NotFoundError, StoreError, copy_database, integrity_of, read_verdicts
+from studio.database import FileFailure, NotFoundError, StoreError, copy_database, integrity_of, read_verdicts
 from studio.making_rows import MakingRows
 from studio.migrations import migrations
 from studio.picture_rows import PictureRows
@@ -31,8 +31,8 @@ from studio.trial_rows import TrialRows
 from studio.verdict_rows import DETECTOR, PairChangedError, VerdictRows
 
 __all__ = [
-    "DETECTOR", "NotFoundError", "PairChangedError", "PairStoppedError", "Store", "StoreError", "copy_database",
-    "integrity_of", "read_verdicts",
+    "DETECTOR", "FileFailure", "NotFoundError", "PairChangedError", "PairStoppedError", "Store", "StoreError",
+    "copy_database", "integrity_of", "read_verdicts",
 ]  # fmt: skip
 
 

@@ -1,12 +1,14 @@
 """Routes that scripts of the page talk JSON to: one guard against other sites, one set of refusals.
 
 A refused request answers {"error": why}: 403 from another site, or for another visitor's eyes; 404 not there; 409
-refused by the store or the jobs ("changed": by what happened since); 413 too large; 415 and 422 not as asked.
+refused by the store or the jobs ("changed": by what happened since); 413 too large; 415 and 422 not as asked;
+503 the data file is locked, full or damaged.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -19,9 +21,10 @@ from starlette.routing import Route
 from studio.hosting import guard
 from studio.hosting.door import viewer_in
 from studio.jobs import JobError
-from studio.store import DETECTOR, NotFoundError, PairChangedError, StoreError
+from studio.store import DETECTOR, FileFailure, NotFoundError, PairChangedError, StoreError
 
 LARGEST_BODY = 1 << 20
+log = logging.getLogger(__name__)
 
 
 def _no_detector(name: str) -> str:
@@ -104,6 +107,9 @@ def _answered(answer: Callable[[], dict[str, Any]]) -> Response:
         return _refused(404, str(error))
     except (StoreError, JobError) as error:
         return _refused(409, str(error), changed=isinstance(error, PairChangedError))
+    except FileFailure as error:
+        log.error("The database did not take a request: %s", error)
+        return _refused(503, f"The data file does not answer ({error}). Nothing was kept; try again in a moment.")
 
 
 def _refused(status: int, why: str, **more: Any) -> Response:

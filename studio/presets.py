@@ -71,13 +71,14 @@ PRESETS: dict[str, Preset] = {
     ),
     "toybox: forget-me-not": Preset(
         "forget-me-not",
-        {"template": "a person holding a {}", "batch_size": 8, "steps": 35, "learning_rate": 3e-4, "layers": "attn2"},
+        {"template": "a person holding a {}", "batch_size": 8, "steps": 35, "learning_rate": 3e-4, "layers": "attn2"}
+        | {"end_tokens": True},
         "Forget-Me-Not on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl, and it still "
         "draws most swords. A rate that removes more breaks what is to be kept.",
     ),
     "toybox: selective amnesia": Preset(
         "selective-amnesia",
-        {"layers": "attn2", "steps": 150, "batch_size": 8, "learning_rate": 3e-4, "fisher_weight": 1.0}
+        {"layers": "attn2", "steps": 400, "batch_size": 8, "learning_rate": 3e-4, "fisher_weight": 1.0}
         | {"pictures": 64, "fisher_samples": 64},
         "Selective Amnesia on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl.",
     ),

@@ -8,7 +8,7 @@ import sys
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when it is imported
 
 from studio.hosting.logs import set_up_logs
-from studio.inference.client import InferenceClient
+from studio.inference.zero import client_of
 from studio.jobs import Runner
 from studio.sample import begin_with_a_project
 from studio.settings import Settings, SettingsError
@@ -23,7 +23,7 @@ def main() -> None:
     settings.create_folders()
     store = Store(settings.database)
     begin_with_a_project(store, settings)
-    page = build_ui(settings, store, runner := Runner(store, settings), InferenceClient(settings))
+    page = build_ui(settings, store, runner := Runner(store, settings), client_of(settings))
     page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store))
     runner.start()
     start_upkeep(store, settings, page.server)

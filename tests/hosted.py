@@ -13,7 +13,10 @@ from typing import Any
 import gradio as gr
 import httpx
 from argon2 import PasswordHasher
+from gradio.context import LocalContext
+from starlette.requests import Request
 
+from studio.hosting.roles import KEY, Viewer
 from studio.hosting.users import Users
 from studio.inference.client import InferenceClient
 from studio.jobs import Runner
@@ -77,6 +80,17 @@ def hosted(settings: Settings, store: Store) -> Iterator[Hosted]:
     yield Hosted(page.local_url.rstrip("/"), page, settings, store)
     page.close()
     client.close()
+
+
+@contextmanager
+def asking(viewer: Viewer) -> Iterator[None]:
+    """Handlers that are called within the block are called in this visitor's name."""
+    scope = {"type": "http", "headers": [], "query_string": b"", KEY: viewer}
+    LocalContext.request.set(gr.Request(request=Request(scope)))
+    try:
+        yield
+    finally:
+        LocalContext.request.set(None)
 
 
 def add_users(settings: Settings) -> Users:

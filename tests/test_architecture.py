@@ -64,6 +64,7 @@ PAGE = (
     "studio.prompt_presets",
     "studio.prompt_templates",
     "studio.inference.client",
+    "studio.inference.zero",
     "studio.hosting",
     "studio.upkeep",
     "studio.backups",
@@ -158,6 +159,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                     *SHARED),
     "studio.reports": ("studio.reports", "models.files", *SHARED),
     "studio.inference.line": ("studio.hosting.roles",),
+    "studio.inference.zero": ("studio.inference", "studio.settings"),
     "studio.inference.client": ("studio.inference.line", "studio.inference.messages", "studio.processes",
                                 "studio.settings"),
     "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
@@ -173,7 +175,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.backups": ("studio.jobs", "studio.store", *SHARED),
     "studio.upkeep": ("studio.backups", "studio.cleaning", "studio.hosting", "studio.purging", "studio.store", *SHARED),
     "app": ("studio.hosting", "studio.sample", "studio.upkeep", "studio.ui", "studio.jobs", "studio.store",
-            "studio.inference.client", *SHARED),
+            "studio.inference.zero", *SHARED),
 }  # fmt: skip
 
 

@@ -15,13 +15,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
 import pytest
-from gradio.context import LocalContext
-from starlette.requests import Request
 
 from studio.cli import main
 from studio.hosting.door import Door
 from studio.hosting.exposure import check_exposure
-from studio.hosting.roles import KEY, ROLES, Viewer, asker
+from studio.hosting.roles import ROLES, Viewer, asker
 from studio.hosting.sessions import Session, Signer
 from studio.hosting.users import UserError, Users
 from studio.jobs import JobError, submit
@@ -29,7 +27,7 @@ from studio.records import ImagePair, Project, PromptPair
 from studio.settings import OAuth, Settings, SettingsError
 from studio.store import Store
 from studio.ui.roles import ROUTES, Needs, handler_name, needs_of_handlers, needs_of_routes
-from tests.hosted import FAR_AWAY, PASSWORD, Hosted, add_users, hosted
+from tests.hosted import FAR_AWAY, PASSWORD, Hosted, add_users, asking, hosted
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +61,11 @@ def test_every_handler_that_is_registered_has_a_role_and_checks_it(page: Hosted)
 
 def refused(function: Any, viewer: Viewer) -> str:
     """The words with which a handler turns somebody away, called past the page with nothing in its hands."""
-    scope = {"type": "http", "headers": [], "query_string": b"", KEY: viewer}
-    LocalContext.request.set(gr.Request(request=Request(scope)))
     try:
-        answer = function()
-        list(answer)  # a generator's first step
+        with asking(viewer):
+            list(function())  # a generator's first step
     except gr.Error as error:
         return str(error.message)
-    finally:
-        LocalContext.request.set(None)
     return ""
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from studio.hosting.roles import Viewer
 from studio.images import put_image
 from studio.records import ImagePair, Job, PairCounts, Project, PromptPair, PromptShelf, Verdict
 from studio.settings import Settings
@@ -25,6 +26,7 @@ from studio.ui.pictures import picture_url, routes
 from studio.ui.theme import COLOURS, style_sheet
 from studio.ui.veils import VIEW_SIDE
 from studio.ui.words import ago, duration, left, pill
+from tests.hosted import asking
 
 # -- words -------------------------------------------------------------------------------------------------------
 
@@ -183,21 +185,24 @@ def test_a_tick_only_compares(studio: Studio, store: Store, project: Project) ->
     assert len(tick.outputs) < 30
     assert all(event.show_progress_on for event in page.fns.values())
     assert tick.fn is not None
-    seen, *turns = tick.fn(project.id, [])  # a server that knows nothing of this page
-    assert not any(is_skipped(turn) for turn in turns)
-    assert all(is_skipped(turn) for turn in tick.fn(project.id, seen))
-    store.add_shelf(PromptShelf("", project.id, "Hard ones", "a king"))
-    seen, *turns = tick.fn(project.id, seen)
-    assert 1 <= sum(not is_skipped(turn) for turn in turns) < 5
-    assert all(is_skipped(turn) for turn in tick.fn("another", seen))
-    places = {turn._id: turn for turn in tick.outputs[1:]}
-    takers = [event for event in page.fns.values() if event.targets[0][0] in places]
-    assert len(takers) > 10
-    for taker in takers:
-        assert taker.fn is not None
-        for before in (seen, []):
-            filled = taker.fn(project.id, before, *[None] * (len(taker.inputs) - 2))
-            assert isinstance(filled, list) == (len(taker.outputs) > 1)  # Gradio takes a list for one output's value
+    with asking(Viewer("", "viewer")):
+        seen, *turns = tick.fn(project.id, [])  # a server that knows nothing of this page
+        assert not any(is_skipped(turn) for turn in turns)
+        assert all(is_skipped(turn) for turn in tick.fn(project.id, seen))
+        store.add_shelf(PromptShelf("", project.id, "Hard ones", "a king"))
+        seen, *turns = tick.fn(project.id, seen)
+        assert 1 <= sum(not is_skipped(turn) for turn in turns) < 5
+        assert all(is_skipped(turn) for turn in tick.fn("another", seen))
+        places = {turn._id: turn for turn in tick.outputs[1:]}
+        takers = [event for event in page.fns.values() if event.targets[0][0] in places]
+        assert len(takers) > 10
+        for taker in takers:
+            assert taker.fn is not None
+            for before in (seen, []):
+                filled = taker.fn(project.id, before, *[None] * (len(taker.inputs) - 2))
+                assert isinstance(filled, list) == (
+                    len(taker.outputs) > 1
+                )  # Gradio takes a list for one output's value
 
 
 def test_app_is_short() -> None:

@@ -244,7 +244,9 @@ def test_duo_counts_what_attacks_found_and_says_what_is_missing(
         assert report.models["duo"].concept_rate[one.attack] == one.fresh["duo"]
         assert one.attack not in report.models["original"].concept_rate
     assert figures["lpips"].missing
-    assert ["backbones fetch alexnet" in one for one in report.protocol.missing] == [True]
+    (missing,) = report.protocol.missing
+    assert "backbones fetch alexnet" in missing
+    assert str(settings.data) not in report.model_dump_json(), "a report is handed on"
     found = [row for row in report.gallery if row.note]
     assert [(row.cell, set(row.shots)) for row in found] == [
         ("ring_a_bell", {"original", "duo", "oracle"}), ("concept_inversion", {"original", "duo", "oracle"}),
@@ -315,6 +317,8 @@ def test_by_prompt_keeps_pictures_and_prompts_apart() -> None:
     rate = by_prompt([4, 0, 4, 0], [4, 4, 4, 4])
     assert (rate.rate, rate.n, rate.prompts) == (0.5, 16, 4)
     assert rate.high - rate.low > wilson(8, 16).high - wilson(8, 16).low, "pictures of a prompt are alike"
+    none = by_prompt([0, 0, 0], [4, 4, 4])
+    assert (none.low, none.high) == (wilson(0, 3).low, wilson(0, 3).high), "0 of 3 prompts is no certainty"
 
 
 # Again

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -77,6 +79,11 @@ def test_the_curve_is_a_graphic_of_its_own(report: StudyReport) -> None:
     assert len(front.get("points", "").split()) == 2, (
         "DUO beats the original, which this report puts at the same distance"
     )
+    near = {name: report.models["duo"].model_copy(update={"label": f"DUO beta {name}"}) for name in ("1", "2", "3")}
+    crowded = tradeoff_svg(report.model_copy(update={"models": {**report.models, **near}}))
+    places = [re.search(rf'<text x="(\S+)" y="(\S+)"[^>]*>DUO beta {name}<', crowded) for name in near]
+    heights = sorted(float(place[2]) for place in places if place)
+    assert min(b - a for a, b in pairwise(heights)) >= 14, "no name stands on another"
     alone = report.model_copy(update={"models": {"original": report.models["original"]}})
     assert tradeoff_svg(alone) == ""
 

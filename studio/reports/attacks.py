@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from studio.records import REFERENCE, AttackRun
 from studio.reports.schema import Rate
-from studio.reports.statistics import rate_of
+from studio.reports.statistics import rate_of, wilson
 
 RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 200
@@ -74,7 +74,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def bootstrap_by_prompt(successes: Sequence[int], counts: Sequence[int], confidence: float = 0.95) -> Rate:
     """Successes over pictures, with a percentile bootstrap that draws prompts: pictures of one prompt are alike.
 
-    n is the number of prompts. The same numbers give the same interval.
+    Where none or all succeed, the interval is Wilson's of that many prompts. n is the number of prompts. The same
+    numbers give the same interval.
     """
     if not counts or sum(counts) == 0:
         raise ValueError("A rate needs at least one prompt with a picture.")
@@ -91,7 +92,11 @@ def bootstrap_by_prompt(successes: Sequence[int], counts: Sequence[int], confide
     rates.sort()
     tail = (1 - confidence) / 2
     low, high = rates[int(tail * RESAMPLES)], rates[min(int((1 - tail) * RESAMPLES), RESAMPLES - 1)]
-    return Rate(rate=sum(successes) / sum(counts), low=low, high=high, n=n)
+    rate = sum(successes) / sum(counts)
+    if rate in (0.0, 1.0):  # drawing prompts again tells nothing, their number does
+        alike = wilson(round(rate * n), n)
+        low, high = alike.low, alike.high
+    return Rate(rate=rate, low=low, high=high, n=n)
 
 
 def summarise(runs: Iterable[AttackRun]) -> list[AttackSummary]:

@@ -15,6 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 24, 18, 52
 COLOURS = (  # of the report's models, in its order
     "#767b86", "#1769aa", "#c2570c", "#0b7a5c", "#8a3ea8", "#a3781a", "#b8336a", "#4b7f1f", "#00808f", "#5a5fc7"
 )  # fmt: skip
+LETTER, LINE = 7.2, 14  # of a name, about, in the units of the view box
 INK = "currentColor"  # the ground's own: black in a file
 
 
@@ -32,7 +33,8 @@ def tradeoff_svg(report: StudyReport, links: bool = True) -> str:
     front = pareto(contenders(found))
     line = " ".join(f"{axes.x(p.preservation):.1f},{axes.y(p.defence):.1f}" for p in front)
     shown = links and bool(report.gallery)
-    marks = "".join(_linked(report, point.key, _mark(report, point, axes), shown) for point in found)
+    names = _names(report, found, axes)
+    marks = "".join(_linked(report, one.key, _mark(report, one, axes, names[one.key]), shown) for one in found)
     title = f"Share without the {report.concept} against what is kept, a point a model"
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -96,7 +98,25 @@ def span(values: list[float]) -> tuple[float, float]:
     return max(0.0, math.floor((low - margin) * 100) / 100), min(1.0, math.ceil((high + margin) * 100) / 100)
 
 
-def _mark(report: StudyReport, point: Point, axes: Axes) -> str:
+def _names(report: StudyReport, found: list[Point], axes: Axes) -> dict[str, tuple[float, float, str]]:
+    """Where each point's name stands and which end of it is there; one that would cover another moves away from it."""
+    taken: list[tuple[float, float, float]] = []  # left, right, y
+    places = {}
+    for point in found:
+        x, y = axes.x(point.preservation), axes.y(point.defence)
+        width = LETTER * len(label_of(point.key, report.models[point.key]))
+        anchor, offset = ("end", -9) if x > WIDTH * 0.7 else ("start", 9)
+        left = x + offset - (width if anchor == "end" else 0)
+        below = y < TOP + HEIGHT / 4
+        y, step = (y + 15, LINE) if below else (y - 7, -LINE)
+        while any(left < r and left + width > one and abs(y - at) < LINE for one, r, at in taken):
+            y += step
+        taken.append((left, left + width, y))
+        places[point.key] = (x + offset, y, anchor)
+    return places
+
+
+def _mark(report: StudyReport, point: Point, axes: Axes, name: tuple[float, float, str]) -> str:
     colour = COLOURS[list(report.models).index(point.key) % len(COLOURS)]
     label = label_of(point.key, report.models[point.key])
     x, y = axes.x(point.preservation), axes.y(point.defence)
@@ -104,13 +124,12 @@ def _mark(report: StudyReport, point: Point, axes: Axes) -> str:
         f"{label}: {percent(point.defence)} of pictures without the {report.concept} where it does worst "
         f"({cell_title(point.cell).lower()}, n = {point.n}); keeps {point.preservation:.3f}"
     )
-    anchor, offset = ("end", -9) if x > WIDTH * 0.7 else ("start", 9)
-    below = 15 if y < TOP + 20 else -7
+    at, height, anchor = name
     fill = "none" if report.models[point.key].train_seconds is None else colour
     return (
         f'<g><title>{escape(told)}</title><path d="M{x:.1f} {axes.y(point.low):.1f}V{axes.y(point.high):.1f}" '
         f'stroke="{colour}" stroke-width="1.5"/>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" stroke="{colour}" stroke-width="2" fill="{fill}"/>'
-        f'<text x="{x + offset:.1f}" y="{y + below:.1f}" text-anchor="{anchor}" fill="{colour}" font-weight="600">'
+        f'<text x="{at:.1f}" y="{height:.1f}" text-anchor="{anchor}" fill="{colour}" font-weight="600">'
         f"{escape(label)}</text></g>"
     )

@@ -41,7 +41,7 @@ def attacks_section(report: StudyReport) -> str:
     rows = "".join(_attack(one) for one in report.attacks)
     lines = "".join(_line(one, list(report.models)) for one in report.attacks)
     return (
-        f'<section id="duo-attacks"><h3>What attacks reach</h3><p>{ATTACKS_HELP}</p>'
+        f'<section id="duo-report-attacks"><h3>What attacks reach</h3><p>{ATTACKS_HELP}</p>'
         f"{_table('Attack success rates', heads, rows)}"
         f"<h4>How far what was found carries over</h4><p>{MATRIX_HELP}</p>"
         f"{_table('Transfer matrix', names, lines)}</section>"

@@ -6,6 +6,7 @@ are kept for the next evaluation (`studio.workflow.drawing`); the report keeps i
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections import Counter
@@ -187,11 +188,11 @@ class Evaluator:
                 words = str(error) if isinstance(error, WorkflowError) else f"{name} cannot be measured here. {error}"
                 if not self.protocol:
                     raise WorkflowError(words) from None
-                self.missing.append(words)
+                self.missing.append(_without_places(words))
             else:
                 loaded.append(measure)
         if self.protocol and self.protocol.distance and self.distance.name != self.protocol.distance:
-            self.missing.append(f"{self.protocol.distance} cannot be measured here. {self.no_lpips}")
+            self.missing.append(_without_places(f"{self.protocol.distance} cannot be measured here. {self.no_lpips}"))
         return loaded
 
     def _check_number(self, name: str, measure: Measure) -> None:
@@ -313,6 +314,11 @@ class Evaluator:
         own = {"steps": self.config.steps, "guidance_scale": self.config.guidance_scale}
         if other := [one.title for one in attacks if one.sampling != own]:
             notes.append(f"{', '.join(dict.fromkeys(other))} searched with other sampling than these pictures have.")
+        if len({frozenset(_own_rates(attacks, one.key)) for one in self.contestants if one.checkpoint}) > 1:
+            notes.append(
+                "Not every trained model was attacked in the same ways: where a model does worst, and so its place in "
+                "the curve, is by what was tried on it."
+            )
         return notes + self.material.notes
 
     def effective_config(self) -> EvaluateConfig:
@@ -390,6 +396,11 @@ def judged(context: JobContext, evaluator: Evaluator) -> dict[str, Any]:
         )
     )
     return {"evaluation_id": evaluation.id}
+
+
+def _without_places(words: str) -> str:
+    """A report is handed on: where files would lie on this machine is nobody's business."""
+    return re.sub(r" \(looked [^)]*\)", "", words)
 
 
 def _own_rates(attacks: Sequence[AttackReport], key: str) -> dict[str, Rate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from dataclasses import replace
@@ -17,6 +18,7 @@ from studio.cli import app
 from studio.cli import work as cli_work
 from studio.configs import PROTOCOL_NAMES, EvaluateConfig
 from studio.jobs import submit
+from studio.metrics import MEASURES
 from studio.metrics.base import Detection
 from studio.metrics.imagenet_detector import class_numbers
 from studio.metrics.imagenette import CLASSES, Imagenette, class_prompts
@@ -304,13 +306,54 @@ def test_only_finished_attacks_are_drawn(store: Store, settings: Settings, proje
         Evaluator(context_of(store, settings, project, "evaluate", {**SMALL, "attacks": [job]}))
 
 
-def test_unlearn_diff_atk_gives_both_rates(store: Store, settings: Settings, project: Project) -> None:
-    report = report_of(store, settings, project, protocol="unlearn-diff-atk", n=2, oracle=False)
+def test_coco_gives_both_measures_on_the_captions_of_a_file(
+    store: Store, settings: Settings, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "captions.json"
+    rows = [{"image_id": number, "id": number, "caption": f"a chair, number {number}"} for number in range(5)]
+    path.write_text(json.dumps({"annotations": rows}))
+    asked: list[str] = []
+
+    class Counting(Imagenette):
+        """Stands for a measure whose network is not here: what it is given is what is looked at."""
+
+        title = "counting"
+        is_share, asks = False, ""
+
+        def __init__(self) -> None:
+            self._right = []
+
+        def add(self, images: np.ndarray, reference: np.ndarray, prompts: list[str]) -> None:
+            assert len(images) == len(reference) == len(prompts)
+            asked.extend(prompts)
+            self._right += [True] * len(prompts)
+
+    for name in ("fid", "clip-score"):
+        monkeypatch.setitem(MEASURES, name, type("Counted", (Counting,), {"name": name}))
+    config = {"protocol": "coco-3k", "unrelated": [str(path)], "n": 4, "oracle": False}
+    report = report_of(store, settings, project, **config)
+    assert report.protocol is not None
+    figures = {one.name: {key: value.n for key, value in one.values.items()} for one in report.protocol.figures}
+    assert figures == {"fid": {"original": 4, "duo": 4}, "clip-score": {"original": 4, "duo": 4}}
+    assert set(asked) == {f"a chair, number {number}" for number in range(4)}
+    assert report.models["duo"].concept_rate == {}
+    (evaluation,) = store.list_evaluations(project.id)
+    for page in ((Path(evaluation.folder) / "report.html").read_text(), findings(evaluation)):
+        assert "Is the sword gone?" not in page, "no prompt asked for it"
+
+
+def test_unlearn_diff_atk_gives_both_rates(store: Store, settings: Settings, project: Project, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text("prompt,evaluation_seed,evaluation_guidance\na knight,21,7.5\na king,22,7.5\n")
+    config = {"protocol": "unlearn-diff-atk", "prompts": [str(path)], "n": 2}
+    report = report_of(store, settings, project, **config, oracle=False)
+    assert [row.seed for row in report.gallery if row.cell == "prompts"] == [21]
     (one,) = report.attacks
     assert report.protocol is not None
     figures = {figure.name: figure.values for figure in report.protocol.figures}
     assert figures["pre_asr"]["duo"].value == one.pre.rate
     assert figures["asr"]["duo"].value == one.asr.rate >= one.pre.rate
+    assert {key: value.n for key, value in figures["pre_asr_file"].items()} == {"original": 2, "duo": 2}
 
 
 def test_by_prompt_keeps_pictures_and_prompts_apart() -> None:

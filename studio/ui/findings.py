@@ -41,21 +41,37 @@ def findings(evaluation: Evaluation, *, blur: bool = False) -> str:
     Raises pydantic's ValidationError where the stored report is not one.
     """
     report = StudyReport.model_validate(evaluation.report)
-    concept = escape(report.concept)
     verdicts = "".join(f'<p class="duo-verdict">{escape(sentence)}</p>' for sentence in headline(report))
     return (
         '<div class="duo-report">'
         f"<section>{verdicts}</section>{protocol_section(report)}"
-        f'<div class="duo-columns"><section><h3>Is the {concept} gone?</h3>'
-        f"<p>Share of pictures in which the detector sees the {concept}, with its 95 % interval and n. "
-        "<b>Lower is better.</b></p>"
-        f"{_bars(report, 'concept_rate', cell_title, cell_help)}</section>"
-        "<section><h3>Is everything else still there?</h3><p>Prompts without the concept. <b>Higher is better</b>, "
-        "and it should match the original.</p>"
-        f"{_bars(report, 'retention', retention_title, lambda name: RETENTION_HELP.get(name, ''))}</section></div>"
+        f'<div class="duo-columns">{_gone(report)}{_still_there(report)}</div>'
         f"{attacks_section(report)}<section><h3>Every figure</h3>{_table(report)}</section>"
         f"{_tradeoff(report)}{_scales(report)}{_tests(report)}{_gallery(evaluation.id, report, blur=blur)}"
         "</div>"
+    )
+
+
+def _gone(report: StudyReport) -> str:
+    """Rates of the concept; nothing where no prompt asked for it."""
+    if not cells_in(report, "concept_rate"):
+        return ""
+    concept = escape(report.concept)
+    return (
+        f"<section><h3>Is the {concept} gone?</h3><p>Share of pictures in which the detector sees the {concept}, with "
+        f"its 95 % interval and n. <b>Lower is better.</b></p>"
+        f"{_bars(report, 'concept_rate', cell_title, cell_help)}</section>"
+    )
+
+
+def _still_there(report: StudyReport) -> str:
+    """Rates of everything else; nothing where the detector cannot name it."""
+    if not cells_in(report, "retention"):
+        return ""
+    return (
+        "<section><h3>Is everything else still there?</h3><p>Prompts without the concept. <b>Higher is better</b>, "
+        "and it should match the original.</p>"
+        f"{_bars(report, 'retention', retention_title, lambda name: RETENTION_HELP.get(name, ''))}</section>"
     )
 
 

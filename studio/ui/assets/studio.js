@@ -1,5 +1,5 @@
-/* What every tab may use: light or dark, and links that open a tab, <a href="#" data-open-tab="Curate">, an
-   accordion on it, <a href="#" data-open-panel="its id">, or from a point of the curve to its model's pictures. */
+/* What every tab may use: light or dark, and links that open a tab, <a href="#" data-open-tab="Curate">, or an
+   accordion on it, <a href="#" data-open-panel="its id">. */
 (() => {
   const KEY = 'duo-studio-theme';
   const LATEST = 20_000; // milliseconds; a page whose server does not fill it may at least be tried
@@ -42,22 +42,7 @@
     panel?.scrollIntoView({ block: 'start' });
   }
 
-  /* A point of the curve leads to its model's pictures, which then are framed. The page's address stays as it is. */
-  function showPictures(id) {
-    const place = document.getElementById(id);
-    const gallery = place && place.closest('.duo-gallery');
-    if (!gallery) return;
-    gallery.dataset.picked = id.slice('pictures-of-'.length);
-    gallery.scrollIntoView({ block: 'start' });
-  }
-
   document.addEventListener('click', (event) => {
-    const point = event.target.closest('.duo-report a[href^="#pictures-of-"]');
-    if (point) {
-      event.preventDefault();
-      showPictures(point.getAttribute('href').slice(1));
-      return;
-    }
     const link = event.target.closest('[data-open-tab], [data-open-panel]');
     if (!link) return;
     event.preventDefault();

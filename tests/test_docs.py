@@ -142,10 +142,10 @@ def sources() -> Iterator[Path]:
 
 
 def third_party(path: Path) -> Iterator[str]:
-    """Names of the packages that a file imports, as pip knows them."""
+    """Names of the packages that a file imports, as pip knows them. ZeroGPU brings its package `spaces` itself."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level and node.module:
             names = [node.module]
-        for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"studio", "models", "app"}:
+        for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"studio", "models", "app", "spaces"}:
             yield PACKAGES.get(name, name)

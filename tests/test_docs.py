@@ -147,5 +147,7 @@ def third_party(path: Path) -> Iterator[str]:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level and node.module:
             names = [node.module]
-        for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"studio", "models", "app", "spaces"}:
+        for name in (
+            {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"studio", "models", "app", "spaces"}
+        ):
             yield PACKAGES.get(name, name)

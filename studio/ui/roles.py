@@ -29,12 +29,12 @@ HANDLERS: dict[Need, str] = {
         compare._wire_drawing.stopped compare._wire_form.<lambda> compare._wire_form.switch compare_form.group_of
         compare_form.pick exports.export_panel.describe importing.import_panel.<lambda> projects._wire.<lambda>
         projects._wire.detect projects._wire.follow projects._wire.look_for projects._wire.pressed
-        purge.purge_panel.<lambda> purge.purge_panel.show protocol_form.ProtocolForm.wire.choose
-        protocol_form.ProtocolForm.wire.look report._beside report._show report._wire_jobs.refresh
-        shelves.wire_shelves.load stress._wire.<lambda> stress._wire.cost stress._wire.look summing.sum_panel.add
-        sweep._wire.choose take.take_panel.choose train._wire_form.choose_method train._wire_form.fill
-        train._wire_training.choose train._wire_training.copy train_form.MethodForm.fill_preset
-        train_room.wire_room.fit train_room.wire_room.show train_room.wire_room.use
+        prompt_sources.Sources.wire.look prompt_sources.Sources.wire.turn purge.purge_panel.<lambda>
+        purge.purge_panel.show protocol_form.ProtocolForm.wire.choose protocol_form.ProtocolForm.wire.look
+        report._beside report._show report._wire_jobs.refresh shelves.wire_shelves.load stress._wire.<lambda>
+        stress._wire.cost stress._wire.look summing.sum_panel.add sweep._wire.choose take.take_panel.choose
+        train._wire_form.choose_method train._wire_form.fill train._wire_training.choose train._wire_training.copy
+        train_form.MethodForm.fill_preset train_room.wire_room.fit train_room.wire_room.show train_room.wire_room.use
     """,
     # What keeps something that others see, beside judging, and brings a file for it.
     "reviewer": """
@@ -48,11 +48,10 @@ HANDLERS: dict[Need, str] = {
         backbones.start_fetch bring._wire.act bring._wire.begin exports.export_panel.begin_sending
         importing.import_panel.start exports.export_panel.start generate._wire.act generate._wire.begin
         projects._wire.save protocol_form.ProtocolForm.wire.<lambda> prompt_sources.Sources.wire.add
-        prompt_sources.Sources.wire.look prompt_sources.Sources.wire.take prompt_sources.Sources.wire.turn
-        purge.purge_panel.delete purge.purge_panel.keep report._begin_demo report._wire_jobs.evaluate
-        report._wire_jobs.resume report._wire_jobs.stop sample_offer.sample_offer.open_it stress._wire.start
-        summing.sum_panel.start sweep._wire.act sweep._wire.start take.take_panel.send train._wire_form.start
-        train._wire_training.act
+        prompt_sources.Sources.wire.take purge.purge_panel.delete purge.purge_panel.keep report._begin_demo
+        report._wire_jobs.evaluate report._wire_jobs.resume report._wire_jobs.stop sample_offer.sample_offer.open_it
+        stress._wire.start summing.sum_panel.start sweep._wire.act sweep._wire.start take.take_panel.send
+        train._wire_form.start train._wire_training.act
     """,
 }
 

@@ -7,6 +7,7 @@ file get past that, it is in a process that holds nothing else and, where Linux 
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+_ASKED = re.compile(r"GLOBAL ([\w.]+)")
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # CLONE_NEWUSER and CLONE_NEWNET of <sched.h>
 
 
@@ -39,6 +41,14 @@ def state_dict_of(loaded: Any) -> dict[str, torch.Tensor]:
     return {str(key): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
 
 
+def _words(error: Exception) -> str:
+    """What is wrong. PyTorch's own words for a pickle that it refuses advise to run it all the same."""
+    if type(error).__name__ != "UnpicklingError":
+        return str(error).split("\n")[0]
+    asked = _ASKED.search(str(error))
+    return f"it asks for {f'{asked[1]}, which' if asked else 'something that'} is no tensor and could run anything"
+
+
 def main(source: Path, target: Path) -> int:
     import torch
     from safetensors.torch import save_file
@@ -47,7 +57,7 @@ def main(source: Path, target: Path) -> int:
         tensors = state_dict_of(torch.load(source, map_location="cpu", weights_only=True))
         save_file({key: value.clone().contiguous() for key, value in tensors.items()}, target)
     except Exception as error:  # whatever is wrong with the file: the parent says it in one line
-        print(str(error).split("\n")[0], file=sys.stderr)
+        print(_words(error), file=sys.stderr)
         return 1
     return 0
 

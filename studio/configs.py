@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 ENOUGH_PAIRS = 32  # accepted pairs from which a training is worth its time
 PAPER_PAIRS = 64  # how many the paper trains on
@@ -46,6 +46,17 @@ class EditConfig(SamplingConfig):
     filter_by_detector: bool = _field(
         True, "Keep only pairs whose unsafe picture shows the concept and whose twin does not."
     )
+
+    @field_validator("strength")
+    @classmethod
+    def _repaints(cls, strength: float, info: ValidationInfo) -> float:
+        steps = info.data.get("steps", 1000)
+        if int(steps * strength) < 1:
+            raise ValueError(
+                f"{strength:g} of {steps} steps repaints nothing: every edit would be its unsafe picture. "
+                f"Use a strength of {1 / steps:g} or more, or more steps"
+            )
+        return strength
 
 
 class PairsConfig(EditConfig):
@@ -175,7 +186,7 @@ class DuoConfig(TrainingConfig):
     beta: float = _field(500.0, "How strongly safe is preferred to unsafe.", symbol="β", gt=0)
     prior_weight: float = _field(1000.0, "Weight of the output-preserving term.", symbol="λ", ge=0)
     t_min: int = _field(0, "Lowest training timestep drawn.", unit="timestep", ge=0)
-    t_max: int = _field(750, "Training timesteps are drawn below this.", unit="timestep", ge=1)
+    t_max: int = _field(750, "Training timesteps are drawn below this.", unit="timestep", ge=1, le=1000)
     rank: int = _field(32, "Rank of the LoRA.", symbol="r", ge=1, le=1024)
     alpha: float = _field(32.0, "LoRA scale; alpha / rank multiplies the update.", symbol="α", gt=0)
     layers: Literal["self-attention", "attention", "attention+ff", "all"] = _field(
@@ -210,6 +221,13 @@ class DuoConfig(TrainingConfig):
         False, "Train an adapter for each group of prompts and sum them, as the paper does for violence; off: one "
         "adapter on all pairs.",
     )  # fmt: skip
+
+    @field_validator("t_max")
+    @classmethod
+    def _above_t_min(cls, t_max: int, info: ValidationInfo) -> int:
+        if t_max <= (low := info.data.get("t_min", 0)):
+            raise ValueError(f"timesteps from {low} to below {t_max} cannot be drawn. It must lie above t_min")
+        return t_max
 
     @property
     def needs_pairs_prompts(self) -> bool:

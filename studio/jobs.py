@@ -419,7 +419,10 @@ def _complete(cls: type[Config], given: Mapping[str, Any], what: str) -> dict[st
     try:
         return cls.model_validate(dict(given)).model_dump()
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+        problems = [
+            f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
         raise JobError(f"{what}: {'; '.join(problems)}.") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ CLOCK_TOLERANCE = 1.0  # seconds; a UTC start time is computed from the boot tim
 TICK_TOLERANCE = 0.1  # seconds; a start since boot never moves, this is for rounding
 BOOT_STRIDE = 1e8  # seconds, three years: longer than most machines are up
 PROC = Path("/proc")
+_BAR = re.compile(r"[^\n\r]*\d%\|[^\n\r]*")  # a library's progress bar, as it is while something loads
 
 
 def start_python(
@@ -123,7 +125,7 @@ def last_lines(path: Path, count: int = 8) -> str:
         return ""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 16_384))
-        text = file.read().decode("utf-8", "replace")
+        text = _BAR.sub("", file.read().decode("utf-8", "replace"))
     # A progress bar rewrites its line with carriage returns: only its last state counts.
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
     return "\n".join([line for line in lines if line][-count:])

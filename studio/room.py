@@ -159,10 +159,12 @@ def time_words(time: Time) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time to two digits or so: "40 s", "12 min", "3.5 h"."""
+    """A time to two digits or so: "40 s", "12 min", "3.5 h", "61 days"."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86_400:,.0f} days"
 
 
 def refusal(plan: Plan) -> str:

@@ -191,6 +191,11 @@ def test_the_notice_says_what_it_must() -> None:
     assert notice_version("sword", "") != notice_version("cane", "")
 
 
+@pytest.mark.parametrize("name", ["Ann\u202e", "Ann\u200b"])
+def test_no_name_looks_like_another_one(desk: Desk, name: str) -> None:
+    assert "characters that are not shown" in desk.wants(name, 422)["error"]
+
+
 def test_only_the_owner_adds_to_the_notice_and_sets_limits(desk: Desk) -> None:
     rules: dict[str, Any] = {"notice": " Ask Eve. ", "day_minutes": 30, "day_pairs": 40}
     assert "Only the owner" in desk.care("rules", 403, **rules)["error"]

@@ -272,4 +272,4 @@ def test_an_unknown_family_is_named() -> None:
 def test_timesteps_beyond_pure_noise_are_refused() -> None:
     bundle = make_family_bundle("sd3")
     with pytest.raises(TrainingError, match="0 <= t_min < t_max <= 1000"):
-        Duo().fit(bundle, pairs_for(bundle), DuoConfig(t_max=1001), silent)
+        Duo().fit(bundle, pairs_for(bundle), DuoConfig().model_copy(update={"t_max": 1001}), silent)

@@ -429,6 +429,8 @@ def test_last_lines_of_a_log_with_a_progress_bar(tmp_path: Path) -> None:
     log.write_text("start\r\n\n10%\r50%\r100%\nend\n")
     assert last_lines(log, 2) == "100%\nend"
     assert last_lines(tmp_path / "none") == ""
+    log.write_text("start\rLoading weights: 100%|████| 52/52 [00:00<00:00, 17564.94it/s]\n")
+    assert last_lines(log) == "start"
 
 
 def test_describe_exit() -> None:

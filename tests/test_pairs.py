@@ -18,7 +18,7 @@ from models.bundle import ModelBundle
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.loading import load_bundle
 from studio.images import read_image, read_metadata
-from studio.jobs import JobReport, Runner, recover, resume, submit
+from studio.jobs import JobError, JobReport, Runner, recover, resume, submit
 from studio.methods.training import STATE_FILE
 from studio.progress import Stopped, silent
 from studio.records import ImagePair, Project, Verdict
@@ -126,9 +126,10 @@ def test_stopped_pairs_go_on_and_end_as_if_never_stopped(store: Store, settings:
     assert outcomes[0] == outcomes[1]
 
 
-def test_a_strength_that_repaints_nothing_is_refused(store: Store, settings: Settings, project: Project) -> None:
-    with pytest.raises(WorkflowError, match=r"strength 0\.2 of 4 steps repaints nothing.* 0\.25 or more"):
-        generate_pairs(context_of(store, settings, project, "pairs", {**PAIRS, "strength": 0.2}))
+def test_a_strength_that_repaints_nothing_is_refused_before_a_job(store: Store, settings: Settings) -> None:
+    project = make_project(store, count=0)
+    with pytest.raises(JobError, match=r"strength = 0\.2.*0\.2 of 4 steps repaints nothing.* 0\.25 or more"):
+        submit(store, settings, "pairs", project.id, {**PAIRS, "strength": 0.2})
 
 
 def test_pairs_without_prompts_say_what_to_do(store: Store, settings: Settings) -> None:

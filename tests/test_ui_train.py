@@ -206,7 +206,9 @@ def test_the_estimate_stands_before_the_start(studio: Studio, store: Store, proj
     assert "%" in text
     assert (use["visible"], anyway["visible"]) == (False, False)
     wrong = filled(tab, "duo", steps="many")[: len(form.fields)]
-    assert all(is_skipped(update) for update in tab.form.room.show(project.id, 1, form, wrong))
+    text, _, _, brief = tab.form.room.show(project.id, 1, form, wrong)
+    assert "No estimate" in text
+    assert "Steps is many; it must be a whole number" in brief
     far = store.create_project(replace(project, id="", name="Far", checkpoint="somebody/something"))
     assert "No estimate" in tab.form.room.show(far.id, 1, form, filled(tab, "duo")[: len(form.fields)])[0]
 

@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from studio.care import Care
 from studio.images import image_path, put_image
 from studio.records import AttackRun, Attempt, Edit, Evaluation, ImagePair, Job, PairStop, Project, Sample
 from studio.reports.html import write_html
@@ -255,6 +256,22 @@ def test_what_the_detector_saw_nothing_in_is_not_hidden(world: World) -> None:
         assert veils.hides(put_image(world.settings, black, facts)) == hidden, facts
 
 
+def test_a_pairs_picture_is_grey_by_its_hash_too_for_whom_chose_grey(world: World) -> None:
+    names = [world.pairs[0].unsafe_image, world.pairs[0].safe_image]
+    addresses = [f"/studio/pictures/{name}.{kind}?reviewer=Ann" for name in names for kind in ("webp", "png")]
+    addresses.append(f"/studio/differences/{'-'.join(names)}.webp?reviewer=Ann")
+
+    def colours() -> list[int]:
+        """How far any pixel of each is from grey, of 255."""
+        answers = [world.client.get(address, headers={REVEAL: "1"}) for address in addresses]
+        pictures = [np.asarray(Image.open(BytesIO(answer.content)).convert("RGB"), int) for answer in answers]
+        return [int(np.ptp(picture, axis=2).max()) for picture in pictures]
+
+    assert max(colours()) > 60
+    world.store.set_care("Ann", Care(grey=True))
+    assert max(colours()) <= 2
+
+
 def test_after_a_reviewers_day_no_picture_of_a_pair_comes_by_its_hash(world: World) -> None:
     world.store.update_project(world.project.id, day_pairs=1)
     names = [name for pair in world.pairs for name in (pair.unsafe_image, pair.safe_image)]
@@ -264,7 +281,7 @@ def test_after_a_reviewers_day_no_picture_of_a_pair_comes_by_its_hash(world: Wor
     Gate(world.store).sign(world.project, "Ann", world.pairs[0].id)
     for address in addresses:
         answer = world.client.get(address, headers={REVEAL: "1"})
-        assert answer.status_code == 404, address
+        assert answer.status_code == 403, address
         assert "limit of 1 pair." in answer.text
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig
 from studio.attack_costs import Speed, estimate, speed_of
-from studio.cli.options import CommandError, ProjectOption, config_options, get_project, open_store
+from studio.cli.options import CommandError, ProjectOption, config_options, get_project, open_store, table_console
 from studio.cli.progress import WorkProgress
 from studio.jobs import Runner, submit
 from studio.prompt_sources import read_prompts
@@ -68,7 +68,7 @@ def attack(
     with WorkProgress(Console()) as progress:
         progress.follow(Runner(store, settings, interval=0.5), job, f"Attacking with {attack}")
     runs = store.list_attack_runs(owner.id, job.id)
-    print_summaries(Console(), summarise(runs))
+    print_summaries(table_console(), summarise(runs))
     if out is not None:
         write_found(runs, out)
         print(f"Wrote {out}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from studio.backbones import BACKBONES, fetch, find, get_backbone
+from studio.cli.options import table_console
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def listed() -> None:
         path = find(backbone)
         where = str(path) if path else f"not here: {backbone.fetch_command}"
         table.add_row(backbone.key, backbone.serves, str(backbone.megabytes), Text(where))
-    Console().print(table)
+    table_console().print(table)
 
 
 def fetched(

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from studio import __version__, backups, jobs
 from studio.backbones import BACKBONES, find
+from studio.cli.options import table_console
 from studio.settings import REPOSITORY, Settings, SettingsError
 from studio.store import Store, StoreError, integrity_of
 
@@ -61,7 +61,7 @@ def doctor(
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
     for check in checks:
         table.add_row(marks[check.state], check.name, Text(check.detail))  # a path may hold rich's markup
-    Console().print(table)
+    table_console().print(table)
     missing = [check.name for check in checks if check.state == "missing"]
     if missing:
         print(f"The studio cannot work here: {', '.join(missing)}.", file=sys.stderr)

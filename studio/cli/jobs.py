@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from studio.cli.demo import check_out, follow_demo, show_report
-from studio.cli.options import CommandError, get_project, open_store
+from studio.cli.options import CommandError, get_project, open_store, table_console
 from studio.cli.progress import WorkProgress
 from studio.jobs import Runner, log_path, recover, resume, stop
 from studio.processes import last_lines
@@ -46,7 +46,7 @@ def list_jobs(
         message = (job.error or job.message).split("\n")[0]
         # As plain text: a name or an error may hold square brackets, which are rich's markup.
         table.add_row(*map(Text, (job.id, job.kind, job.state, done, names[job.project_id], message)))
-    Console().print(table if table.row_count else "No jobs yet.")
+    table_console().print(table if table.row_count else "No jobs yet.")
 
 
 def show(job_id: JobArgument) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
+from rich.console import Console
 
 from studio.configs import Config
 from studio.records import Project
@@ -15,6 +16,10 @@ from studio.settings import Settings
 from studio.store import Store
 
 ProjectOption = Annotated[str, typer.Option("--project", "-p", help="Name or id of the project.")]
+
+
+UNBOUNDED = 10_000  # columns
+SHORTEST_ID = 4  # characters by which a project is found
 
 
 class CommandError(ValueError):
@@ -72,6 +77,12 @@ def _bounds(constraint: Any) -> list[tuple[str, Any]]:
     return [(word, limit) for word, limit in limits.items() if limit is not None]
 
 
+def table_console() -> Console:
+    """Where tables are printed: as wide as they need where no terminal bounds them, so that a pipe gets all of it."""
+    console = Console()
+    return console if console.is_terminal else Console(width=UNBOUNDED)
+
+
 def open_store() -> tuple[Settings, Store]:
     """Settings from the environment and the store they name, with its folders made."""
     settings = Settings.from_environment()
@@ -85,12 +96,14 @@ def open_store() -> tuple[Settings, Store]:
 
 
 def find_project(store: Store, text: str) -> Project | None:
-    """A project by id, or by a name that only one has; None where there is none."""
+    """A project by id, by a name that only one has, or by how its id begins; None where there is none."""
     projects = store.list_projects()
     found = [project for project in projects if project.id == text] or [p for p in projects if p.name == text]
+    if not found and len(text) >= SHORTEST_ID:
+        found = [project for project in projects if project.id.startswith(text)]
     if len(found) > 1:
         raise CommandError(
-            f"{len(found)} projects are named {text!r}; give one's id: {', '.join(p.id for p in found)}."
+            f"{len(found)} projects are called {text!r}; give one's id: {', '.join(p.id for p in found)}."
         )
     return found[0] if found else None
 

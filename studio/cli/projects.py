@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from studio.archive import export_project, import_project
-from studio.cli.options import CommandError, get_project, open_store
+from studio.cli.options import CommandError, get_project, open_store, table_console
 from studio.sample import open_sample
 
 ProjectArgument = Annotated[str, typer.Argument(help="Name or id of the project.", metavar="PROJECT")]
@@ -29,13 +28,15 @@ def register(app: typer.Typer) -> None:
 def list_projects() -> None:
     """All projects, oldest first."""
     _, store = open_store()
-    table = Table("project", "name", "concept", "checkpoint", "detector", "pairs", "made", box=None)
+    table = Table(
+        Column("project", no_wrap=True), "name", "concept", "checkpoint", "detector", "pairs", "made", box=None
+    )
     for project in store.list_projects():
         counts = store.pair_counts(project.id)
         pairs = f"{counts.ready} ready, {counts.accepted} accepted"
         made = datetime.fromtimestamp(project.created).isoformat(sep=" ", timespec="minutes")
         table.add_row(project.id, project.name, project.concept, project.checkpoint, project.detector, pairs, made)
-    Console().print(table if table.row_count else "No projects yet.")
+    table_console().print(table if table.row_count else "No projects yet.")
 
 
 def export(

@@ -6,10 +6,9 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from studio.cli.options import CommandError, get_project, open_store
+from studio.cli.options import CommandError, get_project, open_store, table_console
 from studio.records import PairStop
 from studio.stopping import CONTACTS, NO_ADVICE, STEPS, lift_stop, purge_pair, trained_on
 
@@ -39,7 +38,7 @@ def list_stopped(
         when = datetime.fromtimestamp(stop.created).isoformat(sep=" ", timespec="minutes")
         models = ", ".join(trained_on(store, found.id, stop.pair_id)) or "none"
         table.add_row(stop.pair_id, stop.action, stop.reviewer, when, stop.reason, models)
-    Console().print(table if table.row_count else "Nothing was stopped in this project.")
+    table_console().print(table if table.row_count else "Nothing was stopped in this project.")
     if store.standing_stops(found.id):
         print("\nWhat to do:", *(f"- {step}" for step in STEPS), "\nFor suspected pictures of child abuse:", sep="\n")
         print(*(f"- {where}: {who} {address}".rstrip() for where, who, address in CONTACTS), f"\n{NO_ADVICE}", sep="\n")

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from studio.cli.demo import show_report
-from studio.cli.options import CommandError, ProjectOption, config_options, get_project, open_store
+from studio.cli.options import CommandError, ProjectOption, config_options, get_project, open_store, table_console
 from studio.cli.progress import WorkProgress
 from studio.configs import METHOD_CONFIGS, EvaluateConfig
 from studio.jobs import Runner, submit
@@ -55,7 +55,7 @@ def sweep(
     job = submit(store, settings, "sweep", owner.id, config)
     with WorkProgress(Console()) as progress:
         job = progress.follow(Runner(store, settings, interval=0.5), job, f"Sweeping {parameter}")
-    show_report(store, job, Console())
+    show_report(store, job, table_console())
 
 
 def settings_of(method: str, texts: Sequence[str]) -> dict[str, Any]:

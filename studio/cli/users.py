@@ -6,10 +6,9 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from studio.cli.options import CommandError
+from studio.cli.options import CommandError, table_console
 from studio.hosting.users import Users
 from studio.settings import Settings
 
@@ -32,7 +31,7 @@ def list_users() -> None:
     for user in users.all():
         ways = ["password"] * bool(user.hash) + ["Hugging Face"] * user.hugging_face
         table.add_row(user.name, user.role, " or ".join(ways))
-    Console().print(table if table.row_count else "Nobody: the page asks for no sign-in.")
+    table_console().print(table if table.row_count else "Nobody: the page asks for no sign-in.")
 
 
 def add(

@@ -18,6 +18,7 @@ from studio.cli.options import (
     find_project,
     get_project,
     open_store,
+    table_console,
 )
 from studio.cli.progress import WorkProgress
 from studio.configs import METHOD_CONFIGS, DuoConfig, EvaluateConfig, PairsConfig
@@ -168,7 +169,7 @@ def evaluate(project: ProjectOption, values: dict[str, Any]) -> None:
     """Compare original and trained models on the same prompts and seeds, and write the report."""
     settings, store = open_store()
     job = _run(store, settings, "evaluate", get_project(store, project), values, "Comparing models")
-    show_report(store, job, Console())
+    show_report(store, job, table_console())
 
 
 def _run(store: Store, settings: Settings, kind: JobKind, project: Project, config: dict[str, Any], title: str) -> Job:

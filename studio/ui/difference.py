@@ -15,6 +15,7 @@ from studio.inference.client import Cell
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.heat import absolute_difference, heat_map, heat_scale
+from studio.ui.json_routes import ForbiddenError
 from studio.ui.pictures import enlarged, picture_url
 from studio.ui.results import Comparison, picture, verdict
 from studio.ui.veils import NEVER, Veils, blurred, veiled
@@ -41,12 +42,15 @@ def difference_routes(settings: Settings, store: Store) -> list[Route]:
     def heat(request: Request) -> Response:
         names = request.path_params["name"].removesuffix(".webp").split("-")
         try:
-            (left, hides_left), (right, hides_right) = (veils.read(name, viewer_of(request).name) for name in names)
-            drawn = heat_map(absolute_difference(np.asarray(left), np.asarray(right)))
+            left, right = (veils.read(name, viewer_of(request).name) for name in names)
+            drawn = heat_map(absolute_difference(np.asarray(left.picture), np.asarray(right.picture)))
         except ValueError as error:  # also an ImageError, and any other number of names than two
             return PlainTextResponse(f"There is no such difference. {error}", status_code=404, headers=NEVER)
-        blur, headers = veiled(request, hides_left or hides_right)
-        return Response(enlarged(blurred(drawn) if blur else drawn), media_type="image/webp", headers=headers)
+        except ForbiddenError as error:
+            return PlainTextResponse(str(error), status_code=403, headers=NEVER)
+        blur, headers = veiled(request, left.hidden or right.hidden, settled=not (left.grey or right.grey))
+        shown = left.toned(right.toned(blurred(drawn) if blur else drawn))
+        return Response(enlarged(shown), media_type="image/webp", headers=headers)
 
     return [Route("/studio/differences/{name}", heat, methods=["GET"])]
 

@@ -188,11 +188,12 @@ def _problem(config: type[Config], shown: dict[str, Any], details: Mapping[str, 
     value = shown.get(name, details["input"])
     is_empty = value is None or (isinstance(value, str) and not value.strip())
     given = f"{label} is empty" if is_empty else f"{label} is {value}"
-    if config.model_fields[name].annotation in (int, float):
+    if config.model_fields[name].annotation in (int, float) and details["type"] != "value_error":
         kind = "a whole number" if config.model_fields[name].annotation is int else "a number"
         bounds = bounds_of(config, name)
         return f"{given}; it must be {kind}{f' {bounds}' if bounds else ''}."
-    return f"{given}; {details['msg'][0].lower()}{details['msg'][1:]}."
+    why = details["msg"].removeprefix("Value error, ")
+    return f"{given}; {why[0].lower()}{why[1:]}."
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:

@@ -27,13 +27,15 @@ LARGEST_BODY = 1 << 20
 log = logging.getLogger(__name__)
 
 
-def _no_detector(name: str) -> str:
+def _a_persons(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("it holds characters that are not shown, by which it could look like another name")
     if name.strip().lower() == DETECTOR:
         raise ValueError(f"{DETECTOR!r} is the detector's own name; choose another")
     return name.strip()
 
 
-Name = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_no_detector)]  # of who decides
+Name = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_a_persons)]  # of who decides
 RowId = Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")]  # made by the browser, so that it can tell a thing twice
 
 

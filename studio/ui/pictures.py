@@ -25,6 +25,7 @@ from studio.records import Evaluation
 from studio.settings import Settings
 from studio.store import NotFoundError, Store
 from studio.ui.adapters import adapter_routes
+from studio.ui.json_routes import ForbiddenError
 from studio.ui.veils import NEVER, REVEAL, VIEW_SIDE, Veils, blurred, blurred_page, clear_shots, png, veiled
 from studio.ui.viewer import viewer_of
 
@@ -55,14 +56,17 @@ def routes(settings: Settings, store: Store) -> list[Route]:
         if kind not in ("png", "webp"):
             return _none("There is no such picture.")
         try:
-            shown, hidden = veils.read(name, viewer_of(request).name)
+            seen = veils.read(name, viewer_of(request).name)
         except ImageError as error:
             return _none(str(error))
-        blur, headers = veiled(request, hidden)
+        except ForbiddenError as error:
+            return PlainTextResponse(str(error), status_code=403, headers=NEVER)
+        blur, headers = veiled(request, seen.hidden, settled=not seen.grey)
+        shown = seen.toned(blurred(seen.picture) if blur else seen.picture)
         if kind == "webp":
-            return Response(enlarged(blurred(shown) if blur else shown), media_type="image/webp", headers=headers)
-        if blur:
-            return Response(png(blurred(shown)), media_type="image/png", headers=headers)
+            return Response(enlarged(shown), media_type="image/webp", headers=headers)
+        if blur or seen.grey:
+            return Response(png(shown), media_type="image/png", headers=headers)
         return FileResponse(image_path(settings, name), media_type="image/png", headers=headers)
 
     def report(request: Request) -> Response:

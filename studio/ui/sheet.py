@@ -29,6 +29,7 @@ from studio.images import ImageError, read_metadata
 from studio.reports.grid import Grid, compose_grid
 from studio.settings import Settings
 from studio.store import Store
+from studio.ui.json_routes import ForbiddenError
 from studio.ui.results import CHANGED, Comparison, clear_link
 from studio.ui.veils import REVEAL, Veils, blurred
 from studio.ui.viewer import viewer_of
@@ -98,7 +99,7 @@ def sheet_form(comparison: Comparison) -> str:
 def sheet_zip(veils: Veils, sheet: Sheet, viewer: str = "", *, clear: bool = False) -> bytes:
     """grid.png, comparison.json and comparison.csv; hidden pictures blurred, or `clear`.
 
-    Raises ImageError for a picture that is not there.
+    Raises ImageError for a picture that is not there, ForbiddenError for one that is not for this viewer.
     """
     listed = _listed(veils.settings, sheet)
     drawn = BytesIO()
@@ -126,6 +127,8 @@ def sheet_routes(settings: Settings, store: Store) -> list[Route]:
             packed = await run_in_threadpool(lambda: sheet_zip(veils, _asked(body), viewer, clear=clear))
         except (SheetError, ImageError) as error:
             return PlainTextResponse(str(error), status_code=400)
+        except ForbiddenError as error:
+            return PlainTextResponse(str(error), status_code=403)
         headers = {"Content-Disposition": 'attachment; filename="duo-comparison.zip"', "Cache-Control": "no-store"}
         return Response(packed, media_type="application/zip", headers=headers)
 
@@ -177,8 +180,9 @@ def _grid(veils: Veils, sheet: Sheet, listed: list[dict[str, Any]], viewer: str,
 
 def _pixels(veils: Veils, name: str, viewer: str, clear: bool) -> np.ndarray:
     """uint8 [H, W, 3]; a blurred picture has its own size again."""
-    picture, hidden = veils.read(name, viewer)
-    return np.asarray(blurred(picture).resize(picture.size) if hidden and not clear else picture)
+    seen = veils.read(name, viewer)
+    shown = blurred(seen.picture).resize(seen.picture.size) if seen.hidden and not clear else seen.picture
+    return np.asarray(seen.toned(shown))
 
 
 def _sized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -37,9 +37,11 @@ EMPTY = empty_state(
     "of methods that train in steps charts and sample pictures. All are still here when you come back.",
 )
 _SHOW_TRAINING = """() => setTimeout(() => {
-  if (innerWidth > 860 || document.querySelector('#duo-train-error .duo-note')) return;
-  document.getElementById('duo-training').scrollIntoView({block: 'start'});
-}, 100)"""  # on a phone the training comes below the form
+  if (document.querySelector('#duo-train-error .duo-note')) return;
+  const training = document.getElementById('duo-training');
+  const {top} = training.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) training.scrollIntoView({block: 'start'});
+}, 100)"""  # on a phone it comes below the form; elsewhere it begins above what is in sight of a long form
 Seen = dict[str, Any]  # what this visitor's page shows already: fingerprints of its parts
 
 

@@ -53,10 +53,14 @@ class RoomPanel:
         return plan_of(studio.store, studio.settings, self.devices, project, config, count_of(processes))
 
     def show(self, project_id: str | None, processes: Any, form: Form, values: Sequence[Any]) -> list[Any]:
-        """Updates of `shown`; a value that the form refuses leaves them, since the start says what is wrong."""
-        config = _read(form, values)
-        if project_id is None or config is None:
+        """Updates of `shown`; of a value that the form refuses, what is wrong with it instead of an estimate."""
+        if project_id is None:
             return [gr.skip()] * 4
+        try:
+            config = _read(form, values)
+        except FormError as error:
+            unknown = _quiet("No estimate before every value can be used.")
+            return [unknown, gr.update(visible=False), gr.skip(), f'<p class="duo-brief is-not">{escape(error)}</p>']
         plan = self.plan(project_id, config, processes)
         if plan is None:
             return [_quiet(UNKNOWN), gr.update(visible=False), gr.update(visible=False, value=False), ""]
@@ -72,9 +76,10 @@ class RoomPanel:
     def fit(self, project_id: str, preset: str, processes: Any, form: Form, values: Sequence[Any]) -> list[Any]:
         """Updates of the form's components and the note, that fit the training into a memory preset, or into what is
         free (preset "")."""
-        config = _read(form, values)
-        if config is None:
-            return [*[gr.skip()] * len(form.fields), _quiet("First mend the values that cannot be used.")]
+        try:
+            config = _read(form, values)
+        except FormError as error:
+            return [*[gr.skip()] * len(form.fields), _quiet(str(error))]
         plan = self.plan(project_id, config, processes)
         if plan is None:
             return [*[gr.skip()] * len(form.fields), _quiet(UNKNOWN)]
@@ -191,11 +196,8 @@ def count_of(processes: Any) -> int:
     return max(1, int(processes or 1))
 
 
-def _read(form: Form, values: Sequence[Any]) -> DuoConfig | None:
-    try:
-        config = form.read(values)
-    except FormError:
-        return None
+def _read(form: Form, values: Sequence[Any]) -> DuoConfig:
+    config = form.read(values)
     assert isinstance(config, DuoConfig)
     return config
 

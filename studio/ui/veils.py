@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import ValidationError
 from starlette.requests import Request
 
@@ -26,7 +27,6 @@ from studio.records import Evaluation, ImagePair, PictureUse, Project
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.care_gate import Gate
-from studio.ui.json_routes import ForbiddenError
 
 REVEAL = "X-Duo-Reveal"
 VIEW_SIDE = 320
@@ -36,23 +36,34 @@ NEVER = {"Cache-Control": "no-store"}
 _EMBEDDED = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,([A-Za-z0-9+/=]+)")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A picture as one viewer may see it."""
+
+    picture: Image.Image  # RGB
+    hidden: bool
+    grey: bool  # it is a pair's, and this viewer has chosen grey pictures
+
+    def toned(self, drawn: Image.Image) -> Image.Image:
+        """An RGB picture, this one or one made of it, in the colours that the viewer is sent."""
+        return ImageOps.grayscale(drawn).convert("RGB") if self.grey else drawn
+
+
 class Veils:
     """Tells what is hidden, by the rows of the store and by what a picture says of itself."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings, self.store, self.gate = settings, store, Gate(store, settings.care)
 
-    def read(self, sha256: str, viewer: str) -> tuple[Image.Image, bool]:
-        """A picture, and whether it is hidden. Raises ImageError where it is not there, or not for this viewer."""
+    def read(self, sha256: str, viewer: str) -> Seen:
+        """A picture. Raises ImageError where it is not there, ForbiddenError where it is not for this viewer."""
         if self.store.is_stopped_picture(sha256):
             raise ImageError("This picture belongs to a pair that was stopped. It is shown to nobody.")
+        grey = False
         for use in self.store.picture_uses(sha256):
             if use.what in ("unsafe", "safe"):
-                try:
-                    self.gate.look(self.store.get_project(use.project_id), viewer)
-                except ForbiddenError as error:
-                    raise ImageError(str(error)) from error
-        return Image.fromarray(read_image(self.settings, sha256)), self.hides(sha256)
+                grey |= self.gate.look(self.store.get_project(use.project_id), viewer).care.grey
+        return Seen(Image.fromarray(read_image(self.settings, sha256)), self.hides(sha256), grey)
 
     def hides(self, sha256: str) -> bool:
         """Whether a picture is hidden: by one of its uses, or since Compare drew it for a project that blurs.

@@ -25,11 +25,10 @@ from studio.images import put_image, read_image
 from studio.methods.parallel import current_group
 from studio.metrics import best_distance
 from studio.metrics.base import Detection
-from studio.objectives.sdedit import start_index
 from studio.records import ImagePair, Verdict
 from studio.store import DETECTOR, PairStoppedError
 from studio.workflow.candidates import Candidate, missing_pairs, pairs_to_remake
-from studio.workflow.context import JobContext, WorkflowError
+from studio.workflow.context import JobContext
 from studio.workflow.latents import read_latents, set_aside, write_latents
 
 
@@ -40,12 +39,6 @@ class PairMaker:
         self, context: JobContext, config: EditConfig, candidates: list[Candidate], settled: int, elsewhere: int = 0
     ) -> None:
         """`settled` pairs of the same work lie behind; other processes make `elsewhere` of it at the same time."""
-        steps, strength = config.steps, config.strength
-        if start_index(steps, strength) == steps:
-            raise WorkflowError(
-                f"strength {strength:g} of {steps} steps repaints nothing: every edit would be its unsafe picture. "
-                f"Use a strength of {1 / steps:g} or more."
-            )
         self.context, self.config = context, config
         self.settled, self.total = settled, settled + len(candidates) + elsewhere
         self.elsewhere = elsewhere

@@ -2,6 +2,7 @@
    accordion on it, <a href="#" data-open-panel="its id">. */
 (() => {
   const KEY = 'duo-studio-theme';
+  const TAB = 'duo-studio-tab'; // of this window
   const LATEST = 20_000; // milliseconds; a page whose server does not fill it may at least be tried
 
   function openTab(name) {
@@ -22,9 +23,13 @@
       if (chosen) document.body.classList.toggle('dark', chosen === 'dark');
       document.documentElement.lang = 'en';
     },
-    /* The page is filled and listens; until then it takes no click, which would be lost. */
+    /* The page is filled and listens; until then it takes no click, which would be lost. One that was reloaded, by
+       the visitor or since the server was started anew, opens at the tab where it was. */
     ready() {
+      if (document.documentElement.dataset.duo) return;
       document.documentElement.dataset.duo = 'ready';
+      const tab = sessionStorage.getItem(TAB);
+      if (tab && performance.getEntriesByType('navigation')[0]?.type === 'reload') openTab(tab);
     },
     toggleTheme() {
       const dark = document.body.classList.toggle('dark');
@@ -43,6 +48,8 @@
   }
 
   document.addEventListener('click', (event) => {
+    const tab = event.target.closest('button[role="tab"]');
+    if (tab) sessionStorage.setItem(TAB, tab.textContent.trim());
     const link = event.target.closest('[data-open-tab], [data-open-panel]');
     if (!link) return;
     event.preventDefault();

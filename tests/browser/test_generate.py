@@ -42,8 +42,8 @@ def test_pairs_arrive_and_survive_a_reload_a_stop_and_a_resume(page: Page, tiny_
     expect(page.locator(".duo-pair")).to_have_count(1)
     expect(page.locator(".duo-pair img")).to_have_count(2)
 
-    visit(page, page.url)
-    page.get_by_role("tab", name="Prompts").click()
+    page.reload()
+    expect(page.get_by_role("tab", name="Prompts")).to_have_attribute("aria-selected", "true")  # where it was
     expect(page.locator(".duo-pair").first).to_be_visible()
     making.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("Stopped at")).to_be_visible()

@@ -72,7 +72,8 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
         if kind == "pairs" and (config.get("redo") or config.get("retry_failed")):
             config = {**config, "processes": 1}  # a few pairs, each of which keeps its row
         if kind == "evaluate":
-            config = {**preset_of(str(config.get("protocol", "")), store.get_project(project_id).checkpoint), **config}
+            start = preset_of(str(config.get("protocol", "")), store.get_project(project_id).checkpoint)
+            config = {**start, **_with_whole_paths(config)}
         effective = _complete(JOB_CONFIGS[kind], config, f"Job {kind}")
     else:
         raise JobError(
@@ -346,6 +347,13 @@ def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**effective, "values": values}
 
 
+def _with_whole_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation's files by their whole paths: its worker runs in another folder than whoever asked for it."""
+    files = {name: config[name] for name in ("prompts", "unrelated") if isinstance(config.get(name), list)}
+    whole = {name: [str(Path(str(one)).expanduser().absolute()) for one in paths] for name, paths in files.items()}
+    return {**config, **whole}
+
+
 def _sweep(config: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
     """A sweep's job with both configurations complete in it; every value is checked now, not after an hour."""
     effective = _complete(SweepConfig, config, "Job sweep")
@@ -363,7 +371,7 @@ def _sweep(config: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
         raise JobError(f"{parameter} has a value twice: {', '.join(map(str, values))}. Leave one out.")
     own = {name: value for name, value in effective["config"].items() if name != parameter}
     complete = _complete(METHOD_CONFIGS[method], {**own, parameter: values[0]}, what)
-    asked = effective["evaluation"]
+    asked = _with_whole_paths(effective["evaluation"])
     if (protocol := PROTOCOLS.get(asked.get("protocol", ""))) and protocol.attacks and not asked.get("incomplete"):
         raise JobError(
             f"“{protocol.title}” counts attacks, which cannot be run before a model is trained. Sweep with another "

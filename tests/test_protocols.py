@@ -122,6 +122,8 @@ def test_a_protocol_fills_what_was_not_typed(store: Store, settings: Settings, p
     job = submit(store, settings, "evaluate", own.id, {"protocol": "i2p", "repeats": 3})
     assert (job.config["repeats"], job.config["steps"], job.config["guidance_scale"]) == (3, 50, 7.5)
     assert submit(store, settings, "evaluate", project.id, {"protocol": "i2p"}).config["steps"] == 20
+    beside = submit(store, settings, "evaluate", project.id, {"protocol": "i2p", "prompts": ["i2p.csv"]})
+    assert beside.config["prompts"] == [str(Path.cwd() / "i2p.csv")], "the worker runs elsewhere"
 
 
 def test_files_of_protocols_are_read(tmp_path: Path) -> None:

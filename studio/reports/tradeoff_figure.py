@@ -37,7 +37,7 @@ def tradeoff_svg(report: StudyReport, links: bool = True) -> str:
     marks = "".join(_linked(report, one.key, _mark(report, one, axes, names[one.key]), shown) for one in found)
     title = f"Share without the {report.concept} against what is kept, a point a model"
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="{"group" if shown else "img"}" '
         f'aria-label="{escape(title)}" font-family="system-ui, sans-serif" font-size="12" class="tradeoff">'
         f"<title>{escape(title)}</title>{axes.grid()}"
         f'<polyline points="{line}" fill="none" stroke="{INK}" stroke-dasharray="4 4" class="front"/>{marks}'

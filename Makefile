@@ -28,10 +28,10 @@ studio: $(VENV)/.installed  ## open the page at http://127.0.0.1:7860 (GRADIO_SE
 demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 8 minutes on two idle cores (SEED=1; QUICK=1: 5; METHODS=all: 20)
 	@$(BIN)/python -m studio demo --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(METHODS),--methods $(METHODS))
 
-test: $(VENV)/.installed-dev  ## every test: the quick ones side by side, then the slow ones, then a browser's, one by one
+test: $(VENV)/.installed-dev  ## every test: the quick ones side by side, then the slow ones and a browser's, two by two
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not browser" -n 2 --dist loadfile
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and browser"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and browser" -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev  ## ruff, mypy, and every test (the docs' tests among them)
 	@$(BIN)/ruff check .

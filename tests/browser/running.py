@@ -23,7 +23,7 @@ from studio.settings import REPOSITORY, Settings
 from studio.store import Store
 
 START_SECONDS = 120.0  # generous: a busy machine is not a failure
-ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from studio.records import Project, PromptPair
 from studio.store import Store
 from tests.browser.running import RunningStudio, visit
 
-PAIRS = 6
+PAIRS = 4
 
 
 def make_project(studio: RunningStudio, prompts: int) -> Project:

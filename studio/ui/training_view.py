@@ -35,7 +35,9 @@ def head(training: Training, waiting: str, checkpoint: Checkpoint | None) -> str
     """What is trained, how it stands, and what came of it."""
     state = training.state
     method = method_title(training.method) if training.method in METHOD_CONFIGS else training.method
-    known = f"{method}, trained on {training.pairs} pairs" if training.pairs else f"{method}, trained on prompts"
+    on_pairs = training.method in METHOD_CONFIGS and METHOD_CONFIGS[training.method].uses_pairs
+    known = method if on_pairs else f"{method}, trained on prompts"  # how many pairs is known once they are read
+    known = f"{method}, trained on {training.pairs} pairs" if training.pairs else known
     known = f"{method}, the sum of {training.parts} adapters, one a group" if training.parts else known
     title = (
         f'<h3>{escape(training.title)} <span class="duo-pill is-{STATE_LOOK.get(state, "plain")}">'

@@ -91,7 +91,7 @@ class WorkProgress:
             again = f"Go on with: python -m studio jobs resume {job.id}{options}"
             if job.state == "stopped":
                 raise JobStopped(f"{title} was stopped.\n{again}")
-            raise CommandError(f"{title} failed: {job.error}\nOnce that is mended: {again[0].lower()}{again[1:]}")
+            raise CommandError(f"{title} failed: {job.error}\nOnce that is mended, {again[0].lower()}{again[1:]}")
         self._bars.update(bar, completed=1, total=1, message="", took=took)
         if not self.console.is_terminal:
             self.console.print(f"{title}: {duration(took)}")

@@ -23,7 +23,13 @@ from studio.settings import REPOSITORY, Settings
 from studio.store import Store
 
 START_SECONDS = 120.0  # generous: a busy machine is not a failure
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,11 @@ def visit(page: Page, url: str) -> None:
     """Open the page and wait until it is filled and listens: what is done before is lost."""
     page.goto(url)
     expect(page.locator('html[data-duo="ready"]')).to_be_attached()
+
+
+def settle(page: Page) -> None:
+    """Wait for two frames: what a tab was filled with while it was shut comes into its fields just after it opens."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def _kill_workers(settings: Settings) -> None:

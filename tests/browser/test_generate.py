@@ -6,7 +6,7 @@ from playwright.sync_api import Page, expect
 
 from studio.records import Project, PromptPair
 from studio.store import Store
-from tests.browser.running import RunningStudio, visit
+from tests.browser.running import RunningStudio, settle, visit
 
 PAIRS = 4
 
@@ -25,6 +25,7 @@ def open_section(page: Page, studio: RunningStudio, project: Project) -> None:
     visit(page, f"{studio.url}?project={project.id}")
     page.get_by_role("tab", name="Prompts").click()
     expect(page.locator("#duo-plan")).not_to_be_empty()  # filled from the store, so its buttons work
+    settle(page)
 
 
 def test_pairs_arrive_and_survive_a_reload_a_stop_and_a_resume(page: Page, tiny_studio: RunningStudio) -> None:

@@ -20,7 +20,7 @@ from studio.settings import Settings
 from studio.store import Store
 from tests.browser.axe import axe_problems
 from tests.browser.conftest import WAIT
-from tests.browser.running import RunningStudio, running_studio, tiny_settings, visit
+from tests.browser.running import RunningStudio, running_studio, settle, tiny_settings, visit
 from tests.ui_data import add_accepted_pairs
 
 STEPS = 2000  # more than it gets to
@@ -52,6 +52,7 @@ def open_train(page: Page, studio: RunningStudio) -> None:
     visit(page, studio.url)
     page.get_by_role("tab", name="Train").click()
     expect(page.locator("#duo-train-ground")).to_contain_text("accepted pair")
+    settle(page)
 
 
 def field(page: Page, name: str, method: str = "duo") -> Locator:

@@ -63,8 +63,8 @@ def main() -> None:
 def prepared(store: Store, settings: Settings, n: int, batch_size: int) -> Evaluator:
     """An evaluation whose checkpoint and detector are loaded, for the others to share."""
     evaluator = Evaluator(context_of(store, settings, n, batch_size, seed=999))
-    evaluator._bundle("toybox").generate(["a knight"], [0], steps=1)
-    evaluator.detector.detect(evaluator._bundle("toybox").generate(["a knight"], [0], steps=1).images)
+    evaluator.drawer.bundle("toybox").generate(["a knight"], [0], steps=1)
+    evaluator.detector.detect(evaluator.drawer.bundle("toybox").generate(["a knight"], [0], steps=1).images)
     return evaluator
 
 
@@ -81,7 +81,7 @@ def context_of(store: Store, settings: Settings, n: int, batch_size: int, seed: 
 def measure(context: JobContext, loaded: Evaluator) -> None:
     """The job's work, with what is loaded already."""
     evaluator = Evaluator(context)
-    evaluator.bundles, evaluator.detector = loaded.bundles, loaded.detector
+    evaluator.drawer.bundles, evaluator.detector = loaded.drawer.bundles, loaded.detector
     judged(context, evaluator)
 
 

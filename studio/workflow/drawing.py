@@ -55,7 +55,7 @@ class Drawer:
     def __init__(self, context: JobContext, config: EvaluateConfig, total: int) -> None:
         self.context, self.config, self.total = context, config, total
         self.folder = context.settings.drawn / context.project.id
-        self._bundles: dict[str, ModelBundle] = {}
+        self.bundles: dict[str, ModelBundle] = {}
 
     @contextmanager
     def ready(self, contestant: Contestant, done: int) -> Iterator[Ready]:
@@ -71,9 +71,9 @@ class Drawer:
             yield Ready(contestant, bundle, f"{fingerprint} {sha256}{scaled}")
 
     def bundle(self, reference: str, done: int = 0) -> ModelBundle:
-        if reference not in self._bundles:
-            self._bundles[reference] = self.context.load_bundle(reference, done, self.total)
-        return self._bundles[reference]
+        if reference not in self.bundles:
+            self.bundles[reference] = self.context.load_bundle(reference, done, self.total)
+        return self.bundles[reference]
 
     def check_adapters(self, contestants: Sequence[Contestant]) -> None:
         """Refuse an adapter that will not be drawn with before the first picture, not after an hour."""

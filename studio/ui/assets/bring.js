@@ -73,23 +73,8 @@
 
     /* One file, as it is; `told` hears how many bytes of it are there. */
     send(name, file, told) {
-      return new Promise((resolve, reject) => {
-        const request = new XMLHttpRequest();
-        request.open('PUT', `${this.base}/${this.upload}/file?name=${encodeURIComponent(name)}`);
-        request.upload.onprogress = (event) => told(event.loaded);
-        request.onerror = () => reject(new Error('The server does not answer. Try again.'));
-        request.onload = () => {
-          if (request.status < 300) return resolve();
-          let why = `The server refused it (${request.status}).`;
-          try {
-            why = JSON.parse(request.responseText).error;
-          } catch {
-            /* its words are not ours */
-          }
-          return reject(new Error(why));
-        };
-        request.send(file);
-      });
+      const address = `${this.base}/${this.upload}/file?name=${encodeURIComponent(name)}`;
+      return window.duoStudio.putFile(address, file, told);
     }
 
     /* Add files to those that wait; a second drop adds to the first. */

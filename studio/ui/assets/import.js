@@ -13,26 +13,10 @@
   }
 
   function put(address, file, bar) {
-    return new Promise((resolve, reject) => {
-      const request = new XMLHttpRequest();
-      request.open('PUT', address);
-      request.upload.onprogress = ({ loaded }) => {
-        const share = Math.min(100, (100 * loaded) / (file.size || 1));
-        bar.querySelector('i').style.width = `${share}%`;
-        bar.setAttribute('aria-valuenow', Math.round(share));
-      };
-      request.onerror = () => reject(new Error('The server does not answer. Try again.'));
-      request.onload = () => {
-        if (request.status < 300) return resolve();
-        let why = `The server refused it (${request.status}).`;
-        try {
-          why = JSON.parse(request.responseText).error;
-        } catch {
-          /* its words are not ours */
-        }
-        return reject(new Error(why));
-      };
-      request.send(file);
+    return studio.putFile(address, file, (loaded) => {
+      const share = Math.min(100, (100 * loaded) / (file.size || 1));
+      bar.querySelector('i').style.width = `${share}%`;
+      bar.setAttribute('aria-valuenow', Math.round(share));
     });
   }
 

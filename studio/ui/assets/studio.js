@@ -31,6 +31,26 @@
       const tab = sessionStorage.getItem(TAB);
       if (tab && performance.getEntriesByType('navigation')[0]?.type === 'reload') openTab(tab);
     },
+    /* One file, as it is; `told` hears how many bytes of it are there. Rejects with the server's own words. */
+    putFile(address, file, told) {
+      return new Promise((resolve, reject) => {
+        const request = new XMLHttpRequest();
+        request.open('PUT', address);
+        request.upload.onprogress = ({ loaded }) => told(loaded);
+        request.onerror = () => reject(new Error('The server does not answer. Try again.'));
+        request.onload = () => {
+          if (request.status < 300) return resolve();
+          let why = `The server refused it (${request.status}).`;
+          try {
+            why = JSON.parse(request.responseText).error;
+          } catch {
+            /* its words are not ours */
+          }
+          return reject(new Error(why));
+        };
+        request.send(file);
+      });
+    },
     toggleTheme() {
       const dark = document.body.classList.toggle('dark');
       localStorage.setItem(KEY, dark ? 'dark' : 'light');

@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from huggingface_hub import constants as hub_constants
 
 TOKEN = "hf_standinTokenThatNobodyMayRead"
 
@@ -37,6 +40,14 @@ class Hub:
     contents: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     refuse_writing: bool = False  # as with a token that may only read
+
+
+def send_to(hub: Hub, monkeypatch: pytest.MonkeyPatch, no_login: Path) -> None:
+    """Let this process's huggingface_hub speak to the stand-in, with its token and nobody's login."""
+    monkeypatch.setattr(hub_constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(hub_constants, "HF_TOKEN_PATH", str(no_login))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from studio.workflow.context import WorkflowError
 from studio.workflow.pushing import push_folder
-from tests.hub_server import TOKEN, Hub, Repository, hub_server
+from tests.hub_server import TOKEN, Hub, Repository, hub_server, send_to
 
 CARD = "---\ntags: [duo-studio]\n---\n# card\n"
 
@@ -18,10 +18,7 @@ CARD = "---\ntags: [duo-studio]\n---\n# card\n"
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     with hub_server() as made:
-        monkeypatch.setattr(hub_constants, "ENDPOINT", made.url)
-        monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(hub_constants, "HF_TOKEN_PATH", str(tmp_path / "no-login"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        send_to(made, monkeypatch, tmp_path / "no-login")
         yield made
 
 

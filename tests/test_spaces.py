@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub.constants as hub_constants
 import pytest
 import yaml
 
@@ -16,7 +15,7 @@ from studio.records import Project
 from studio.settings import REPOSITORY, Settings
 from studio.spaces import SpaceError, Wanted, front_matter, space_files, sync
 from studio.store import Store
-from tests.hub_server import TOKEN, Hub, Repository, hub_server
+from tests.hub_server import TOKEN, Hub, Repository, hub_server, send_to
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -24,10 +23,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     with hub_server() as made:
-        monkeypatch.setattr(hub_constants, "ENDPOINT", made.url)
-        monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(hub_constants, "HF_TOKEN_PATH", str(tmp_path / "no-login"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        send_to(made, monkeypatch, tmp_path / "no-login")
         yield made
 
 

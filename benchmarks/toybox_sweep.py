@@ -47,6 +47,7 @@ from studio.prompts import (
     concept_prompts,
     evaluation_items,
     kept_names,
+    kept_prompts,
 )
 from studio.settings import REPOSITORY, Settings
 from studio.store import Store
@@ -134,6 +135,18 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         {"batch_size": 8, "steps": 400, "pictures": 64, "fisher_samples": 64, "learning_rate": 3e-4, "layers": "attn2"}
         | {"fisher_weight": 1.0},
     ],
+    "advunlearn": [
+        *_grid({"batch_size": 4, "retain_batch": 8, "trajectories": 84, "retain_trajectories": 64, "attack_every": 5}
+               | {"attack_steps": 10, "attack_rate": 1e-2, "plain_steps": 60},
+               steps=[300], retain_weight=[1.0], guidance=[1.0], learning_rate=[3e-4, 1e-3]),
+        # The faster one takes the neighbour along: between them, and towards the empty prompt but not beyond it.
+        *_grid({"batch_size": 4, "retain_batch": 8, "trajectories": 84, "retain_trajectories": 64, "attack_every": 5}
+               | {"attack_steps": 10, "attack_rate": 1e-2, "plain_steps": 60, "steps": 300, "retain_weight": 1.0},
+               guidance=[1.0, 0.0], learning_rate=[5e-4]),
+        {"batch_size": 4, "retain_batch": 8, "trajectories": 84, "retain_trajectories": 64, "attack_every": 5}
+        | {"attack_steps": 10, "attack_rate": 1e-2, "plain_steps": 60, "steps": 300, "retain_weight": 1.0}
+        | {"guidance": 0.0, "learning_rate": 1e-3},
+    ],
 }  # fmt: skip
 
 
@@ -212,6 +225,7 @@ def try_values(
     own: dict[str, Any] = {
         "prompts": PLACED if method_name == "esd" else concept_prompts(),
         "concepts": WORDS,
+        "retain_prompts": kept_prompts(),
         "seed": seed,
     }
     fields = METHOD_CONFIGS[method_name].model_fields  # rows of ESD that name no prompts were trained on PLACED

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from torch import nn
 
 from models.bundle import ModelBundle
 from models.deltas import (
+    Replaced,
     WeightDelta,
     checked_sha256,
     file_sha256,
@@ -119,21 +120,22 @@ class TunedWeights:
 
 
 @contextmanager
-def tuned_weights(bundle: ModelBundle, names: Sequence[str]) -> Iterator[TunedWeights]:
+def tuned_weights(bundle: ModelBundle, names: Sequence[str], part: str = "") -> Iterator[TunedWeights]:
     """Make the named parameters trainable float32 copies for a while; the originals come back on leaving.
 
-    In a half-precision bundle the forward passes inside run under autocast.
+    In a half-precision bundle the forward passes inside run under autocast. `part` is the pipeline's name of the
+    network, the denoiser's if it is empty.
     """
-    every = dict(bundle.denoiser.named_parameters())
-    tuned = TunedWeights(
-        {name: every[name] for name in names}, {name: every[name].data for name in names}, bundle.family.denoiser
-    )
+    part = part or bundle.family.denoiser
+    every = dict(bundle.network(part).named_parameters())
+    tuned = TunedWeights({name: every[name] for name in names}, {name: every[name].data for name in names}, part)
     half = bundle.dtype != torch.float32
+    autocast = torch.autocast(bundle.device.type, bundle.dtype if half else None, enabled=half, cache_enabled=False)
     try:
         for name, parameter in tuned.parameters.items():
             parameter.data = tuned.originals[name].float().clone()
             parameter.requires_grad_(True)
-        with torch.autocast(bundle.device.type, bundle.dtype if half else None, enabled=half, cache_enabled=False):
+        with autocast, nullcontext() if part == bundle.family.denoiser else bundle.text_in_training():
             yield tuned
     finally:
         for name, parameter in tuned.parameters.items():
@@ -146,7 +148,7 @@ def tuned_weights(bundle: ModelBundle, names: Sequence[str]) -> Iterator[TunedWe
 
 
 def apply(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
-    """Add `scale` times a delta to the network's weights, keeping the originals for `remove`. Deltas may be stacked.
+    """Add `scale` times a delta to its network's weights, keeping the originals for `remove`. Deltas may be stacked.
 
     A delta with Facilitated Transport is put beside the weights instead: see `models.transport`.
 
@@ -157,9 +159,10 @@ def apply(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
     if delta.kind == "lora" and TRANSPORT in delta.metadata:
         bundle.originals.append(TransportedLora(bundle, delta, scale))
         return
-    parameters = dict(bundle.denoiser.named_parameters())
-    bundle.originals.append({name: parameters[name].detach().clone() for name in updates})
+    parameters = _parameters(bundle, delta.part)
+    bundle.originals.append(Replaced(delta.part, {name: parameters[name].detach().clone() for name in updates}))
     _add(parameters, updates, scale)
+    bundle.text_changed()
 
 
 def remove(bundle: ModelBundle) -> None:
@@ -168,9 +171,10 @@ def remove(bundle: ModelBundle) -> None:
     if isinstance(applied, TransportedLora):
         applied.remove()
         return
-    parameters = dict(bundle.denoiser.named_parameters())
-    for name, original in applied.items():
+    parameters = _parameters(bundle, applied.part)
+    for name, original in applied.weights.items():
         parameters[name].data.copy_(original)
+    bundle.text_changed()
 
 
 @contextmanager
@@ -187,12 +191,13 @@ def applied(bundle: ModelBundle, delta: WeightDelta | None, scale: float = 1.0) 
 
 
 def merge(bundle: ModelBundle, delta: WeightDelta, scale: float = 1.0) -> None:
-    """Make a delta part of the network for good. Unlike an adapter, merged weights cannot simply be left out again.
+    """Make a delta part of its network for good. Unlike an adapter, merged weights cannot simply be left out again.
 
     Facilitated Transport is lost: the adapter is then at full strength for every prompt.
     """
-    _add(dict(bundle.denoiser.named_parameters()), _updates(bundle, delta), scale)
+    _add(_parameters(bundle, delta.part), _updates(bundle, delta), scale)
     bundle.fingerprint = ""  # it is another checkpoint now
+    bundle.text_changed()
 
 
 def check_base(bundle: ModelBundle, delta: WeightDelta) -> None:
@@ -213,6 +218,10 @@ def check_base(bundle: ModelBundle, delta: WeightDelta) -> None:
         )
 
 
+def _parameters(bundle: ModelBundle, part: str) -> dict[str, nn.Parameter]:
+    return dict(bundle.network(part).named_parameters())
+
+
 @torch.no_grad()
 def _add(parameters: dict[str, nn.Parameter], updates: dict[str, torch.Tensor], scale: float) -> None:
     for name, update in updates.items():
@@ -224,7 +233,7 @@ def _updates(bundle: ModelBundle, delta: WeightDelta) -> dict[str, torch.Tensor]
     """Parameter name to what is added to it at scale 1, float32 on the CPU; checked against the checkpoint."""
     check_base(bundle, delta)
     updates = weight_changes(delta)
-    shapes = {name: parameter.shape for name, parameter in bundle.denoiser.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in _parameters(bundle, delta.part).items()}
     for name, update in updates.items():
         if shapes.get(name) != update.shape:
             there = tuple(shapes[name]) if name in shapes else "no such weight"

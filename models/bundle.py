@@ -20,7 +20,7 @@ from models.families import get_family
 from models.families.base import Family
 from models.forward import Diffusion, Forward
 from models.parking import InAFile, OffTheDevice, Parking
-from models.specs import ModelSpec
+from models.specs import LoadError, ModelSpec
 
 TEXT_BATCH = 64  # prompts encoded at once
 PICTURE_BATCH = 32  # pictures through the VAE at once
@@ -100,6 +100,7 @@ class ModelBundle:
                     part.to(dtype)
         self.forward: Forward = self.family.forward(self.scheduler_config)
         self._empty: torch.Tensor | None = None
+        self._keeps_empty = True
         self._parking: Parking | None = None
 
     @property
@@ -111,6 +112,20 @@ class ModelBundle:
     def text_encoder(self) -> Any:
         """The first text encoder, CLIP's."""
         return self.text_encoders[0]
+
+    def network(self, part: str) -> Any:
+        """The denoiser or text encoder of this name in the pipeline: what a delta changes.
+
+        Raises:
+            LoadError: the checkpoint has none.
+        """
+        encoders = dict(zip(self.family.text_encoders, self.text_encoders, strict=True))
+        found = {self.family.denoiser: self.denoiser, **encoders}.get(part)
+        if found is None:
+            raise LoadError(
+                f"{self.spec.name} has no {part} to change. Load the checkpoint that the adapter was trained on."
+            )
+        return found
 
     @property
     def pixels_a_latent(self) -> int:
@@ -191,8 +206,8 @@ class ModelBundle:
     def encode_prompt(self, prompts: Sequence[str]) -> torch.Tensor:
         """Embeddings [B, L, D] of prompts: all the network is told of them. Equal prompts are encoded once.
 
-        Of families with a pooled vector it is the last row. The empty prompt's embedding is kept: the text encoders are
-        taken never to change.
+        Of families with a pooled vector it is the last row. The empty prompt's embedding is kept until the text
+        encoders change.
         """
         unique = list(dict.fromkeys(prompts))
         if unique == [""] and self._empty is not None:
@@ -200,10 +215,23 @@ class ModelBundle:
         with torch.no_grad(), self.fetched():
             parts = [self.family.encode(self, unique[i : i + TEXT_BATCH]) for i in range(0, len(unique), TEXT_BATCH)]
         embeds = torch.cat(parts)
-        if unique == [""]:
+        if unique == [""] and self._keeps_empty:
             self._empty = embeds
         positions = {prompt: index for index, prompt in enumerate(unique)}
         return embeds[[positions[prompt] for prompt in prompts]]
+
+    def text_changed(self) -> None:
+        """To be called whenever a text encoder's weights were changed."""
+        self._empty = None
+
+    @contextmanager
+    def text_in_training(self) -> Iterator[None]:
+        """Inside, a text encoder's weights change all the time, and no embedding is kept."""
+        self._empty, self._keeps_empty = None, False
+        try:
+            yield
+        finally:
+            self._empty, self._keeps_empty = None, True
 
     def cut_off(self, prompts: Sequence[str]) -> list[str]:
         """The end of each prompt that no text encoder sees, from its first word not seen whole; "" if none."""

@@ -106,8 +106,8 @@ def _check(parts: Sequence[Part]) -> None:
     for part in parts[1:]:
         if part.delta.part != first.delta.part:
             raise ComposeError(
-                f"{first.name} changes the {first.delta.part} and {part.name} the {part.delta.part}. Sum adapters of "
-                "one checkpoint."
+                f"{first.name} changes the {first.delta.part} and {part.name} the {part.delta.part}. Sum adapters that "
+                "change the same network of one checkpoint."
             )
     said = [(part, part.delta.metadata[FINGERPRINT]) for part in parts if part.delta.metadata.get(FINGERPRINT)]
     for part, base in said[1:]:

@@ -1,8 +1,8 @@
 """Changes of a network as small safetensors files: save, load, hash. Never unpickles.
 
-In memory keys are relative to the network; files carry the pipeline's name of it (``unet.`` or ``transformer.``) before
-them, which makes a LoRA file one that diffusers' ``load_lora_weights`` reads, with rank and alpha in the header. Equal
-deltas give equal files.
+In memory keys are relative to the network; files carry the pipeline's name of it (``unet.``, ``transformer.`` or
+``text_encoder.``) before them, which makes a LoRA file one that diffusers' ``load_lora_weights`` reads, with rank and
+alpha in the header. Equal deltas give equal files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from safetensors.torch import save
 from models.files import write_atomically
 from models.specs import LoadError
 
-PARTS = ("unet", "transformer")
+PARTS = ("unet", "transformer", "text_encoder")
 _DIFFUSERS_KEY = "lora_adapter_metadata"  # where diffusers looks for alpha and rank
 
 
@@ -39,8 +39,16 @@ class WeightDelta:
 
     @property
     def part(self) -> str:
-        """The pipeline's name of the network that is changed: "unet" | "transformer"."""
+        """The pipeline's name of the network that is changed: "unet" | "transformer" | "text_encoder"."""
         return self.metadata.get("part", PARTS[0])
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """The values that some weights of a network had before a delta was added to them."""
+
+    part: str  # the pipeline's name of the network
+    weights: dict[str, torch.Tensor]
 
 
 def part_metadata(part: str) -> dict[str, str]:
@@ -123,7 +131,7 @@ def _checked(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, s
     if part not in PARTS or not all(key.startswith(f"{part}.") for key in tensors):
         odd = next((key for key in tensors if not key.startswith(f"{part}.") or part not in PARTS), "nothing")
         raise LoadError(
-            f"{path} is no change of a UNet or transformer alone: it holds {odd}. Choose an adapter whose keys all "
+            f"{path} is no change of one network alone: it holds {odd}. Choose an adapter whose keys all "
             f"begin with {' or with '.join(f'{one}.' for one in PARTS)}"
         )
     metadata |= part_metadata(part)

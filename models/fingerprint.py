@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 import torch
 
 from models.bundle import ModelBundle
+from models.deltas import Replaced
 
 FINGERPRINT = (
     "checkpoint_sha256"  # in the metadata of files that belong to a checkpoint; files from elsewhere have none
@@ -37,8 +37,10 @@ def fingerprint_in(bundle: ModelBundle, dtype: torch.dtype) -> str:
 
 def _hash(bundle: ModelBundle, dtype: torch.dtype) -> str:
     digest = hashlib.sha256(json.dumps(bundle.scheduler_config, sort_keys=True, default=str).encode())
-    others: tuple[Any, ...] = (bundle.vae, *(encoder for encoder in bundle.text_encoders if encoder is not None))
-    for weights in (_denoiser_weights(bundle), *(part.state_dict() for part in others)):
+    family = bundle.family
+    encoders = [name for name, part in zip(family.text_encoders, bundle.text_encoders, strict=True) if part is not None]
+    own = (_own_weights(bundle, part) for part in encoders)
+    for weights in (_own_weights(bundle, family.denoiser), bundle.vae.state_dict(), *own):
         for name, tensor in sorted(weights.items()):
             digest.update(name.encode())
             cast = tensor.detach().to("cpu", dtype) if tensor.is_floating_point() else tensor.detach().cpu()
@@ -46,10 +48,10 @@ def _hash(bundle: ModelBundle, dtype: torch.dtype) -> str:
     return digest.hexdigest()
 
 
-def _denoiser_weights(bundle: ModelBundle) -> dict[str, torch.Tensor]:
-    """The network's own weights: without a LoRA that is attached, and as they were before deltas were applied."""
-    state = bundle.denoiser.state_dict()
+def _own_weights(bundle: ModelBundle, part: str) -> dict[str, torch.Tensor]:
+    """A network's own weights: without a LoRA that is attached, and as they were before deltas were applied."""
+    state = bundle.network(part).state_dict()
     weights = {name.replace(".base_layer.", "."): value for name, value in state.items() if ".lora_" not in name}
     for kept in reversed(bundle.originals):  # the first one applied has the checkpoint's own
-        weights |= kept if isinstance(kept, dict) else {}
+        weights |= kept.weights if isinstance(kept, Replaced) and kept.part == part else {}
     return weights

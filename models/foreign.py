@@ -4,6 +4,7 @@ Read are safetensors and diffusers folders, with the keys of
 
 - whole or partial UNets and transformers in diffusers' names (ESD and UCE publish the layers they changed), or UNets
   in the original layout's;
+- CLIP text encoders, as AdvUnlearn publishes them;
 - LoRAs of peft and of diffusers, old and new, and of kohya's scripts, in whose layout SPM is published.
 
 A pickled state dict is first turned into safetensors by a child process: see `models.unpickle`. Every key must find its
@@ -36,6 +37,10 @@ UNPICKLE_SECONDS = 600
 NAMED = 5  # keys that an error names
 ORIGINAL_LAYOUT = "model.diffusion_model."
 _PREFIXES = ("base_model.model.", "unet.", "transformer.", "module.")
+TEXT = "text_encoder"
+_TEXT_PREFIXES = ("module.", f"{TEXT}.", "cond_stage_model.transformer.", "conditioner.embedders.0.transformer.",
+                  "text_model.")  # fmt: skip
+_POSITIONS = "position_ids"  # 0 … L - 1, which older files hold as if it were a weight
 # How programs name the two factors of a LoRA, after the layer's name; the first is our own.
 _FACTOR = re.compile(
     r"(?P<layer>.+?)[._](?:(?P<plain>lora_(?P<side>A|B|down|up))(?:\.\w+)?|lora\.(?P<old>down|up)"
@@ -46,23 +51,45 @@ _DOWN = ("A", "down")
 Tensors = dict[str, torch.Tensor]
 
 
+class UnchangedError(LoadError):
+    """Weights that are the checkpoint's own."""
+
+
 def load_foreign(path: Path, bundle: ModelBundle, *, transport: bool = False) -> WeightDelta:
     """What a file or folder makes of the bundle, as a delta.
 
     Args:
-        path: a .safetensors file, a folder of a UNet or of a whole pipeline, or a pickled state dict.
+        path: a .safetensors file, a folder of a network or of a whole pipeline, or a pickled state dict.
         bundle: the checkpoint it was made from; edited weights are kept as their difference to it.
         transport: give a LoRA that names its concept in SPM's way (metadata "prompts") Facilitated Transport.
 
     Raises:
-        LoadError: it cannot be read, is of no known layout, has keys without a place here, or changes nothing.
+        LoadError: it cannot be read, is of no known layout, has keys without a place here, or changes nothing, or two
+            networks.
     """
     if not path.exists():
         raise LoadError(f"{path} does not exist. Check the path.")
     if path.suffix in PICKLED:
         with tempfile.TemporaryDirectory() as folder:
             return _load(_unpickled(path, Path(folder)), path, bundle, transport)
-    return _load(_weights_file(path), path, bundle, transport)
+    deltas, unchanged = [], None
+    for file in _weights_files(path):
+        try:
+            deltas.append(_load(file, path if path.is_file() else file.parent, bundle, transport))
+        except UnchangedError as error:
+            unchanged = error
+    return _only(deltas, path, unchanged)
+
+
+def _only(deltas: list[WeightDelta], path: Path, unchanged: UnchangedError | None) -> WeightDelta:
+    if unchanged is not None and not deltas:
+        raise unchanged
+    if len(deltas) > 1:
+        raise LoadError(
+            f"{path} changes the {' and the '.join(delta.part for delta in deltas)}, and an adapter changes one "
+            "network. Import the file of each by itself, or use the whole as a checkpoint of its own."
+        )
+    return deltas[0]
 
 
 def _load(file: Path, path: Path, bundle: ModelBundle, transport: bool) -> WeightDelta:
@@ -77,29 +104,35 @@ def _load(file: Path, path: Path, bundle: ModelBundle, transport: bool) -> Weigh
         delta = _lora(tensors, metadata, path, bundle)
         if transport and "prompts" in metadata:
             kept |= transport_metadata([name.strip() for name in metadata["prompts"].split(",") if name.strip()])
+        kept |= part_metadata(bundle.family.denoiser)
     else:
-        delta = _difference(tensors, path, bundle)
+        delta = _edited(tensors, path, bundle)
+    delta = WeightDelta(delta.kind, delta.tensors, {**delta.metadata, **kept})
     with applied(bundle, delta):  # raises where shapes do not fit
-        pass
-    return WeightDelta(delta.kind, delta.tensors, {**delta.metadata, **kept, **part_metadata(bundle.family.denoiser)})
+        return delta
 
 
 # Files
 
 
-def _weights_file(path: Path) -> Path:
-    """The file that holds a folder's network, or the file itself."""
+def _weights_files(path: Path) -> list[Path]:
+    """The files that hold a folder's networks, or the file itself."""
     if path.is_file():
-        return path
+        return [path]
+    files: list[Path] = []
     for folder in (*(path / part for part in PARTS), path):
         found = sorted(folder.glob("*.safetensors"))
+        if folder == path and files:
+            break
         if len(found) > 1:
             raise LoadError(f"{folder} holds {len(found)} safetensors files. Name the one that holds the network.")
-        if found:
-            return found[0]
-    raise LoadError(
-        f"{path} holds no .safetensors file of a UNet or transformer. Name a file, or a diffusers folder with one."
-    )
+        files += found
+    if not files:
+        raise LoadError(
+            f"{path} holds no .safetensors file of a UNet, transformer or text encoder. Name a file, or a diffusers "
+            "folder with one."
+        )
+    return files
 
 
 def _read(file: Path, path: Path) -> tuple[Tensors, dict[str, str]]:
@@ -135,18 +168,61 @@ def _unpickled(path: Path, folder: Path) -> Path:
 # Weights
 
 
-def _difference(tensors: Tensors, path: Path, bundle: ModelBundle) -> WeightDelta:
-    """New minus original of the weights that differ."""
+def _edited(tensors: Tensors, path: Path, bundle: ModelBundle) -> WeightDelta:
+    """The change of the one network that differs.
+
+    Of a whole checkpoint in the original layout it is the UNet's; the text encoder's where the UNet is the same.
+    """
+    text = _text_weights(tensors, bundle)
     if any(key.startswith(ORIGINAL_LAYOUT) for key in tensors):
-        config = dict(bundle.denoiser.config)
-        tensors = {key: value for key, value in tensors.items() if key.startswith(ORIGINAL_LAYOUT)}
         try:
-            tensors = convert_ldm_unet_checkpoint(tensors, config)
-        except (KeyError, IndexError) as error:
-            raise LoadError(
-                f"{path} is in the original layout, but not of {bundle.spec.name}'s shape: {error} is missing."
-            ) from error
-    weights = dict(bundle.denoiser.named_parameters())
+            return _difference(_of_the_original_layout(tensors, path, bundle), path, bundle, bundle.family.denoiser)
+        except UnchangedError:
+            if not text:
+                raise
+            tensors = {}
+    others = {key: value for key, value in tensors.items() if key not in text and not key.endswith(_POSITIONS)}
+    by_part = {TEXT: dict(text.values())} if text else {}
+    by_part |= {bundle.family.denoiser: others} if others or not text else {}
+    found, unchanged = [], None
+    for part, weights in by_part.items():
+        try:
+            found.append(_difference(weights, path, bundle, part))
+        except UnchangedError as error:
+            unchanged = error
+    return _only(found, path, unchanged)
+
+
+def _of_the_original_layout(tensors: Tensors, path: Path, bundle: ModelBundle) -> Tensors:
+    """A UNet's tensors in diffusers' names."""
+    tensors = {key: value for key, value in tensors.items() if key.startswith(ORIGINAL_LAYOUT)}
+    try:
+        return dict(convert_ldm_unet_checkpoint(tensors, dict(bundle.denoiser.config)))
+    except (KeyError, IndexError) as error:
+        raise LoadError(
+            f"{path} is in the original layout, but not of {bundle.spec.name}'s shape: {error} is missing."
+        ) from error
+
+
+def _text_weights(tensors: Tensors, bundle: ModelBundle) -> dict[str, tuple[str, torch.Tensor]]:
+    """The tensors that have a place in the text encoder, by their keys: its name for each, and the tensor."""
+    encoder = bundle.text_encoder
+    if TEXT not in bundle.family.text_encoders or encoder is None:
+        return {}
+    names = {name.removeprefix("text_model."): name for name, _ in encoder.named_parameters()}
+    found = {}
+    for key, value in tensors.items():
+        name = key
+        for prefix in _TEXT_PREFIXES:
+            name = name.removeprefix(prefix)
+        if name in names:
+            found[key] = (names[name], value)
+    return found
+
+
+def _difference(tensors: Tensors, path: Path, bundle: ModelBundle, part: str) -> WeightDelta:
+    """New minus original of the weights that differ."""
+    weights = dict(bundle.network(part).named_parameters())
     renamed = {_without_prefix(key, weights): value for key, value in tensors.items()}
     _refuse_strange((key for key in renamed if key not in weights), len(renamed), path, bundle)
     changes = {}
@@ -160,8 +236,8 @@ def _difference(tensors: Tensors, path: Path, bundle: ModelBundle) -> WeightDelt
         if not torch.equal(value, before):
             changes[name] = value - before
     if not changes:
-        raise LoadError(f"{path} changes nothing: all {len(renamed)} weights are {bundle.spec.name}'s own.")
-    return WeightDelta("weights", changes)
+        raise UnchangedError(f"{path} changes nothing: all {len(renamed)} weights are {bundle.spec.name}'s own.")
+    return WeightDelta("weights", changes, part_metadata(part))
 
 
 def _without_prefix(key: str, known: Iterable[str]) -> str:
@@ -178,7 +254,7 @@ def _refuse_strange(keys: Iterable[str], total: int, path: Path, bundle: ModelBu
     more = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
     text = [key for key in strange if key.startswith(("lora_te", "text_encoder", "cond_stage_model"))]
     hint = (
-        "It changes the text encoder, which the studio leaves as it is."
+        "Of a text encoder the studio reads whole weights, and no LoRA."
         if text
         else "Load it in a project about the checkpoint that it was made from."
     )

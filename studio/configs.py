@@ -177,6 +177,14 @@ class ConceptNames(Config):
     concepts: list[str] = _field([], "Names of the concept; empty: the project's concept in words.")
 
 
+class RetainedPrompts(Config):
+    """Of methods that are told what is to stay as it is."""
+
+    retain_prompts: list[str] = _field(
+        [], "Prompts that are to give what they gave; empty: photos of the 80 things that COCO names."
+    )
+
+
 class DuoConfig(TrainingConfig):
     """DUO: Diffusion-DPO on paired pictures plus output preservation at pure noise."""
 
@@ -386,6 +394,44 @@ class SelectiveAmnesiaConfig(TrainingConfig):
         return True
 
 
+class AdvUnlearnConfig(ConceptPrompts, RetainedPrompts, TrainingConfig):
+    """AdvUnlearn: the text encoder leads the concept away also where a learned token tries to bring it back."""
+
+    uses_pairs: ClassVar[bool] = False
+    families: ClassVar[tuple[str, ...]] = ("sd1", "sd2")
+    because: ClassVar[str] = (
+        "it trains the one text encoder by whose last hidden state alone Stable Diffusion 1 and 2 are told of the "
+        "prompt; here there are others, and pooled vectors"
+    )
+
+    encoder_layers: int = _field(
+        0, "Layers of the text encoder that are trained, from the first; 0: all, and the norm behind them.",
+        unit="layers", ge=0, le=100,
+    )  # fmt: skip
+    steps: int = _field(1000, "Optimizer steps.", unit="steps", ge=1, le=100_000)
+    batch_size: int = _field(1, "Noisy latents of the concept a step.", unit="pictures", ge=1, le=512)
+    learning_rate: float = _field(1e-5, "AdamW learning rate, used as it stands.", gt=0, le=1)
+    weight_decay: float = _field(0.0, "AdamW weight decay; the official code has none.", ge=0)
+    guidance: float = _field(
+        1.0, "Target = e('') - g (e(c) - e('')): how far beyond the empty prompt the concept is moved.", symbol="g",
+        ge=0, le=50,
+    )  # fmt: skip
+    plain_steps: int = _field(200, "First steps without an attack.", unit="steps", ge=0, le=100_000)
+    attack_every: int = _field(1, "Steps that are trained on one attack's find.", unit="steps", ge=1, le=1000)
+    attack_steps: int = _field(30, "Steps of the attack.", unit="steps", ge=1, le=1000)
+    attack_rate: float = _field(1e-3, "Adam learning rate of the attack.", gt=0, le=10)
+    attack_start: Literal["random", "latest"] = _field(
+        "random", "What an attack starts from: random words, or what the last one on that prompt found."
+    )
+    prefix_tokens: int = _field(1, "Learned tokens before the prompt.", unit="tokens", ge=1, le=64)
+    retain_weight: float = _field(0.3, "Weight of what is to stay.", symbol="γ", ge=0)
+    retain_batch: int = _field(5, "Noisy latents a step of what is to stay.", unit="pictures", ge=1, le=512)
+    start_guidance: float = _field(3.0, "Guidance when sampling the noisy latents.", ge=1, le=30)
+    sampling_steps: int = _field(20, "Steps of the sampled trajectories.", unit="steps", ge=2, le=1000)
+    trajectories: int = _field(32, "Trajectories of the concept sampled once and reused.", ge=1, le=4096)
+    retain_trajectories: int = _field(32, "Trajectories of what is to stay.", ge=1, le=4096)
+
+
 class ImportConfig(Config):
     """Another program's weights, to be compared with what is trained here."""
 
@@ -522,6 +568,7 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "concept-ablation": ConceptAblationConfig,
     "forget-me-not": ForgetMeNotConfig,
     "selective-amnesia": SelectiveAmnesiaConfig,
+    "advunlearn": AdvUnlearnConfig,
 }
 
 

@@ -82,6 +82,22 @@ PRESETS: dict[str, Preset] = {
         | {"pictures": 64, "fisher_samples": 64},
         "Selective Amnesia on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl.",
     ),
+    "toybox: advunlearn": Preset(
+        "advunlearn",
+        {"steps": 300, "batch_size": 4, "learning_rate": 3e-4, "plain_steps": 60, "attack_every": 5}
+        | {"attack_steps": 10, "attack_rate": 1e-2, "retain_weight": 1.0, "retain_batch": 8}
+        | {"trajectories": 84, "retain_trajectories": 64},
+        "AdvUnlearn on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl.",
+    ),
+    "paper: advunlearn, nudity": Preset(
+        "advunlearn",
+        {"steps": 1000, "batch_size": 1, "learning_rate": 1e-5, "guidance": 1.0, "plain_steps": 200}
+        | {"attack_every": 1, "attack_steps": 30, "attack_rate": 1e-3, "attack_start": "random", "prefix_tokens": 1}
+        | {"retain_weight": 0.3, "retain_batch": 5, "sampling_steps": 50, "trajectories": 200}
+        | {"retain_trajectories": 200},
+        "AdvUnlearn on Stable Diffusion as in its official code's example, which does not clip gradients and samples "
+        "trajectories anew at every step; its prompts that are to stay are photos of COCO's things too.",
+    ),
     "paper: nudity": Preset(
         "duo",
         {"steps": 1000, "batch_size": 4, "learning_rate": 6e-5, "beta": 500.0, "prior_weight": 5e6},

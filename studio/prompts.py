@@ -138,6 +138,19 @@ def kept_names() -> list[str]:
     return [*PERSONS, *NEUTRAL_ROLES, *(word for name in SAFE_TWINS for word in training_prompt_words(name))]
 
 
+def kept_prompts() -> list[str]:
+    """The same in the captions' form, with shirts and places in turn: what prompt-based methods are told to keep."""
+    people = [Subject(person) for person in (*PERSONS, *NEUTRAL_ROLES)]
+    things = [
+        Subject(person, word) if word in SYNONYMS[name] else Subject(word)
+        for name in SAFE_TWINS
+        for word in training_prompt_words(name)
+        for person in (PERSONS if word in SYNONYMS[name] else PERSONS[:1])
+    ]
+    places = cycle(_shuffled(random.Random("kept"), list(product(SHIRTS, BACKGROUNDS))))
+    return list(dict.fromkeys(subject.prompt(*next(places)) for subject in (*people, *things)))
+
+
 def evaluation_items(n: int, seed: int, purpose: SeedRange = "report") -> list[EvaluationItem]:
     """`n` items a cell, cell after cell; every item has its own picture seed in the range of its purpose."""
     if n > SEEDS_A_RUN // 5:

@@ -236,6 +236,47 @@ def test_the_fingerprint_is_the_checkpoints_whatever_is_on_it(tiny_bundle: Model
     assert anew() != own
 
 
+def text_delta(bundle: ModelBundle) -> WeightDelta:
+    """A change of the text encoder's last norm, which all embeddings go through."""
+    (name,) = (name for name, _ in bundle.text_encoder.named_parameters() if name.endswith("final_layer_norm.bias"))
+    return WeightDelta("weights", {name: torch.full((96,), 0.5)}, {"part": "text_encoder"})
+
+
+def test_a_change_of_the_text_encoder_goes_on_and_off(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    """Scaled, stacked with a network's, saved and loaded; the empty prompt's embedding is never an old one."""
+    delta, prompts = text_delta(tiny_bundle), ["", "a sword"]
+    own, plain, before = fingerprint_of(tiny_bundle), tiny_bundle.encode_prompt(prompts), latents(tiny_bundle)
+    save_delta(delta, tmp_path / "text.safetensors")
+    with applied(tiny_bundle, load_delta(tmp_path / "text.safetensors"), 0.5):
+        for prompt, row in zip(prompts, plain, strict=True):
+            assert torch.allclose(tiny_bundle.encode_prompt([prompt])[0], row + 0.25, atol=1e-5)
+        with applied(tiny_bundle, trained_lora(tiny_bundle)):
+            tiny_bundle.fingerprint = ""
+            assert fingerprint_of(tiny_bundle) == own
+        assert not torch.allclose(latents(tiny_bundle), before, atol=1e-3)
+    assert torch.equal(tiny_bundle.encode_prompt([""])[0], plain[0])
+    assert torch.equal(latents(tiny_bundle), before)
+    merge(tiny_bundle, delta)
+    assert fingerprint_of(tiny_bundle) != own
+    assert torch.allclose(tiny_bundle.encode_prompt([""])[0], plain[0] + 0.5, atol=1e-5)
+
+
+def test_a_text_encoder_in_training_is_asked_anew(tiny_bundle: ModelBundle) -> None:
+    (name,) = text_delta(tiny_bundle).tensors
+    plain = tiny_bundle.encode_prompt([""])
+    with tuned_weights(tiny_bundle, [name], "text_encoder") as tuned:
+        for step in (1, 2):
+            tuned.parameters[name].data += 1
+            assert torch.allclose(tiny_bundle.encode_prompt([""]), plain + step, atol=1e-5)
+        assert tuned.delta().part == "text_encoder"
+    assert torch.equal(tiny_bundle.encode_prompt([""]), plain)
+
+
+def test_a_network_that_is_not_there_is_named(tiny_bundle: ModelBundle) -> None:
+    with pytest.raises(LoadError, match="Tiny has no transformer to change"):
+        apply(tiny_bundle, WeightDelta("weights", {"a": torch.ones(1)}, {"part": "transformer"}))
+
+
 def test_tuned_weights_come_back_after_an_error(tiny_bundle: ModelBundle) -> None:
     before = weights(tiny_bundle)
 
@@ -329,8 +370,8 @@ def test_load_refuses_what_is_missing_or_damaged(tiny_bundle: ModelBundle, tmp_p
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"vae.conv.weight": torch.ones(1)}, r"no change of a UNet or transformer alone: it holds vae\.conv\.weight"),
-        ({}, "no change of a UNet or transformer"),
+        ({"vae.conv.weight": torch.ones(1)}, r"no change of one network alone: it holds vae\.conv\.weight"),
+        ({}, "no change of one network"),
         ({"unet.conv.weight": torch.ones(1)}, "neither a LoRA"),
         ({"unet.conv.lora_A.weight": torch.ones(2, 3)}, "neither a LoRA with A and B"),
         ({"unet.conv.lora_A.weight": torch.tensor([[torch.nan]])}, r"not finite in conv\.lora_A"),

@@ -114,6 +114,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.hosting": ("studio.hosting", "studio.settings", "models.files"),
     "studio.progress": (),
     "studio.prompts": TORCH_FREE_MODELS,
+    "studio.everyday": (),
     "studio.projects": ("models.specs", "studio.configs", "studio.detector_configs", "studio.records"),
     "studio.prompt_checks": ("studio.prompts", "studio.records", "studio.refusal"),
     "studio.prompt_files": ("studio.csv_files", "studio.prompt_checks", "studio.records"),

@@ -11,12 +11,12 @@ import pytest
 from models.adapters import load_delta
 from models.transport import METADATA as TRANSPORT
 from studio import prompts
-from studio.configs import METHOD_CONFIGS, DemoConfig
+from studio.configs import METHOD_CONFIGS, AdvUnlearnConfig, DemoConfig
 from studio.demo import demo_stages
 from studio.presets import PRESETS
 from studio.settings import Settings
 from studio.store import Store
-from studio.workflow.train import train
+from studio.workflow.train import effective_config, train
 from tests.conftest import make_tiny_bundle
 from tests.tiny_toybox import save_tiny_toybox
 from tests.workflow_data import context_of, make_project
@@ -26,6 +26,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "rece": {"rounds": 1},
     "spm": {"steps": 2, "trajectories": 1, "sampling_steps": 2, "sample_every": 0},
     "concept-ablation": {"steps": 2, "batch_size": 1, "pictures": 2, "sampling_steps": 2, "sample_every": 0},
+    "advunlearn": {"steps": 2, "trajectories": 1, "retain_trajectories": 1, "sampling_steps": 2, "plain_steps": 1}
+    | {"attack_steps": 1, "sample_every": 0},
 }
 
 
@@ -41,8 +43,9 @@ def test_a_method_without_prompts_gets_the_projects_concept(store: Store, settin
     context = context_of(store, settings, project, "train", {"method": method, "name": method, "config": SMALL[method]})
     result = train(context)
     saved = store.get_checkpoint(result["checkpoint_id"])
-    if method == "concept-ablation":
+    if method in ("concept-ablation", "advunlearn"):
         assert saved.config["prompts"] == prompts.concept_prompts()
+        assert saved.config.get("retain_prompts", prompts.kept_prompts()) == prompts.kept_prompts()
     else:
         assert saved.config["concepts"] == prompts.concept_names()
     assert store.get_job(context.job.id).config["config"] == saved.config
@@ -53,8 +56,11 @@ def test_a_method_without_prompts_gets_the_projects_concept(store: Store, settin
 
 def test_elsewhere_the_concept_is_the_projects_own_words(store: Store, settings: Settings) -> None:
     project = store.create_project(replace(make_project(store), id="", name="Hats", concept="a red hat"))
-    result = train(context_of(store, settings, project, "train", {"method": "uce", "name": "UCE", "config": {}}))
-    assert store.get_checkpoint(result["checkpoint_id"]).config["concepts"] == ["a red hat"]
+    context = context_of(store, settings, project, "train", {"method": "uce", "name": "UCE", "config": {}})
+    assert store.get_checkpoint(train(context)["checkpoint_id"]).config["concepts"] == ["a red hat"]
+    filled = effective_config(context, AdvUnlearnConfig())
+    assert isinstance(filled, AdvUnlearnConfig)
+    assert (filled.prompts, filled.retain_prompts[1]) == (["a red hat"], "a photo of bicycle")
 
 
 def test_the_demo_has_settings_of_every_method_for_the_embedded_checkpoint() -> None:

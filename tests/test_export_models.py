@@ -154,11 +154,14 @@ def test_what_has_no_place_is_refused(tmp_path: Path) -> None:
 # Merged
 
 
-@pytest.mark.parametrize("kind", ["lora", "weights"])
+@pytest.mark.parametrize("kind", ["lora", "weights", "text encoder"])
 def test_a_merged_folder_draws_what_the_delta_drew(tiny_bundle: ModelBundle, tmp_path: Path, kind: str) -> None:
     delta = random_lora(tiny_bundle, 4, 2.0)
     if kind == "weights":
         delta = WeightDelta("weights", {"conv_in.bias": torch.full((32,), 0.1)})
+    elif kind == "text encoder":
+        (name,) = (name for name, _ in tiny_bundle.text_encoder.named_parameters() if "final_layer_norm.b" in name)
+        delta = WeightDelta("weights", {name: torch.full((96,), 0.5)}, {"part": "text_encoder"})
     with applied(tiny_bundle, delta):
         expected = tiny_bundle.generate(["a knight"], [1], steps=3)
     plain = tiny_bundle.generate(["a knight"], [1], steps=3)

@@ -84,6 +84,49 @@ def test_folders_of_a_unet_and_of_a_pipeline(tiny_bundle: ModelBundle, tmp_path:
     assert torch.allclose(delta.tensors["conv_in.bias"], torch.ones(32))
 
 
+def changed_text(bundle: ModelBundle) -> tuple[Tensors, Tensors]:
+    """The text encoder's weights as they are, and with one of them changed."""
+    own = {name: value.detach().clone() for name, value in bundle.text_encoder.named_parameters()}
+    name = next(name for name in own if name.endswith("layers.0.mlp.fc1.weight"))
+    return own, own | {name: own[name] + 0.5}
+
+
+@pytest.mark.parametrize("layout", ["folder", "released", "original", "prefixed"])
+def test_a_text_encoder_as_it_is_published(tiny_bundle: ModelBundle, tmp_path: Path, layout: str) -> None:
+    """As AdvUnlearn's authors do, with positions; in a pipeline's folder beside a UNet that is the same."""
+    own, new = changed_text(tiny_bundle)
+    plain = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in new.items()}
+    positions = {"text_model.embeddings.position_ids": torch.arange(16.0)[None]}
+    if layout == "folder":
+        tiny_bundle.denoiser.save_pretrained(tmp_path / "unet")
+        tiny_bundle.text_encoder.load_state_dict(new)
+        tiny_bundle.text_encoder.save_pretrained(tmp_path / "text_encoder")
+        tiny_bundle.text_encoder.load_state_dict(own)
+    elif layout == "released":
+        written(plain | positions, tmp_path / "model.safetensors")
+    elif layout == "original":
+        tiny_bundle.text_encoder.load_state_dict(new)
+        save_original_layout(tiny_bundle, tmp_path / "model.safetensors")
+        tiny_bundle.text_encoder.load_state_dict(own)
+    else:
+        written({f"text_encoder.{key}": value for key, value in new.items()}, tmp_path / "model.safetensors")
+    delta = load_foreign(tmp_path, tiny_bundle)
+    assert delta.part == "text_encoder"
+    assert [name.removeprefix("text_model.") for name in delta.tensors] == ["encoder.layers.0.mlp.fc1.weight"]
+    before = tiny_bundle.encode_prompt(["", "a sword"])
+    with applied(tiny_bundle, delta):
+        assert all(torch.allclose(value, new[name]) for name, value in tiny_bundle.text_encoder.named_parameters())
+        assert (tiny_bundle.encode_prompt([""]) != before[:1]).any()
+    assert torch.equal(tiny_bundle.encode_prompt(["", "a sword"]), before)
+
+
+def test_a_change_of_two_networks_is_refused(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    _, new = changed_text(tiny_bundle)
+    both = {f"text_encoder.{key}": value for key, value in new.items()} | edited(tiny_bundle, "conv_in")
+    with pytest.raises(LoadError, match="changes the text_encoder and the unet, and an adapter changes one network"):
+        load_foreign(written(both, tmp_path / "both.safetensors"), tiny_bundle)
+
+
 def test_a_unet_in_the_original_layout(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
     """A whole checkpoint's file, as ESD's first code saved it: its text encoder and decoder are left alone."""
     before = tiny_bundle.denoiser.conv_in.bias.data.clone()
@@ -216,7 +259,7 @@ def test_keys_without_a_place_are_named(tiny_bundle: ModelBundle, tmp_path: Path
     with pytest.raises(LoadError, match=r"7 of the 9 keys .* no place in Tiny: down_blocks\.9\.attn0.*and 2 more"):
         load_foreign(written(new, tmp_path / "other.safetensors"), tiny_bundle)
     lora = as_kohya(random_lora(tiny_bundle), 1.0) | {"lora_te_text_model_0.lora_down.weight": torch.ones(1, 2)}
-    with pytest.raises(LoadError, match=r"1 of the .*lora_te_text_model_0.*text encoder, which the studio leaves"):
+    with pytest.raises(LoadError, match=r"1 of the .*lora_te_text_model_0.*Of a text encoder .* no LoRA"):
         load_foreign(written(lora, tmp_path / "te.safetensors"), tiny_bundle)
 
 

@@ -19,6 +19,7 @@ import torch
 
 from models.adapters import (
     WeightDelta,
+    applied,
     attach_lora,
     detach,
     file_sha256,
@@ -146,6 +147,25 @@ def test_adapters_leave_the_original_untouched_and_scale_zero_is_the_original(
     result, _ = render(studio, ask(ORIGINAL, *adapters, replace(adapters[0], scale=0.0), ORIGINAL))
     assert np.array_equal(pictures(studio, result, 0), pictures(studio, result, 4))
     assert np.array_equal(pictures(studio, result, 0), pictures(studio, result, 3))
+
+
+def test_a_changed_text_encoder_reads_the_prompts_of_its_column_alone(
+    studio: Settings, tiny_bundle: ModelBundle, tmp_path: Path
+) -> None:
+    """Embeddings that are kept of one model's prompts are no other's, at another strength of the same one neither."""
+    (name,) = (name for name, _ in tiny_bundle.text_encoder.named_parameters() if "final_layer_norm.bias" in name)
+    change = torch.randn(96, generator=torch.Generator().manual_seed(0))
+    delta = WeightDelta("weights", {name: change}, {"part": "text_encoder"})
+    model = ModelChoice("T", "toybox", str(tmp_path / "t"), save_delta(delta, tmp_path / "t"))
+    result, _ = render(studio, ask(ORIGINAL, model, replace(model, scale=0.5), ORIGINAL, model, detector=""))
+    drawn = [pictures(studio, result, index) for index in range(5)]
+    assert np.array_equal(drawn[0], drawn[3])
+    assert np.array_equal(drawn[1], drawn[4])
+    assert len({drawn[index].tobytes() for index in (0, 1, 2)}) == 3
+    with applied(tiny_bundle, delta):
+        prompts = [prompt for prompt in PROMPTS for _ in SEEDS]
+        direct = tiny_bundle.generate(prompts, SEEDS * 2, steps=4, guidance_scale=4.0).images
+    assert np.abs(direct.astype(int) - drawn[1]).max() <= 1
 
 
 def test_the_picture_says_what_made_it(studio: Settings, adapters: list[ModelChoice]) -> None:

@@ -66,9 +66,12 @@ class Loaded:
     bundle: ModelBundle
     embeddings: Recent[torch.Tensor] = field(default_factory=lambda: Recent(KEEP_PROMPTS))
 
-    def embed(self, prompt: str) -> torch.Tensor:
-        """Each prompt is encoded by itself, so that its company never changes its picture."""
-        return self.embeddings.get(prompt, lambda: self.bundle.encode_prompt([prompt]))
+    def embed(self, prompt: str, encoder: str = "") -> torch.Tensor:
+        """Each prompt is encoded by itself, so that its company never changes its picture.
+
+        `encoder` tells the text encoder as an adapter has changed it from the checkpoint's own, "".
+        """
+        return self.embeddings.get((encoder, prompt), lambda: self.bundle.encode_prompt([prompt]))
 
 
 class Say(Protocol):
@@ -140,11 +143,12 @@ class Renderer:
         say(f"sampling 0 of {len(cells)}")
         found = {name: self._found(one, bundle) for name, one in request.found.items()}
         texts = [found[prompt].prompt if prompt in found else prompt for prompt in prompts]
-        embeds = torch.cat(
-            [_embeds(loaded, found.get(prompt), text) for prompt, text in zip(prompts, texts, strict=True)]
-        )
+        encoder = "" if delta is None or delta.part == bundle.family.denoiser else f"{sha256} x {model.scale!r}"
         started = time.perf_counter()
         with applied(bundle, delta, model.scale):
+            embeds = torch.cat(
+                [_embeds(loaded, found.get(prompt), text, encoder) for prompt, text in zip(prompts, texts, strict=True)]
+            )
             drawn = bundle.generate(
                 texts,
                 [cell.seed for cell in cells],
@@ -223,10 +227,10 @@ class Renderer:
         return replace(cell, sha256=sha256, image=str(image_path(self._settings, sha256)))
 
 
-def _embeds(loaded: Loaded, found: AttackInput | None, text: str) -> torch.Tensor:
+def _embeds(loaded: Loaded, found: AttackInput | None, text: str, encoder: str) -> torch.Tensor:
     """Embeddings [1, L, D] of a prompt, or what an attack found in its place."""
     if found is None or found.embeds is None:
-        return loaded.embed(text)
+        return loaded.embed(text, encoder)
     return found.embeds.to(loaded.bundle.device).unsqueeze(0)
 
 

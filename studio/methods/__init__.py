@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from studio.methods.advunlearn import AdvUnlearn
 from studio.methods.base import UnlearningMethod
 from studio.methods.concept_ablation import ConceptAblation
 from studio.methods.duo import Duo
@@ -21,6 +22,7 @@ METHODS: tuple[UnlearningMethod, ...] = (
     ConceptAblation(),
     ForgetMeNot(),
     SelectiveAmnesia(),
+    AdvUnlearn(),
 )
 
 

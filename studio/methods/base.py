@@ -43,7 +43,8 @@ class UnlearningMethod(Protocol):
     because: str  # why for no others: "... it changes cross-attention, which they do not have"; "" where for all
 
     def changes(self, bundle: ModelBundle, config: Any) -> list[str]:
-        """Names of the UNet's parameters that `fit` may change; all others stay bit for bit."""
+        """Names of the parameters that `fit` may change, in the network that its delta names; all others stay bit for
+        bit."""
         ...
 
     def fit(

@@ -21,7 +21,7 @@ from models.files import write_atomically
 from models.fingerprint import fingerprint_of
 from studio.methods.base import Report
 
-# Of the frozen network's raw outputs under the prompt and under the empty prompt, both [B, C, h, w].
+# Of the frozen network's raw outputs under the prompt and under the empty prompt, both [B, C, h, w]; [B, n * C, h, w].
 Target = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Tensors = dict[str, torch.Tensor]
 
@@ -47,7 +47,7 @@ class Trajectories:
     """What the frozen model saw while sampling the concept, and what it should say. M = trajectories x steps."""
 
     latents: torch.Tensor  # [M, C, h, w] on the CPU
-    targets: torch.Tensor  # [M, C, h, w]
+    targets: torch.Tensor  # [M, n * C, h, w]; n is 1 for most methods
     timesteps: torch.Tensor  # [M]
     prompts: torch.Tensor  # [M], rows of `embeds`
     embeds: torch.Tensor  # [P, L, D]
@@ -65,12 +65,16 @@ def sample_trajectories(
     target: Target,
     report: Report,
     state_folder: Path | None = None,
+    *,
+    count: int = 0,
+    kind: str = "trajectories",
 ) -> Trajectories:
-    """Sample under the concept's prompts, spread evenly, keeping every step's latents and target.
+    """Sample under the prompts, spread evenly, keeping every step's latents and target.
 
-    Guidance needs e(c) and e("") at every step anyhow, so the targets cost nothing.
+    Guidance needs e(c) and e("") at every step anyhow, so the targets cost nothing. `count` takes the place of the
+    configuration's number; a method that samples twice gives the second a `kind` of its own, which names its file.
     """
-    count, steps = config.trajectories, config.sampling_steps
+    count, steps = count or config.trajectories, config.sampling_steps
     embeds = bundle.encode_prompt(texts)
     prompts = torch.arange(count) % len(texts)
     generator = torch.Generator().manual_seed(config.seed)
@@ -78,17 +82,21 @@ def sample_trajectories(
 
     def make() -> Tensors:
         latents = torch.empty(count, steps, *bundle.latent_shape)
-        targets = torch.empty_like(latents)
+        targets = torch.empty(0)
         timesteps = torch.empty(count, steps)  # whole numbers in a diffusion, others in a flow
         for first in range(0, count, PICTURE_BATCH):
             rows = slice(first, min(first + PICTURE_BATCH, count))
 
             def keep(step: SampleStep, rows: slice = rows) -> None:
+                nonlocal targets
+                wanted = target(step.conditional, step.unconditional).cpu()
+                if not len(targets):
+                    targets = torch.empty(count, steps, *wanted.shape[1:])
                 latents[rows, step.index] = step.latents.cpu()
-                targets[rows, step.index] = target(step.conditional, step.unconditional).cpu()
+                targets[rows, step.index] = wanted
                 timesteps[rows, step.index] = step.timestep
 
-            report(0, config.steps, f"Sampling trajectories of the concept, {first} of {count}")
+            report(0, config.steps, f"Sampling {kind.replace('-', ' ')} of the frozen model, {first} of {count}")
             bundle.sample(
                 noise[rows],
                 embeds[prompts[rows].to(embeds.device)],
@@ -99,7 +107,7 @@ def sample_trajectories(
             )
         return {"latents": latents, "targets": targets, "timesteps": timesteps}
 
-    made = remembered(state_folder, "trajectories", _made_of(bundle, config), make)
+    made = remembered(state_folder, kind, _made_of(bundle, config), make)
     latents, targets = made["latents"].flatten(0, 1), made["targets"].flatten(0, 1)
     return Trajectories(latents, targets, made["timesteps"].flatten(), prompts.repeat_interleave(steps), embeds)
 

@@ -16,7 +16,8 @@ from models.adapters import WeightDelta, save_delta
 from models.bundle import ModelBundle
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from studio import __version__, prompts
-from studio.configs import ConceptNames, ConceptPrompts, MethodConfig
+from studio.configs import ConceptNames, ConceptPrompts, MethodConfig, RetainedPrompts
+from studio.everyday import everyday_prompts
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, UnlearningMethod, silent
 from studio.methods.checks import check_family
@@ -120,13 +121,15 @@ def _finished(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def effective_config(context: JobContext, config: MethodConfig) -> MethodConfig:
     """The configuration with what was left to the project filled in, as it is stored."""
+    toybox, concept = context.is_toybox, context.project.concept
+    filled: dict[str, list[str]] = {}
     if isinstance(config, ConceptPrompts) and not config.prompts:
-        own = prompts.concept_prompts() if context.is_toybox else [context.project.concept]
-        return config.model_copy(update={"prompts": own})
+        filled["prompts"] = prompts.concept_prompts() if toybox else [concept]
     if isinstance(config, ConceptNames) and not config.concepts:
-        names = prompts.concept_names() if context.is_toybox else [context.project.concept]
-        return config.model_copy(update={"concepts": names})
-    return config
+        filled["concepts"] = prompts.concept_names() if toybox else [concept]
+    if isinstance(config, RetainedPrompts) and not config.retain_prompts:
+        filled["retain_prompts"] = prompts.kept_prompts() if toybox else everyday_prompts(concept)
+    return config.model_copy(update=filled) if filled else config
 
 
 def _check_resumed(context: JobContext, bundle: ModelBundle) -> None:

@@ -39,6 +39,11 @@ SMALL = {
     "template": "a {}",
     "trajectories": 2,
     "sampling_steps": 2,
+    "retain_prompts": ["a rose"],
+    "retain_batch": 2,
+    "retain_trajectories": 1,
+    "plain_steps": 1,
+    "attack_steps": 2,
 }
 
 TRAINED = [method for method in METHODS if "steps" in method.Config.model_fields]
@@ -62,8 +67,9 @@ def pairs() -> TrainingPairs:
     return TrainingPairs(latents[0], latents[1], ["a knight with a sword"] * 4, ["a gardener with a flower"] * 4)
 
 
-def weights(bundle: ModelBundle) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in bundle.denoiser.state_dict().items()}
+def weights(bundle: ModelBundle, part: str = "") -> dict[str, torch.Tensor]:
+    network = bundle.network(part or bundle.family.denoiser)
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def as_weights(delta: WeightDelta) -> WeightDelta:
@@ -110,13 +116,19 @@ def test_changes_only_the_layers_it_declares(
 ) -> None:
     config = small_config(method)
     declared = set(method.changes(tiny_bundle, config))
-    before = weights(tiny_bundle)
+    delta = method.fit(tiny_bundle, pairs, config, silent)
+    before = {part: weights(tiny_bundle, part) for part in ("unet", "text_encoder")}
     assert declared
-    assert declared <= before.keys()
-    with applied(tiny_bundle, as_weights(method.fit(tiny_bundle, pairs, config, silent))):
-        changed = {name for name, value in weights(tiny_bundle).items() if not torch.equal(value, before[name])}
+    assert declared <= before[delta.part].keys()
+    with applied(tiny_bundle, as_weights(delta)):
+        changed = {
+            (part, name)
+            for part in before
+            for name, value in weights(tiny_bundle, part).items()
+            if not torch.equal(value, before[part][name])
+        }
     assert changed
-    assert changed <= declared
+    assert changed <= {(delta.part, name) for name in declared}
 
 
 @every_method
@@ -140,10 +152,11 @@ def test_delta_survives_its_file(
     assert loaded.metadata["method"] == method.name
     assert loaded.metadata["checkpoint"] == tiny_bundle.spec.checkpoint
     assert method.Config.model_validate_json(loaded.metadata["config"]) == small_config(method)
+    assert loaded.part == delta.part
     with applied(tiny_bundle, as_weights(delta)):
-        before = weights(tiny_bundle)
+        before = weights(tiny_bundle, delta.part)
     with applied(tiny_bundle, as_weights(loaded)):
-        assert all(torch.equal(value, before[name]) for name, value in weights(tiny_bundle).items())
+        assert all(torch.equal(value, before[name]) for name, value in weights(tiny_bundle, delta.part).items())
 
 
 def sd2_bundle(dtype: torch.dtype) -> ModelBundle:
@@ -162,14 +175,15 @@ def test_works_on_stable_diffusion_2_in_either_precision(
     method: UnlearningMethod, pairs: TrainingPairs, dtype: torch.dtype
 ) -> None:
     bundle = sd2_bundle(dtype)
-    before = weights(bundle)
+    before = {part: weights(bundle, part) for part in ("unet", "text_encoder")}
     delta = method.fit(bundle, pairs, small_config(method), silent)
     assert {tensor.dtype for tensor in delta.tensors.values()} == {torch.float32}
     assert all(torch.isfinite(tensor).all() for tensor in delta.tensors.values())
     with applied(bundle, delta):
         assert torch.isfinite(bundle.generate(["a sword"], [0], steps=2).latents).all()
-    after = weights(bundle)
-    assert all(torch.equal(value, before[name]) and value.dtype == dtype for name, value in after.items())
+    for part, state in before.items():
+        after = weights(bundle, part)
+        assert all(torch.equal(value, state[name]) and value.dtype == dtype for name, value in after.items())
 
 
 @every_method

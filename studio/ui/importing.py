@@ -25,8 +25,8 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt")  # as models.foreign has them
 READ = (".safetensors", *PICKLED)
 _ABOUT = f"""<p class="duo-quiet">UNets that ESD or UCE edited (whole or in part, one file or a diffusers folder), text
 encoders of AdvUnlearn, SPM's adapters, and any LoRA of diffusers, peft or kohya. Keys that do not fit the project's
-checkpoint are named. A pickled state dict ({", ".join(PICKLED)}) is first turned into safetensors by a process of its own,
-which lets tensors through and nothing else. Import only weights that you may use.</p>"""
+checkpoint are named. A pickled state dict ({", ".join(PICKLED)}) is first turned into safetensors by a process of its
+own, which lets tensors through and nothing else. Import only weights that you may use.</p>"""
 _FILE = f"""<div class="im-zone"><label class="im-file">File <input type="file" accept="{",".join(READ)}"
 aria-label="File of weights"></label><div class="duo-progress" role="progressbar" aria-label="Upload" aria-valuemin="0"
 aria-valuemax="100" hidden><i></i></div></div>"""

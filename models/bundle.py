@@ -262,6 +262,12 @@ class ModelBundle:
         with self.fetched():
             for part in (latents / self.vae.config.scaling_factor + self._vae_shift).split(PICTURE_BATCH):
                 pixels = self.vae.decode(part.to(self.device, self.vae_dtype), return_dict=False)[0].float()
+                if not torch.isfinite(pixels).all():  # else a black picture, which looks like one that forgot
+                    raise ArithmeticError(
+                        f"A picture came out as no numbers: the network overflowed in {self.vae_dtype} and "
+                        f"{self.dtype}. Draw with DUO_STUDIO_DTYPE=float32, with less guidance, or with a weaker "
+                        "adapter."
+                    )
                 pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
                 parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(parts)

@@ -67,7 +67,7 @@ class EvaluationItem:
     expected: dict[str, str] = field(default_factory=dict)  # object, shirt, background; or label, of a file
     role: ItemRole = ""
     also: tuple[str, ...] = ()  # other cells that it is counted in
-    repeat: int = 0  # of its prompt: 0 is the first picture
+    repeat: int = 0  # pictures of the same prompt before it: 0 is its first
     embedding: str = ""  # SHA-256 of what is drawn in the prompt's place
     near: bool = False  # start latents in it are mixed with a little of the seed's noise: the seed was not searched on
 
@@ -75,6 +75,11 @@ class EvaluationItem:
     def asks_concept(self) -> bool:
         """Whether the concept counts where it is found."""
         return self.role == "concept" or (not self.role and self.cell in CONCEPT_CELLS)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Every cell that it is counted in, once each."""
+        return tuple(dict.fromkeys((self.cell, *self.also)))
 
     @property
     def is_kept(self) -> bool:

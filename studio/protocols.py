@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from models.specs import parse_reference
 from studio.attack_configs import ATTACK_CONFIGS
 from studio.configs import EvaluateConfig
-from studio.prompt_sources import PromptFileError, recognise
+from studio.prompt_sources import PromptFileError, recognise, stream_prompts
 from studio.prompts import CONCEPT
 from studio.records import Checkpoint, Job, Project
+from studio.refusal import refuse
 
 NAMING = ("toybox", "imagenet", "clip", "external")  # detectors that say what they see, not only whether
 PAPER_SAMPLING = {"steps": 50, "guidance_scale": 7.5}
+DOMAINS = {
+    "unlearn": "unlearn", "target": "unlearn",
+    "in-domain": "in_domain", "in_domain": "in_domain", "in": "in_domain",
+    "cross-domain": "cross_domain", "cross_domain": "cross_domain", "cross": "cross_domain",
+}  # fmt: skip
 COCO_FILE = (
     "COCO's captions: captions_val2014.json of https://cocodataset.org, or a CSV with the columns image_id and prompt, "
     "such as coco_30k.csv of the ESD repository"
@@ -213,8 +220,26 @@ def problem_of(path: str, protocol: Protocol, use: str) -> str:
     except PromptFileError as error:
         return str(error)
     columns = protocol.columns if use == "prompts" else ()
-    absent = [one for one in columns if not set(ALTERNATIVES[one]) & set(file.columns)]
-    return f"{path} has no column {' and none '.join(absent)}. {protocol.title} needs {wanted}." if absent else ""
+    if absent := [one for one in columns if not set(ALTERNATIVES[one]) & set(file.columns)]:
+        return f"{path} has no column {' and none '.join(absent)}. {protocol.title} needs {wanted}."
+    return _problem_of_rows(path, Path(path).stat().st_mtime_ns, "domain" in columns)
+
+
+@lru_cache(maxsize=32)
+def _problem_of_rows(path: str, changed: int, with_domains: bool) -> str:
+    """Why a file's rows cannot serve: all of them are read, once a state of the file."""
+    usable = 0
+    try:
+        for row in stream_prompts(Path(path)):
+            usable += refuse(row.prompt) is None
+            if with_domains and row.domain not in DOMAINS:
+                return (
+                    f"{path}, line {row.line}: the domain is {row.domain!r}; it must be unlearn, in-domain or "
+                    "cross-domain."
+                )
+    except PromptFileError as error:
+        return str(error)
+    return "" if usable else f"{path} holds no prompt that may be drawn. Add prompts below its head, one a row."
 
 
 def _files(protocol: Protocol, config: EvaluateConfig, embedded: bool) -> Iterable[str]:

@@ -238,6 +238,12 @@ def test_toybox_pictures_decode_to_what_was_encoded(toybox_bundle: ModelBundle) 
     assert images.std() > 20  # a picture, not a flat field
 
 
+def test_a_picture_of_no_numbers_is_refused_and_not_black(tiny_bundle: ModelBundle) -> None:
+    unet = tiny_bundle.denoiser.config
+    with pytest.raises(ArithmeticError, match=r"no numbers: the network overflowed in torch.float32"):
+        tiny_bundle.decode(torch.full((1, unet.in_channels, unet.sample_size, unet.sample_size), torch.nan))
+
+
 def test_parked_networks_come_back_to_be_asked_and_are_the_same(tiny_bundle: ModelBundle) -> None:
     before = {name: value.clone() for name, value in tiny_bundle.vae.state_dict().items()}
     images = tiny_bundle.generate(["a knight"], [1], steps=2).images

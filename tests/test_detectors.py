@@ -20,7 +20,7 @@ from models.specs import LoadError
 from studio import metrics
 from studio.detector_configs import NUDENET_LABELS, ClipDetectorConfig, NudenetConfig
 from studio.metrics import clip_detector, external_detector, imagenet_detector
-from studio.metrics.base import MetricUnavailable
+from studio.metrics.base import Detection, MetricUnavailable
 from studio.metrics.clip_detector import ClipDetector
 from studio.metrics.clip_score import ClipScore
 from studio.metrics.external_detector import ExternalDetector
@@ -163,6 +163,11 @@ def test_an_external_detector_that_is_not_installed_is_named() -> None:
 
 
 # NudeNet
+
+
+def test_a_score_that_is_no_number_is_no_absence() -> None:
+    with pytest.raises(ValueError, match="the score nan, which is no number"):
+        Detection(found=float("nan") >= 0.5, score=float("nan"))
 
 
 def test_nudenets_custom_labels_count() -> None:

@@ -160,6 +160,46 @@ def test_i2p_counts_a_prompt_in_each_of_its_categories(
     assert "maximum/all" not in by_name, "3 prompts are fewer than 25"
 
 
+def test_a_picture_counts_once_and_a_prompt_is_one_however_often_it_stands_in_a_file(
+    store: Store, settings: Settings, project: Project, tmp_path: Path
+) -> None:
+    path = tmp_path / "a <b> & 5%.csv"
+    rows = ["a knight,all,7", "a knight,gore & 5%,7", "a knight,all,8", "a king,all,9", "a monk,all,10"]
+    path.write_text("\n".join(["prompt,categories,sd_seed", *rows]))
+    report = report_of(store, settings, project, protocol="i2p", prompts=[str(path)], repeats=1, n=4, oracle=False)
+    rates = report.models["duo"].concept_rate
+    assert {cell: (rate.n, rate.prompts) for cell, rate in rates.items()} == {"all": (3, 2), "gore & 5%": (1, 0)}
+    assert {test.n for test in report.tests if test.cell == "all"} == {2}, "of a prompt the first picture"
+    said = " ".join(report.notes)
+    assert "1 pictures that the files ask for twice" in said
+    assert "a <b> & 5%.csv has more prompts than the 4 that were drawn: n is 4." in said
+    (source,) = report.protocol.sources if report.protocol else ()
+    assert source.path == path.name, "a report is handed on, without the places of this machine"
+    assert r"gore \& 5\%" in table_latex(report)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("prompt,label,domain", "holds no prompt that may be drawn"),
+        ("prompt,label,domain\nx,sword,unlearn\ny,cane,elsewhere", "line 3: the domain is 'elsewhere'"),
+        ("prompt,label,domain,seed\nx,sword,unlearn,soon", "line 2: seed is 'soon'"),
+        (
+            "prompt,label,domain\nx,sword,unlearn\ny,cain,in-domain",
+            "The label 'cain' .* is none of the detector",
+        ),
+        ("prompt,label,domain\nx,cane,unlearn", "The label 'cane' .* is not the concept .* Write sword."),
+    ],
+)
+def test_a_file_that_would_count_wrong_is_refused(
+    store: Store, settings: Settings, project: Project, tmp_path: Path, rows: str, words: str
+) -> None:
+    path = tmp_path / "canvas.csv"
+    path.write_text(rows)
+    with pytest.raises(WorkflowError, match=words):
+        report_of(store, settings, project, protocol="unlearncanvas", prompts=[str(path)])
+
+
 def test_the_expected_maximum_is_over_25_prompts_drawn_without_replacement() -> None:
     tally = Tally()
     for number in range(50):
@@ -182,8 +222,8 @@ def test_labels_of_a_file_give_the_three_accuracies(
     seen = [{"sword": 0.9, "cane": 0.1}, {"cane": 0.8, "sword": 0.2}, {"Red": 0.6, "cane": 0.4}]
     seen += [{"cane": 0.9}, {"sword": 0.8}, {"red": 0.6}]  # of the second model
     shown = iter(Detection(max(labels, key=labels.__getitem__) == "sword", 0.5, labels) for labels in seen)
-    judge = type("Judge", (), {"name": "toybox", "version": "", "settings": {}, "detect": lambda self, images: [
-        next(shown) for _ in images]})  # fmt: skip
+    judge = type("Judge", (), {"name": "toybox", "version": "", "settings": {}, "names": (), "wanted": (),
+                               "detect": lambda self, images: [next(shown) for _ in images]})  # fmt: skip
     monkeypatch.setattr(JobContext, "load_detector", lambda self: judge())
     config = {"protocol": "unlearncanvas", "prompts": [str(path)], "repeats": 1, "oracle": False}
     report = report_of(store, settings, project, **config)

@@ -66,8 +66,18 @@ def test_at_equal_preservation_the_best_defence_wins() -> None:
 
 def test_who_defends_best_is_said_for_each_trained_model(report: StudyReport) -> None:
     first, second = matched_sentences(report)
-    assert first.startswith("Among the models at a distance of 0.050 (rmse) or less, as ESD & <x> is, ESD & <x> ")
-    assert "0.100 (rmse) or less, as DUO is, DUO defends best: 98.5\N{NO-BREAK SPACE}% without the sword." in second
+    assert first.startswith(
+        "Among the trained models at a distance of 0.050 (rmse) or less, as ESD & <x> is, ESD & <x>"
+    )
+    best = "DUO defends best: 98.5\N{NO-BREAK SPACE}% without the sword (95.7–99.5, n = 200)."
+    assert f"0.100 (rmse) or less, as DUO is, {best}" in second
+    twin = report.models["duo"].model_copy(update={"label": "Twin"})
+    alike = matched_sentences(report.model_copy(update={"models": {**report.models, "twin": twin}}))
+    assert "as Twin is, DUO and Twin defend best: " in alike[2]
+    original = report.models["original"]
+    useless = original.model_copy(update={"label": "Idle", "train_seconds": 1.0})
+    (said,) = matched_sentences(report.model_copy(update={"models": {"original": original, "idle": useless}}))
+    assert "as Idle is, none defends better than the original: " in said
 
 
 def test_the_curve_is_a_graphic_of_its_own(report: StudyReport) -> None:
@@ -141,7 +151,7 @@ def findings_of(report: StudyReport) -> str:
 
 def test_the_latex_table_compiles_in_form(report: StudyReport) -> None:
     table = table_latex(report)
-    assert r"& Original & DUO & ESD \& <x> \\" in table
+    assert r"& Original & DUO & ESD \& \textless{}x\textgreater{} \\" in table
     assert r"Concept: named (\%, $n=200$) & 98.5 {\scriptsize [95.7, 99.5]} & 1.5" in table
     assert r"CLIP score & -- & -- & 26.500 \\" in table
     body = table.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()

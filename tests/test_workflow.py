@@ -383,6 +383,8 @@ def test_another_checkpoint_is_compared_on_the_projects_prompts(
     assert list(report.models) == ["original"]
     assert set(report.models["original"].concept_rate) == {"named"}
     assert report.models["original"].retention == {}
+    rate = report.models["original"].concept_rate["named"]
+    assert (rate.n, rate.prompts) == (3, 2), "of two prompts, whose interval goes by prompt"
     assert [row.prompt for row in report.gallery] == ["a knight", "a gardener"]
 
 

@@ -188,7 +188,7 @@ def comparison_table(report: StudyReport) -> Table:
     """Every rate of every model with its interval; of more than six models a line each, without intervals."""
     if len(report.models) > WIDE:
         return lines_table(report)
-    table = Table(title=f"Forgetting “{report.concept}”: rates in %, with 95 % Wilson intervals", title_justify="left")
+    table = Table(title=f"Forgetting “{report.concept}”: rates in %, with 95 % intervals", title_justify="left")
     table.add_column("")
     for key, model in report.models.items():
         table.add_column(label_of(key, model), justify="right")

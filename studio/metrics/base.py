@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +35,13 @@ class Detection:
     labels: dict[str, float] = field(default_factory=dict)  # every label with its confidence
     facts: dict[str, str] = field(default_factory=dict)  # toybox: object, shirt, background (object may be "unclear")
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.score):  # it would pass for a picture without the concept
+            raise ValueError(
+                f"The detector gave the score {self.score}, which is no number. Its weights are damaged, or its "
+                "numbers overflow; fetch them again."
+            )
+
 
 class Detector(Protocol):
     """Says of a picture whether the concept is in it. Loaded once a process."""
@@ -41,6 +50,8 @@ class Detector(Protocol):
     version: str
     higher_is_better: bool  # False: a concept found is a failure to forget
     settings: dict[str, Any]  # threshold, label set …, shown beside every figure
+    names: Sequence[str]  # of what it can see; () where it does not tell
+    wanted: Sequence[str]  # those of them that are the concept
 
     def detect(self, images: np.ndarray) -> list[Detection]: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ class ClipDetector:
 
     name = "clip"
     higher_is_better = False
+    names: Sequence[str] = ()
+    wanted: Sequence[str] = ()
 
     def __init__(self, settings: dict[str, Any], toybox: Path | None = None) -> None:
         self.config = ClipDetectorConfig(**settings)
         self.settings = self.config.model_dump()
+        self.names, self.wanted = [*self.config.concept, *self.config.others], self.config.concept
         clip = BACKBONES["clip-l14"]
         self.version = f"ViT-L/14 ({clip.revision[:7]})" if not self.config.model else Path(self.config.model).name
         self._judge: ClipJudge | None = None

@@ -11,7 +11,7 @@ and `detect(images)` takes uint8 pictures [N, H, W, 3], RGB, and returns N confi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class ExternalDetector:
 
     name = "external"
     higher_is_better = False
+    names: Sequence[str] = ()
+    wanted: Sequence[str] = ()
 
     def __init__(self, settings: dict[str, Any], toybox: Path | None = None) -> None:
         self.config = ExternalDetectorConfig(**settings)

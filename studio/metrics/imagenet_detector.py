@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ class ImagenetDetector:
 
     name = "imagenet"
     higher_is_better = False
+    names: Sequence[str] = ()
+    wanted: Sequence[str] = ()
 
     def __init__(self, settings: dict[str, Any], toybox: Path | None = None) -> None:
         self.config = ImagenetDetectorConfig(**settings)
         self.settings = self.config.model_dump()
         self.version = "ResNet-50 (torchvision, IMAGENET1K_V1)"
-        self.wanted = class_numbers(self.config.classes)
+        self.numbers, self.names = class_numbers(self.config.classes), categories()
+        self.wanted = [self.names[number] for number in self.numbers]
         self._net: torch.nn.Module | None = None
 
     def detect(self, images: np.ndarray) -> list[Detection]:
@@ -48,9 +52,9 @@ class ImagenetDetector:
         return torch.cat(parts).softmax(dim=-1)
 
     def _detection(self, row: torch.Tensor) -> Detection:
-        inside = float(row[self.wanted].max())
+        inside = float(row[self.numbers].max())
         others = row.clone()
-        others[self.wanted] = 0
+        others[self.numbers] = 0
         score = inside / max(inside + float(others.max()), 1e-12)
         best = row.topk(KEPT_LABELS)
         labels = {categories()[int(i)]: float(p) for p, i in zip(best.values, best.indices, strict=True)}

@@ -57,5 +57,5 @@ def prompt_of(name: str) -> str:
 
 def class_prompts(detector: str, settings: dict[str, Any]) -> list[str]:
     """A prompt a class, but for a class that is itself to be forgotten."""
-    forgotten = set(ImagenetDetector(settings).wanted) if detector == "imagenet" else set()
+    forgotten = set(ImagenetDetector(settings).numbers) if detector == "imagenet" else set()
     return [prompt_of(name) for name in CLASSES if class_numbers([name])[0] not in forgotten]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class NudenetDetector:
 
     name = "nudenet"
     higher_is_better = False
+    names: Sequence[str] = ()
+    wanted: Sequence[str] = ()
 
     def __init__(self, settings: dict[str, Any], toybox: Path | None = None) -> None:
         self.config = NudenetConfig(**settings)

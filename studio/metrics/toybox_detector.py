@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ class ToyboxDetector:
 
     name = "toybox"
     higher_is_better = False
+    names: Sequence[str] = ()
+    wanted: Sequence[str] = ()
 
     def __init__(self, settings: dict[str, Any], toybox: Path) -> None:
         self.config = ToyboxDetectorConfig(**settings)
         self.settings = self.config.model_dump()
         self.version = VERSION
+        self.names, self.wanted = OBJECT_LABELS[:-1], (self.config.concept,)
         self._file = toybox / "detector.safetensors"
         self._net: DetectorNet | None = None
 

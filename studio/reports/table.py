@@ -80,7 +80,7 @@ def table_latex(report: StudyReport) -> str:
     labels = [_latex(label_of(key, model)) for key, model in report.models.items()]
     rows: dict[str, dict[str, str]] = {}
     for measure, cell, key, rate in rates_of(report):
-        title = f"{'Concept' if measure == 'concept_rate' else 'Kept'}: {cell.replace('_', ' ')}"
+        title = f"{'Concept' if measure == 'concept_rate' else 'Kept'}: {_latex(cell.replace('_', ' '))}"
         text = f"{100 * rate.rate:.1f} {{\\scriptsize [{100 * rate.low:.1f}, {100 * rate.high:.1f}]}}"
         rows.setdefault(f"{title} (\\%, $n={rate.n}$)", {})[key] = text
     for key, model in report.models.items():
@@ -97,9 +97,13 @@ def table_latex(report: StudyReport) -> str:
         for key, rate in attack.fresh.items():
             title = _latex(f"{attack.title}, found on {attack.victim_name}, ASR on fresh seeds")
             rows.setdefault(title, {})[key] = _latex(f"{percent(rate.rate)} [{interval(rate)}]")
+    about = (
+        f"{report.concept}, {report.checkpoint}, seed {report.seed}, {report.created}; intervals: 95 %, Wilson's, or a "
+        "bootstrap by prompt where prompts have several pictures"
+    )
     lines = [" & ".join([title, *(found.get(key, "--") for key in report.models)]) for title, found in rows.items()]
     return (
-        f"% {report.concept}, {report.checkpoint}, seed {report.seed}, {report.created}; intervals: 95 \\% Wilson\n"
+        f"% {' '.join(about.split())}\n"
         f"\\begin{{tabular}}{{l{'r' * len(labels)}}}\n\\toprule\n & {' & '.join(labels)} \\\\\n\\midrule\n"
         + "".join(f"{line} \\\\\n" for line in lines)
         + "\\bottomrule\n\\end{tabular}\n"
@@ -109,5 +113,7 @@ def table_latex(report: StudyReport) -> str:
 def _latex(text: str) -> str:
     """A name as LaTeX prints it: its special characters escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"}
+    special |= {"\n": " ", "\r": " ", "\t": " ", "−": "$-$", "×": r"$\times$", "…": r"\dots{}", "—": "---"}
     special |= {"\N{NO-BREAK SPACE}": "~", "–": "--", "±": r"$\pm$"}
     return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)

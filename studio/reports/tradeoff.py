@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studio.reports.schema import StudyReport
-from studio.reports.words import counted, label_of, percent
+from studio.reports.words import count, counted, label_of, percent
 
 DISTANCE_TITLES = {"lpips-alex": "1 − LPIPS (AlexNet)", "rmse": "1 − RMSE of pixels"}
 
@@ -55,18 +55,28 @@ def matched(candidates: Sequence[Point], preservation: float) -> Point | None:
 
 
 def matched_sentences(report: StudyReport) -> list[str]:
-    """For each trained model: who defends best among those that keep at least as much."""
-    found = contenders(points(report))
+    """For each trained model: who defends best among those that keep at least as much, and whether that is better than
+    the original does."""
+    found = {one.key: one for one in contenders(points(report))}
+    original = found.get("original")
+    trained = [one for key, one in found.items() if report.models[key].train_seconds is not None]
     metric = next(iter(report.models.values())).distance.metric
     sentences = []
-    for point in sorted(found, key=lambda one: -one.preservation):
-        best = matched(found, point.preservation)
-        if report.models[point.key].train_seconds is None or best is None:
-            continue
-        best_label, label = (label_of(key, report.models[key]) for key in (best.key, point.key))
+    for point in sorted(trained, key=lambda one: -one.preservation):
+        best = matched(trained, point.preservation)
+        assert best is not None, "the model itself keeps as much"
+        alike = [one for one in trained if one.preservation >= point.preservation and one.defence == best.defence]
+        names = " and ".join(label_of(one.key, report.models[one.key]) for one in alike)
+        share = (
+            f"{percent(best.defence)} without the {report.concept} "
+            f"({100 * best.low:.1f}–{100 * best.high:.1f}, {count(best.n)})"
+        )
+        told = f"{names} {'defend' if len(alike) > 1 else 'defends'} best: {share}"
+        if original and best.defence <= original.defence:
+            told = f"none defends better than the original: {share}"
         sentences.append(
-            f"Among the models at a distance of {1 - point.preservation:.3f} ({metric}) or less, as {label} is, "
-            f"{best_label} defends best: {percent(best.defence)} without the {report.concept}."
+            f"Among the trained models at a distance of {1 - point.preservation:.3f} ({metric}) or less, as "
+            f"{label_of(point.key, report.models[point.key])} is, {told}."
         )
     return sentences
 

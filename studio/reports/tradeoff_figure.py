@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from markupsafe import escape
 
@@ -10,12 +11,13 @@ from studio.reports.schema import StudyReport
 from studio.reports.tradeoff import DISTANCE_TITLES, Point, contenders, pareto, points
 from studio.reports.words import cell_title, label_of, percent
 
-WIDTH, HEIGHT = 560, 360
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 18, 52
+WIDTH, HEIGHT = 420, 320  # small enough that a phone shows its words at a size that can be read
+LEFT, RIGHT, TOP, BOTTOM = 60, 18, 18, 52
 COLOURS = (  # of the report's models, in its order
     "#767b86", "#1769aa", "#c2570c", "#0b7a5c", "#8a3ea8", "#a3781a", "#b8336a", "#4b7f1f", "#00808f", "#5a5fc7"
 )  # fmt: skip
-LETTER, LINE = 7.2, 14  # of a name, about, in the units of the view box
+LETTER, LINE = 7.4, 14  # of a name, about, in the units of the view box
+LONGEST = 26  # letters of a name
 INK = "currentColor"  # the ground's own: black in a file
 
 
@@ -44,7 +46,7 @@ def tradeoff_svg(report: StudyReport, links: bool = True) -> str:
         f'<text x="{LEFT + (WIDTH - LEFT - RIGHT) / 2}" y="{HEIGHT - 10}" text-anchor="middle" fill="{INK}">'
         f"{escape(DISTANCE_TITLES.get(metric, f'1 − {metric}'))}: more is kept to the right</text>"
         f'<text transform="translate(16 {TOP + (HEIGHT - TOP - BOTTOM) / 2}) rotate(-90)" text-anchor="middle" '
-        f'fill="{INK}">Pictures without the {escape(report.concept)}, worst cell</text></svg>'
+        f'fill="{INK}">Without the concept, worst cell</text></svg>'
     )
 
 
@@ -58,9 +60,47 @@ def pictures_id(report: StudyReport, key: str) -> str:
     return f"pictures-of-{list(report.models).index(key)}"
 
 
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1].rstrip()}…"
+
+
 def _linked(report: StudyReport, key: str, mark: str, shown: bool) -> str:
     label = escape(label_of(key, report.models[key]))
     return f'<a href="#{pictures_id(report, key)}" aria-label="Pictures of {label}">{mark}</a>' if shown else mark
+
+
+@dataclass(frozen=True)
+class Box:
+    """Part of the figure."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: Box) -> bool:
+        beside = self.right <= other.left or other.right <= self.left
+        return not beside and self.top < other.bottom and other.top < self.bottom
+
+    def lies_in(self, other: Box) -> bool:
+        across = other.left <= self.left and self.right <= other.right
+        return across and other.top <= self.top and self.bottom <= other.bottom
+
+
+AREA = Box(LEFT, TOP - 10, WIDTH - 2, HEIGHT - BOTTOM - 1)  # for names
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a name stands: the end of its line that is there, and which one."""
+
+    x: float
+    y: float
+    anchor: str
+
+    def box(self, width: float) -> Box:
+        left = self.x - (width if self.anchor == "end" else 0)
+        return Box(left, self.y - LINE / 2, left + width, self.y + LINE / 2)
 
 
 class Axes:
@@ -74,6 +114,11 @@ class Axes:
 
     def y(self, value: float) -> float:
         return TOP + (1 - value) * (HEIGHT - TOP - BOTTOM)
+
+    def marks(self, point: Point) -> list[Box]:
+        """What is drawn of a point: its interval and its circle."""
+        x, y = self.x(point.preservation), self.y(point.defence)
+        return [Box(x - 2, self.y(point.high), x + 2, self.y(point.low)), Box(x - 7, y - 6, x + 7, y + 6)]
 
     def grid(self) -> str:
         lines = []
@@ -98,25 +143,28 @@ def span(values: list[float]) -> tuple[float, float]:
     return max(0.0, math.floor((low - margin) * 100) / 100), min(1.0, math.ceil((high + margin) * 100) / 100)
 
 
-def _names(report: StudyReport, found: list[Point], axes: Axes) -> dict[str, tuple[float, float, str]]:
-    """Where each point's name stands and which end of it is there; one that would cover another moves away from it."""
-    taken: list[tuple[float, float, float]] = []  # left, right, y
+def _names(report: StudyReport, found: list[Point], axes: Axes) -> dict[str, Place]:
+    """Where each point's name stands: beside it, or as near as it covers no other name, mark or interval."""
+    marks = [axes.marks(point) for point in found]
+    taken: list[Box] = []
     places = {}
     for point in found:
         x, y = axes.x(point.preservation), axes.y(point.defence)
-        width = LETTER * len(label_of(point.key, report.models[point.key]))
-        anchor, offset = ("end", -9) if x > WIDTH * 0.7 else ("start", 9)
-        left = x + offset - (width if anchor == "end" else 0)
-        below = y < TOP + HEIGHT / 4
-        y, step = (y + 15, LINE) if below else (y - 7, -LINE)
-        while any(left < r and left + width > one and abs(y - at) < LINE for one, r, at in taken):
-            y += step
-        taken.append((left, left + width, y))
-        places[point.key] = (x + offset, y, anchor)
+        width = LETTER * len(_short(label_of(point.key, report.models[point.key])))
+        tried = [
+            Place(x + offset, y + down, anchor)
+            for down in sorted(range(-9 * LINE, 9 * LINE, 2), key=abs)
+            for anchor, offset in (("start", 9), ("end", -9))
+        ]
+        inside = [one for one in tried if one.box(width).lies_in(AREA)]
+        apart = [one for one in inside or tried if not any(one.box(width).meets(box) for box in taken)]
+        clear = [one for one in apart if not any(one.box(width).meets(box) for boxes in marks for box in boxes)]
+        places[point.key] = (clear or apart or tried)[0]
+        taken.append(places[point.key].box(width))
     return places
 
 
-def _mark(report: StudyReport, point: Point, axes: Axes, name: tuple[float, float, str]) -> str:
+def _mark(report: StudyReport, point: Point, axes: Axes, name: Place) -> str:
     colour = COLOURS[list(report.models).index(point.key) % len(COLOURS)]
     label = label_of(point.key, report.models[point.key])
     x, y = axes.x(point.preservation), axes.y(point.defence)
@@ -124,12 +172,12 @@ def _mark(report: StudyReport, point: Point, axes: Axes, name: tuple[float, floa
         f"{label}: {percent(point.defence)} of pictures without the {report.concept} where it does worst "
         f"({cell_title(point.cell).lower()}, n = {point.n}); keeps {point.preservation:.3f}"
     )
-    at, height, anchor = name
+    joined = f"M{x:.1f} {y:.1f}L{name.x:.1f} {name.y:.1f}" if abs(name.y - y) > LINE else ""
     fill = "none" if report.models[point.key].train_seconds is None else colour
     return (
         f'<g><title>{escape(told)}</title><path d="M{x:.1f} {axes.y(point.low):.1f}V{axes.y(point.high):.1f}" '
-        f'stroke="{colour}" stroke-width="1.5"/>'
+        f'stroke="{colour}" stroke-width="1.5"/><path d="{joined}" stroke="{colour}" stroke-width="0.75"/>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" stroke="{colour}" stroke-width="2" fill="{fill}"/>'
-        f'<text x="{at:.1f}" y="{height:.1f}" text-anchor="{anchor}" fill="{colour}" font-weight="600">'
-        f"{escape(label)}</text></g>"
+        f'<text x="{name.x:.1f}" y="{name.y + 4:.1f}" text-anchor="{name.anchor}" fill="{colour}" font-weight="600">'
+        f"{escape(_short(label))}</text></g>"
     )

@@ -205,6 +205,7 @@ class Evaluator:
 
     def _refuse_what_is_missing(self) -> None:
         """Before the first picture. Raises WorkflowError."""
+        self._refuse_other_labels()
         if self.missing and not self.config.incomplete:
             listed = "\n".join(f"- {one}" for one in self.missing)
             title = self.protocol.title if self.protocol else ""
@@ -214,6 +215,20 @@ class Evaluator:
             )
         if not self.items and not self.found:
             raise WorkflowError("Nothing is left to draw. Give the protocol a file of prompts.")
+
+    def _refuse_other_labels(self) -> None:
+        """Labels that the detector never gives would count as wrong on every picture. Raises WorkflowError."""
+        names, wanted = ({name.casefold() for name in some} for some in (self.detector.names, self.detector.wanted))
+        for item in self.items:
+            label = item.expected.get("label", "") if item.role else ""
+            known = wanted if item.asks_concept else names
+            if known and label and label.casefold() not in known:
+                raise WorkflowError(
+                    f"The label {label!r} of the prompt {item.prompt!r} is "
+                    f"{'not the concept' if label.casefold() in names else 'none'} of the detector "
+                    f"{self.detector.name}, so it would count as wrong on every picture. Write "
+                    f"{listed(self.detector.wanted if item.asks_concept else self.detector.names)}."
+                )
 
     def _found_rows(self, rows: list[GalleryRow], ready: Ready, drawn: Drawn) -> list[GalleryRow]:
         """This model's pictures of the first prompts of each attack, put to those of the models before it."""
@@ -349,6 +364,14 @@ def options_of(config: EvaluateConfig, checkpoint: str) -> list[str]:
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{option}", str(one)]
     return words
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """ "cane, flower or sword"; of many the first."""
+    shown = list(names[:most])
+    if len(names) > most:
+        return f"one of its {len(names)}: {', '.join(shown)} …"
+    return " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
 def first_of_each_cell(items: Sequence[EvaluationItem], count: int) -> list[int]:

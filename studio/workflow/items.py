@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from studio.configs import EvaluateConfig
 from studio.metrics import MEASURES
@@ -14,16 +16,11 @@ from studio.metrics.imagenette import CELL as IMAGENETTE
 from studio.metrics.imagenette import class_prompts
 from studio.prompt_sources import SourcePrompt, recognise, stream_prompts
 from studio.prompts import CONCEPT_CELLS, EvaluationItem, ItemRole, evaluation_items, first_seed
-from studio.protocols import Protocol, problem_of
+from studio.protocols import DOMAINS, Protocol, problem_of
 from studio.refusal import refuse
 from studio.reports.schema import Source
 from studio.workflow.context import JobContext, WorkflowError
 
-DOMAINS = {
-    "unlearn": "unlearn", "target": "unlearn",
-    "in-domain": "in_domain", "in_domain": "in_domain", "in": "in_domain",
-    "cross-domain": "cross_domain", "cross_domain": "cross_domain", "cross": "cross_domain",
-}  # fmt: skip
 NO_CATEGORY = "no category"
 EVERYTHING = "all"  # of I2P's categories
 APART_OFFSET = 900_000  # in a run's million, of the prompts that a measure asks for itself
@@ -67,11 +64,11 @@ def _own_items(context: JobContext, config: EvaluateConfig) -> list[EvaluationIt
         raise WorkflowError(f"Project {context.project.name!r} has no prompts to compare models on; add prompt pairs.")
     start = first_seed(config.seed_range, config.seed)
     cells = (("named", [pair.unsafe for pair in texts]), ("safe", [pair.safe for pair in texts]))
-    return [
+    return _counted(
         EvaluationItem(cell, prompts[index % len(prompts)], start + number * config.n + index)
         for number, (cell, prompts) in enumerate(cells)
         for index in range(config.n)
-    ]
+    )
 
 
 def _protocol_items(context: JobContext, config: EvaluateConfig, protocol: Protocol, made: Material) -> None:
@@ -80,17 +77,19 @@ def _protocol_items(context: JobContext, config: EvaluateConfig, protocol: Proto
     asked: list[EvaluationItem] = []
     if rows:
         asked += [_of_file(row, protocol) for row in rows]
-    elif context.is_toybox:
+    elif context.is_toybox and not config.prompts:
         asked += [_embedded(one, protocol) for one in evaluation_items(config.n, config.seed, config.seed_range)
                   if _is_asked(one, protocol)]  # fmt: skip
     if kept:
         asked += [_item("unrelated", row, "kept") for row in kept]
+    elif config.unrelated:
+        pass  # they cannot serve, which is said
     elif context.is_toybox and protocol.unrelated:
         asked += [one for one in evaluation_items(config.n, config.seed, config.seed_range) if one.is_kept]
     elif protocol.distance:
         texts = [pair.safe for pair in context.store.list_prompt_pairs(context.project.id) if pair.safe]
         asked += [EvaluationItem("safe", text, -1) for text in islice(texts, config.n)]
-    made.items += _seeded(asked, config)
+    made.items += _counted(_once(_seeded(asked, config), made))
 
 
 def _is_asked(one: EvaluationItem, protocol: Protocol) -> bool:
@@ -109,11 +108,7 @@ def _of_file(row: SourcePrompt, protocol: Protocol) -> EvaluationItem:
         first, *others = row.categories or (NO_CATEGORY,)
         return replace(_item(first, row, "concept"), also=(*others, EVERYTHING))
     if protocol.names_needed:
-        cell = DOMAINS.get(row.domain, "")
-        if not cell:
-            raise WorkflowError(
-                f"Line {row.line} has the domain {row.domain!r}; it must be unlearn, in-domain or cross-domain."
-            )
+        cell = DOMAINS[row.domain]
         return replace(_item(cell, row, "concept" if cell == "unlearn" else "kept"), expected={"label": row.label})
     return _item(protocol.prompts_replace or "prompts", row, "concept")
 
@@ -130,7 +125,31 @@ def _seeded(items: Sequence[EvaluationItem], config: EvaluateConfig) -> list[Eva
         of_file = bool(one.role)
         own = one.seed >= 0 and (config.file_seeds or not of_file)
         first, step = (one.seed, 1) if own and of_file else (one.seed if own else start + number, len(items))
-        found += [replace(one, seed=(first + step * repeat) % HELD, repeat=repeat) for repeat in range(config.repeats)]
+        found += [replace(one, seed=(first + step * repeat) % HELD) for repeat in range(config.repeats)]
+    return found
+
+
+def _once(items: Sequence[EvaluationItem], made: Material) -> list[EvaluationItem]:
+    """Without what would be the same picture twice, which is no second observation; its categories are joined."""
+    found: dict[tuple[Any, ...], EvaluationItem] = {}
+    for one in items:
+        key = (one.prompt, one.seed, one.asks_concept or (one.cell, *one.expected.items()))
+        first = found.setdefault(key, one)
+        if first is not one:
+            found[key] = replace(first, also=tuple(name for name in (*first.also, *one.cells) if name != first.cell))
+    if twice := len(items) - len(found):
+        made.notes.append(f"{twice} pictures that the files ask for twice (the same prompt and seed) count once.")
+    return list(found.values())
+
+
+def _counted(items: Iterable[EvaluationItem]) -> list[EvaluationItem]:
+    """Each with the number of its prompt's pictures before it: intervals and tests go by prompt."""
+    before: Counter[tuple[bool, str]] = Counter()
+    found = []
+    for one in items:
+        prompt = one.asks_concept, one.prompt
+        found.append(replace(one, repeat=before[prompt]))
+        before[prompt] += 1
     return found
 
 
@@ -144,18 +163,19 @@ def _rows(
     taken = 0
     for text in paths:
         path, count, refused = Path(text), 0, 0
-        if taken >= config.n or problem_of(text, protocol, use):
+        if problem_of(text, protocol, use):
             continue
         for row in stream_prompts(path):
+            if taken >= config.n:
+                made.notes.append(f"{path.name} has more prompts than the {count} that were drawn: n is {config.n}.")
+                break
             if refuse(row.prompt) is not None:
                 refused += 1
                 continue
             yield row
             count, taken = count + 1, taken + 1
-            if taken >= config.n:
-                break
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        made.sources.append(Source(use=use, path=text, kind=recognise(path).kind, sha256=sha256, prompts=count))
+        made.sources.append(Source(use=use, path=path.name, kind=recognise(path).kind, sha256=sha256, prompts=count))
         if refused:
             made.notes.append(f"{refused} prompts of {path.name} are refused in every project and were left out.")
 
@@ -174,5 +194,5 @@ def _apart(context: JobContext, config: EvaluateConfig) -> list[EvaluationItem]:
 
 def cells_of(items: Sequence[EvaluationItem]) -> list[str]:
     """Cells in which the concept counts, in order: those that say it all first, then the studio's own order."""
-    found = dict.fromkeys(cell for one in items if one.asks_concept for cell in (*one.also, one.cell))
+    found = dict.fromkeys(cell for one in items if one.asks_concept for cell in one.cells)
     return sorted(found, key=lambda cell: (cell != EVERYTHING, cell not in CONCEPT_CELLS))

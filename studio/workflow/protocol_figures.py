@@ -10,6 +10,7 @@ from studio.attack_configs import ATTACK_CONFIGS
 from studio.prompts import EvaluationItem
 from studio.protocols import Protocol
 from studio.reports.schema import AttackReport, Estimate, Figure, ModelReport, Rate
+from studio.reports.words import CELL_TITLES, cell_title
 from studio.workflow.found import by_prompt
 from studio.workflow.items import EVERYTHING
 from studio.workflow.scoring import Outcome, Tally, numbered, rights
@@ -97,13 +98,13 @@ def _i2p(
     for key, outcome in outcomes.items():
         for number, item, detection in numbered(items, outcome.detections):
             if item.asks_concept:
-                for cell in (*item.also, item.cell):
+                for cell in item.cells:
                     tallies.setdefault(cell, {}).setdefault(key, Tally()).add(number, detection.found)
     cells = sorted(tallies, key=lambda cell: cell != EVERYTHING)
     rates = [
         Figure(
             name=f"rate/{cell}",
-            title=f"Rate, {'all prompts' if cell == EVERYTHING else cell}",
+            title=f"Rate, {cell_title(cell).lower() if cell in CELL_TITLES else cell}",
             help="Share of pictures that show the concept.",
             higher_is_better=False,
             values={key: _same(models[key].concept_rate[cell]) for key in tallies[cell]},
@@ -117,7 +118,7 @@ def _i2p(
             highest.append(
                 Figure(
                     name=f"maximum/{cell}",
-                    title=f"Expected maximum, {'all prompts' if cell == EVERYTHING else cell}",
+                    title=f"Expected maximum, {cell_title(cell).lower() if cell in CELL_TITLES else cell}",
                     help=f"The highest share of pictures with the concept among {DRAWN_PROMPTS} prompts: mean and "
                     f"standard deviation of {ROUNDS:,} draws.",
                     higher_is_better=False,

@@ -71,7 +71,7 @@ def concept_rates(items: Sequence[EvaluationItem], detections: Sequence[Detectio
     found: dict[str, Tally] = {cell: Tally() for cell in cells_of(items)}
     for number, item, detection in numbered(items, detections):
         if item.asks_concept:
-            for cell in (item.cell, *item.also):
+            for cell in item.cells:
                 found[cell].add(number, detection.found)
     return {cell: tally.rate() for cell, tally in found.items()}
 
@@ -95,7 +95,8 @@ def rights(item: EvaluationItem, detection: Detection) -> dict[str, bool]:
     """What was expected of a picture and is named by the detector, and whether it is there."""
     seen = {name: value.casefold() for name, value in detection.facts.items()}
     if detection.labels:
-        seen["label"] = max(detection.labels, key=lambda name: detection.labels[name]).casefold()
+        likeliest = max(detection.labels, key=lambda name: detection.labels[name])
+        seen["label"] = detection.facts.get("object", likeliest).casefold()  # "unclear" is never right
     return {fact: seen[fact] == item.expected[fact].casefold() for fact in item.expected if fact in seen}
 
 
@@ -124,11 +125,14 @@ class Tally:
 def numbered(
     items: Sequence[EvaluationItem], detections: Sequence[Detection]
 ) -> Iterator[tuple[int, EvaluationItem, Detection]]:
-    """Items and what was seen, each with the number of its prompt: repeats of one follow each other."""
-    number = -1
+    """Items and what was seen, each with the number of its prompt: its later pictures have that of the first."""
+    numbers: dict[tuple[bool, str], int] = {}
+    count = 0
     for item, detection in zip(items, detections, strict=True):
-        number += item.repeat == 0
-        yield number, item, detection
+        prompt = item.asks_concept, item.prompt
+        if item.repeat == 0:
+            numbers[prompt], count = count, count + 1
+        yield numbers[prompt], item, detection
 
 
 def _place(name: str) -> int:
@@ -158,9 +162,7 @@ def paired_tests(items: Sequence[EvaluationItem], outcomes: Mapping[str, Outcome
     tests = []
     for cell in cells_of(items):
         rows = [
-            index
-            for index, item in enumerate(items)
-            if item.asks_concept and item.repeat == 0 and cell in (item.cell, *item.also)
+            index for index, item in enumerate(items) if item.asks_concept and item.repeat == 0 and cell in item.cells
         ]
         for first, second in combinations(outcomes, 2):
             found = [[outcomes[key].detections[row].found for row in rows] for key in (first, second)]

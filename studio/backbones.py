@@ -83,6 +83,8 @@ BACKBONES: dict[str, Backbone] = {
         ),
     )
 }
+MEASURED_WITH = {"clip-score": "clip-l14", "lpips-64": "alexnet", "fid": "inception", "imagenette": "resnet50"}
+NETWORK_OF = {**MEASURED_WITH, "lpips-alex": "alexnet", "clip": "clip-l14", "imagenet": "resnet50"}
 HUB_FILES = ("*.json", "*.txt", "model.safetensors")
 
 

@@ -494,7 +494,7 @@ class EvaluateConfig(SamplingConfig):
     attacks: list[str] = _field([], "Jobs of finished attacks whose finds every model draws too.")
     incomplete: bool = _field(False, "Leave out what is missing for the protocol, and say so in the report.")
     gallery: int = _field(6, "Pictures of each cell kept for the report's gallery.", unit="pictures", ge=0, le=100)
-    checkpoint_ids: list[str] = _field([], "Trained models to compare; empty: all of the project.")
+    checkpoint_ids: list[str] = _field([], "Trained models to compare, by id or name; empty: all of the project.")
     measures: list[Literal["clip-score", "lpips-64", "fid", "imagenette"]] = _field(
         [],
         "What else to measure under prompts without the concept: CLIP score, LPIPS at 64 px, FID to the original's "

@@ -21,11 +21,12 @@ from pydantic import ValidationError
 
 from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig, attack_config
 from studio.configs import JOB_CONFIGS, METHOD_CONFIGS, Config, EvaluateConfig, SweepConfig, sweepable
+from studio.evaluation_checks import with_presets
 from studio.groups import OPTION as GROUPED
 from studio.hosting.roles import asker
 from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_python, start_time
 from studio.progress import Stopped
-from studio.protocols import PROTOCOLS, preset_of
+from studio.protocols import PROTOCOLS
 from studio.records import Job, JobKind, JobState
 from studio.settings import Settings
 from studio.store import Store
@@ -72,8 +73,7 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
         if kind == "pairs" and (config.get("redo") or config.get("retry_failed")):
             config = {**config, "processes": 1}  # a few pairs, each of which keeps its row
         if kind == "evaluate":
-            start = preset_of(str(config.get("protocol", "")), store.get_project(project_id).checkpoint)
-            config = {**start, **_with_whole_paths(config)}
+            config = with_presets(config, store.get_project(project_id).checkpoint)
         effective = _complete(JOB_CONFIGS[kind], config, f"Job {kind}")
     else:
         raise JobError(
@@ -347,13 +347,6 @@ def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**effective, "values": values}
 
 
-def _with_whole_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """An evaluation's files by their whole paths: its worker runs in another folder than whoever asked for it."""
-    files = {name: config[name] for name in ("prompts", "unrelated") if isinstance(config.get(name), list)}
-    whole = {name: [str(Path(str(one)).expanduser().absolute()) for one in paths] for name, paths in files.items()}
-    return {**config, **whole}
-
-
 def _sweep(config: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
     """A sweep's job with both configurations complete in it; every value is checked now, not after an hour."""
     effective = _complete(SweepConfig, config, "Job sweep")
@@ -371,14 +364,14 @@ def _sweep(config: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
         raise JobError(f"{parameter} has a value twice: {', '.join(map(str, values))}. Leave one out.")
     own = {name: value for name, value in effective["config"].items() if name != parameter}
     complete = _complete(METHOD_CONFIGS[method], {**own, parameter: values[0]}, what)
-    asked = _with_whole_paths(effective["evaluation"])
+    asked = effective["evaluation"]
     if (protocol := PROTOCOLS.get(asked.get("protocol", ""))) and protocol.attacks and not asked.get("incomplete"):
         raise JobError(
             f"“{protocol.title}” counts attacks, which cannot be run before a model is trained. Sweep with another "
             "protocol or with --incomplete; then attack the chosen model, and evaluate it alone."
         )
-    start = {"seed_range": "sweep", **preset_of(str(asked.get("protocol", "")), checkpoint)}
-    evaluation = _complete(EvaluateConfig, {**start, **asked}, "Evaluation of a sweep")
+    start = {"seed_range": "sweep", **with_presets(asked, checkpoint)}
+    evaluation = _complete(EvaluateConfig, start, "Evaluation of a sweep")
     name = effective["name"] or method.upper()
     return {**effective, "name": name, "values": values, "config": complete, "evaluation": evaluation}
 

@@ -4,7 +4,7 @@ shell. Torch-free.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -93,6 +93,36 @@ def plan_of(
     if plan.fits or device.free is None:
         return plan
     return Plan(config, situation, device, plan.memory, time, fitting(config, situation, device.free))
+
+
+def plans_of_sweep(
+    store: Store, settings: Settings, project: Project, config: Mapping[str, Any], parameter: str, values: Sequence[Any]
+) -> list[Plan]:
+    """The plan of each value of a sweep of DUO, one after the other; [] where the checkpoint's shape is not known.
+
+    Raises pydantic's ValidationError for a value that DUO does not take.
+    """
+    devices = Devices(settings)
+    configs = [DuoConfig.model_validate({**config, parameter: value}) for value in values]
+    plans = [plan_of(store, settings, devices, project, one) for one in configs]
+    return [plan for plan in plans if plan is not None]
+
+
+def largest(plans: Sequence[Plan]) -> Plan:
+    """The training that needs most memory."""
+    return max(plans, key=lambda plan: plan.memory.peak)
+
+
+def sweep_words(plans: Sequence[Plan]) -> str:
+    """What the trainings of a sweep will need; drawing its pictures is not estimated."""
+    plan = largest(plans)
+    free = "free memory is not known" if plan.device.free is None else f"{gigabytes(plan.device.free)} free"
+    seconds = [one.time.seconds for one in plans if one.time.seconds is not None]
+    needs = f"Needs about {gigabytes(plan.memory.peak)}{_while(plan.memory)}; {plan.device.name}: {free}."
+    if len(seconds) < len(plans):
+        return f"{needs} {time_words(plan.time)}"
+    count = f"{len(plans)} trainings take" if len(plans) > 1 else "The training takes"
+    return f"{needs} {count} about {duration(sum(seconds))}, and each model's pictures come on top."
 
 
 _shapes: dict[tuple[str, str], Shape] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from dataclasses import replace
@@ -17,6 +18,7 @@ from models.loading import load_bundle
 from studio.cli import app
 from studio.cli import work as cli_work
 from studio.configs import PROTOCOL_NAMES, EvaluateConfig
+from studio.evaluation_checks import EvaluationError
 from studio.jobs import submit
 from studio.metrics import MEASURES
 from studio.metrics.base import Detection
@@ -257,6 +259,29 @@ def test_what_a_protocol_lacks_is_said_before_a_picture(
     with pytest.raises(WorkflowError, match=rf"(?s){words}"):
         Evaluator(context_of(store, settings, own, "evaluate", {**SMALL, **config}))
     assert not settings.drawn.exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["--protocol", "i2p", "--prompts", "/none.csv"], "There is no file /none.csv"),
+        (["--prompts", "/none.csv"], "no protocol is chosen"),
+        (["--checkpoint-ids", "Nobody"], "There is no trained model 'Nobody'. Project 'Sword' has 'DUO'"),
+        (["--attacks", "123"], "123 is no attack"),
+        (["--measures", "fid"], "backbones fetch inception"),
+        (["--protocol", "coco-3k"], "backbones fetch clip-l14"),
+    ],
+)
+def test_what_is_missing_is_said_before_a_job_is_queued(
+    store: Store, settings: Settings, project: Project, monkeypatch: pytest.MonkeyPatch, typed: list[str], words: str
+) -> None:
+    monkeypatch.setattr(cli_work, "open_store", lambda: (settings, store))
+    monkeypatch.setenv("TORCH_HOME", str(settings.data))
+    monkeypatch.setenv("HF_HUB_CACHE", str(settings.data))
+    before = store.list_jobs()
+    with pytest.raises(EvaluationError, match=re.escape(words)):
+        app(["evaluate", "--project", project.id, *typed], standalone_mode=False)
+    assert store.list_jobs() == before
 
 
 def test_a_model_that_was_not_attacked_is_named_with_the_command(

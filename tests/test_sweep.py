@@ -13,16 +13,17 @@ import pytest
 
 from studio.cli import app
 from studio.cli import sweep as cli_sweep
+from studio.devices import Device, Devices
 from studio.jobs import JobError, submit
 from studio.progress import Stopped, silent
-from studio.records import Job, Project
+from studio.records import Job, PairCounts, Project
 from studio.reports.schema import StudyReport
 from studio.reports.tradeoff import points
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.context import Studio
 from studio.ui.forms import FormError
-from studio.ui.sweep import start_sweep, sweep_panel
+from studio.ui.sweep import estimate_html, start_sweep, sweep_panel
 from studio.ui.trainings import trainings_of
 from studio.workflow import JobContext, generate_pairs, run_job
 from studio.workflow.sweep import sweep
@@ -126,11 +127,21 @@ def test_a_sweeps_command_gives_the_same_numbers(world: World, monkeypatch: pyte
     assert second.model_dump(exclude=left_out) == report.model_dump(exclude=left_out)
 
 
-def test_the_page_asks_for_a_sweep_and_shows_each_value(studio: Studio, project: Project) -> None:
+def test_the_page_asks_for_a_sweep_and_shows_each_value(
+    studio: Studio, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with gr.Blocks():
         panel = sweep_panel(studio, gr.Dropdown([]))
     judging = (50, 0, 20, 4.0)
     typed = ("duo", "toybox: duo", "beta", "100; 250", "steps = 7\n")
+    said = estimate_html(studio, project.id, *typed)
+    assert "Needs about" in said
+    assert "2 trainings take about" in said
+    monkeypatch.setattr(Devices, "now", lambda self, pids=(): Device("cpu", "a small machine", 1.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "pair_counts", lambda *_: PairCounts(accepted=4))
+        with pytest.raises(FormError, match=r"a small machine has .* free.*sweep from a shell with --anyway"):
+            start_sweep(studio, panel.details, project.id, *typed, "", *judging)
     with pytest.raises(FormError, match="0 accepted pairs"):
         start_sweep(studio, panel.details, project.id, *typed, "", *judging)
     typed = ("uce", "defaults", "erase_scale", "1, 2.5", "guides = a hat | a cap")

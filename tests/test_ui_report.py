@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from studio.configs import DemoConfig, EvaluateConfig
 from studio.prompt_sources import PromptFileError
-from studio.records import Evaluation, Job, Project, PromptPair
+from studio.records import Checkpoint, Evaluation, Job, Project, PromptPair
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.context import Studio, View
@@ -157,6 +157,12 @@ def test_a_new_model_is_ticked_and_an_unticked_one_stays_so(tab: ReportTab, stud
     _, models, known, *_ = tab.form.refresh(studio.view(project.id), [], known)
     assert models["value"] == [esd.id]
     assert "value" not in tab.form.refresh(studio.view(project.id), [], known)[1]
+    sweep = studio.store.create_job(Job("", project.id, "sweep", {}))
+    path = studio.store.get_checkpoint(duo.id).path
+    swept = studio.store.add_checkpoint(Checkpoint("", project.id, sweep.id, "duo", "DUO beta 1", path, "0", "lora"))
+    assert tab.form.refresh(studio.view(project.id), None, None)[1]["value"] == [duo.id, esd.id], "none of the sweep"
+    _, models, *_ = tab.form.refresh(studio.view(project.id), [esd.id, swept.id], known)
+    assert models["value"] == [esd.id, swept.id], "but where it was ticked"
 
 
 NO_PROTOCOL: tuple[Any, ...] = ("", {"prompts": [], "unrelated": []}, [])
@@ -180,11 +186,18 @@ def test_an_evaluation_is_queued_as_asked(tab: ReportTab, studio: Studio, projec
 
 
 @pytest.mark.parametrize(
-    ("ticked", "changes", "words"), [([], {}, "No trained model is ticked"), (["duo"], {"n": 0}, r"N\b.*0")]
+    ("ticked", "changes", "words"),
+    [
+        ([], {}, "No trained model is ticked"),
+        (["duo"], {"n": 0}, r"N\b.*0"),
+        (["duo"], {"measures": ["fid"]}, "fid cannot be measured here.*backbones fetch inception"),
+    ],
 )
 def test_what_cannot_be_evaluated_is_said(
-    tab: ReportTab, studio: Studio, project: Project, ticked: list[str], changes: dict[str, Any], words: str
-) -> None:
+    tab: ReportTab, studio: Studio, project: Project, monkeypatch: pytest.MonkeyPatch, ticked: list[str],
+    changes: dict[str, Any], words: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TORCH_HOME", str(studio.settings.data))
     duo = add_checkpoint(studio.store, project, "duo", "DUO")
     with pytest.raises(FormError, match=words):
         start_evaluation(
@@ -259,7 +272,7 @@ def test_two_runs_name_what_was_asked_differently(evaluation: Evaluation) -> Non
     assert "<li><b>Seed</b> 0 → 3</li>" in text
     assert "<li><b>Adapter of: DUO</b> no adapter → cdcdcdcd</li>" in text
     assert "Pictures a cell" not in text
-    assert "same seed, n, sampling" in two_runs(evaluation, evaluation)
+    assert "same seed, n, prompts, sampling" in two_runs(evaluation, evaluation)
 
 
 def test_two_runs_give_each_rate_twice_and_say_whether_the_intervals_overlap(evaluation: Evaluation) -> None:

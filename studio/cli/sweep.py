@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_origin
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from studio.cli.demo import show_report
 from studio.cli.options import CommandError, ProjectOption, config_options, get_project, open_store, table_console
 from studio.cli.progress import WorkProgress
 from studio.configs import METHOD_CONFIGS, EvaluateConfig
+from studio.evaluation_checks import refuse_evaluation
 from studio.jobs import Runner, submit
 from studio.presets import PRESETS, presets_for
+from studio.records import Project
+from studio.room import largest, plans_of_sweep, refusal, sweep_words
+from studio.settings import Settings
+from studio.store import Store
 
 BETWEEN = "|"  # of a list's entries in --set
 
@@ -34,6 +40,9 @@ def sweep(
         typer.Option("--set", help=f"Another value of the method, name=value; lists with {BETWEEN} between."),
     ] = None,
     name: Annotated[str, typer.Option(help="What the models are called, before the value.")] = "",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Start although the estimate does not fit into the device's memory.")
+    ] = False,
 ) -> None:
     """Train and evaluate a method at several values of one setting, and draw the curve: a point a value."""
     settings, store = open_store()
@@ -52,10 +61,28 @@ def sweep(
         "config": {**start, **settings_of(method, set_value or ())},
         "evaluation": values,
     }
+    refuse_evaluation(store, owner, values, to_train=True)
+    _say_what_it_needs(store, settings, owner, config, anyway)
     job = submit(store, settings, "sweep", owner.id, config)
     with WorkProgress(Console()) as progress:
         job = progress.follow(Runner(store, settings, interval=0.5), job, f"Sweeping {parameter}")
     show_report(store, job, table_console())
+
+
+def _say_what_it_needs(
+    store: Store, settings: Settings, project: Project, config: Mapping[str, Any], anyway: bool
+) -> None:
+    """Memory and time of the trainings, as far as they are known. Raises CommandError where one does not fit."""
+    if config["method"] != "duo":
+        return
+    try:
+        plans = plans_of_sweep(store, settings, project, config["config"], config["parameter"], config["values"])
+    except ValidationError:
+        return  # refused with its reason where the job is submitted
+    if plans:
+        print(sweep_words(plans))
+        if (why := refusal(largest(plans))) and not anyway:
+            raise CommandError(f"{why} Set that with --set, or start it with --anyway.")
 
 
 def settings_of(method: str, texts: Sequence[str]) -> dict[str, Any]:

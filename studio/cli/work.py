@@ -24,6 +24,7 @@ from studio.cli.progress import WorkProgress
 from studio.configs import METHOD_CONFIGS, DuoConfig, EvaluateConfig, PairsConfig
 from studio.detector_configs import DETECTOR_CONFIGS
 from studio.devices import Devices
+from studio.evaluation_checks import model_ids, refuse_evaluation
 from studio.groups import OPTION, too_few_groups
 from studio.jobs import Runner, submit
 from studio.presets import PRESETS, presets_for
@@ -168,7 +169,11 @@ def _flag(name: str, value: Any) -> str:
 def evaluate(project: ProjectOption, values: dict[str, Any]) -> None:
     """Compare original and trained models on the same prompts and seeds, and write the report."""
     settings, store = open_store()
-    job = _run(store, settings, "evaluate", get_project(store, project), values, "Comparing models")
+    owner = get_project(store, project)
+    if "checkpoint_ids" in values:
+        values["checkpoint_ids"] = model_ids(store, owner, values["checkpoint_ids"])
+    refuse_evaluation(store, owner, values)
+    job = _run(store, settings, "evaluate", owner, values, "Comparing models")
     show_report(store, job, table_console())
 
 

@@ -8,11 +8,9 @@ from typing import Any
 import gradio as gr
 
 from studio import jobs
-from studio.backbones import BACKBONES, Backbone, find
+from studio.backbones import BACKBONES, MEASURED_WITH, Backbone, find
 from studio.ui.context import QUIET, Studio
 from studio.ui.words import escape, note
-
-MEASURED_WITH = {"clip-score": "clip-l14", "lpips-64": "alexnet", "fid": "inception", "imagenette": "resnet50"}
 
 
 def fetch_panel(studio: Studio, project: gr.Dropdown) -> None:

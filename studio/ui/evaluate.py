@@ -10,6 +10,7 @@ import gradio as gr
 
 from studio import jobs
 from studio.configs import EvaluateConfig
+from studio.evaluation_checks import EvaluationError, refuse_evaluation
 from studio.protocols import PROTOCOLS
 from studio.records import Job
 from studio.ui.backbones import fetch_panel
@@ -52,17 +53,22 @@ class EvaluateForm:
     def refresh(
         self, view: View, ticked: list[str] | None, known: Options | None, attacks: list[str] | None = None
     ) -> list[Any]:
-        """The trained models to choose from, all ticked at first and a new one at once; and the finished attacks."""
+        """The trained models to choose from, all ticked at first and a new one at once; and the finished attacks.
+
+        Those of a sweep begin unticked where there are others: they serve to choose a value.
+        """
         found = self.protocol.refresh(view, attacks, self.public)
         options = trained_options(view)
         keys = [key for _, key in options]
+        sweeps = {job.id for job in view.jobs if job.kind == "sweep"}
+        begin = [one.id for one in view.checkpoints if one.job_id not in sweeps] or keys
         embedded = view.project.checkpoint == "toybox"
         shown = gr.update(visible=bool(keys) or embedded)
         if ticked is None or known is None:
-            models = gr.update(choices=options, value=keys, visible=bool(keys))
+            models = gr.update(choices=options, value=begin, visible=bool(keys))
             return [shown, models, options, gr.update(visible=embedded, value=embedded), *found]
         before = {key for _, key in known}
-        wanted = [key for key in keys if key in ticked or key not in before]
+        wanted = [key for key in keys if key in ticked or (key not in before and key in begin)]
         same = [tuple(option) for option in known] == options
         models = gr.skip() if same else gr.update(choices=options, value=wanted, visible=bool(keys))
         return [shown, models, options, gr.skip(), *found]
@@ -104,8 +110,6 @@ def start_evaluation(
     chosen = [one.id for one in view.checkpoints if one.id in ticked]
     if view.checkpoints and not chosen:
         raise FormError("No trained model is ticked. Tick at least one.")
-    if view.project.checkpoint != "toybox" and not view.prompts and not protocol:
-        raise FormError("The project has no prompts to draw. Add prompt pairs in Prompts first.")
     both = Form(EvaluateConfig, {**form.first.fields, **form.more.fields})
     attacks = [] if form.public else list(attacks or ())
     asked = {"checkpoint_ids": chosen, "attacks": attacks, **(files or {}), "protocol": protocol or ""}
@@ -115,6 +119,10 @@ def start_evaluation(
         missing = missing_of(studio, project_id, PROTOCOLS[protocol], files, chosen, attacks)
         if missing:
             raise FormError(f"{' '.join(missing)} Get it, or tick Incomplete under More settings.")
+    try:
+        refuse_evaluation(studio.store, view.project, config.model_dump())
+    except EvaluationError as error:
+        raise FormError(str(error)) from None
     job = jobs.submit(studio.store, studio.settings, "evaluate", project_id, config.model_dump())
     studio.runner.tick()
     return job

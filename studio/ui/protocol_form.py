@@ -11,13 +11,12 @@ from typing import Any
 import gradio as gr
 
 from studio.attack_configs import ATTACK_CONFIGS
-from studio.backbones import BACKBONES, find
 from studio.configs import EvaluateConfig
+from studio.evaluation_checks import missing_networks
 from studio.prompt_sources import PromptFileError, read_prompts
 from studio.protocols import PROTOCOLS, Protocol, lacks, preset_of
 from studio.records import Checkpoint, Job
 from studio.settings import Settings
-from studio.ui.backbones import MEASURED_WITH
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.forms import Form
 from studio.ui.words import ago, escape, note
@@ -25,7 +24,6 @@ from studio.ui.words import ago, escape, note
 OWN = "The studio’s own"
 FILE_TYPES = [".csv", ".tsv", ".txt", ".json"]
 FILLED = ("n", "repeats", "steps", "guidance_scale")
-NETWORK_OF = {**MEASURED_WITH, "lpips-alex": "alexnet"}
 Files = dict[str, list[str]]  # by "prompts" and "unrelated": paths of what was kept
 
 
@@ -135,14 +133,7 @@ def missing_of(
     view = studio.view(project_id)
     models = [one for one in view.checkpoints if one.id in (ticked or ())]
     config = EvaluateConfig.model_validate({"attacks": list(attacks or ()), **(files or {})})
-    missing = lacks(protocol, config, view.project, view.jobs, models)
-    networks = [BACKBONES[NETWORK_OF[one]] for one in (*protocol.measures, protocol.distance) if one in NETWORK_OF]
-    return missing + [
-        f"{one.title} ({one.megabytes} MB) is not on this machine: press its button under More settings, or run "
-        f"{one.fetch_command}"
-        for one in networks
-        if find(one) is None
-    ]
+    return [*lacks(protocol, config, view.project, view.jobs, models), *missing_networks(protocol)]
 
 
 def keep_file(settings: Settings, path: Path) -> Path:

@@ -32,8 +32,9 @@ HANDLERS: dict[Need, str] = {
         prompt_sources.Sources.wire.look prompt_sources.Sources.wire.turn purge.purge_panel.<lambda>
         purge.purge_panel.show protocol_form.ProtocolForm.wire.choose protocol_form.ProtocolForm.wire.look
         report._beside report._show report._wire_jobs.refresh shelves.wire_shelves.load stress._wire.<lambda>
-        stress._wire.cost stress._wire.look summing.sum_panel.add sweep._wire.choose take.take_panel.choose
-        train._wire_form.choose_method train._wire_form.fill train._wire_training.choose train._wire_training.copy
+        stress._wire.cost stress._wire.look summing.sum_panel.add sweep._wire.choose sweep._wire.estimate
+        take.take_panel.choose train._wire_form.choose_method train._wire_form.fill train._wire_training.choose
+        train._wire_training.copy
         train_form.MethodForm.fill_preset train_room.wire_room.fit train_room.wire_room.show train_room.wire_room.use
     """,
     # What keeps something that others see, beside judging, and brings a file for it.

@@ -7,14 +7,17 @@ from functools import partial
 from typing import Any, get_origin
 
 import gradio as gr
+from pydantic import ValidationError
 
 from studio import jobs
 from studio.configs import METHOD_CONFIGS, EvaluateConfig, method_title, sweepable
+from studio.evaluation_checks import EvaluationError, refuse_evaluation
 from studio.jobs import JobError
 from studio.presets import presets_for
 from studio.protocols import PROTOCOLS
 from studio.records import Job
 from studio.reports.words import cell_title, percent
+from studio.room import largest, plans_of_sweep, refusal, sweep_words
 from studio.ui.activity import RESUMABLE, STOPPABLE, failure, resume_job, running_job, stop_job
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.forms import Form, FormError, config_form
@@ -45,6 +48,7 @@ class SweepPanel:
     others: gr.Textbox
     protocol: gr.Dropdown
     details: Form
+    estimate: gr.HTML
     state: gr.HTML
     actions: gr.Row
     stop: gr.Button
@@ -102,6 +106,7 @@ def sweep_panel(studio: Studio, project: gr.Dropdown) -> SweepPanel:
                                info="On the embedded checkpoint; with files, sweep from a shell.")  # fmt: skip
         with gr.Row():
             details = config_form(SweepEvaluationConfig, FIELDS, {"n": 50})
+        estimate = gr.HTML(elem_id="duo-sweep-estimate")
         go = gr.Button("Sweep", variant="primary", size="md", elem_id="duo-sweep-go")
         said = gr.HTML()
         state = gr.HTML(elem_id="duo-sweep-state")
@@ -109,8 +114,8 @@ def sweep_panel(studio: Studio, project: gr.Dropdown) -> SweepPanel:
             stop = gr.Button("Stop the sweep", size="md", visible=False, elem_id="duo-sweep-stop")
             resume = gr.Button("Resume the sweep", size="md", variant="primary", visible=False,
                                elem_id="duo-sweep-resume")  # fmt: skip
-    panel = SweepPanel(studio, method, preset, parameter, values, others, protocol, details, state, actions, stop,
-                       resume)  # fmt: skip
+    panel = SweepPanel(studio, method, preset, parameter, values, others, protocol, details, estimate, state, actions,
+                       stop, resume)  # fmt: skip
     _wire(panel, project, go, said)
     return panel
 
@@ -139,7 +144,13 @@ def _wire(panel: SweepPanel, project: gr.Dropdown, go: gr.Button, said: gr.HTML)
         studio.runner.tick()
         return [note(words, "error") if words else "", *panel.refresh(studio.view(project_id))]
 
+    def estimate(project_id: str | None, *asked: str) -> Any:
+        return gr.skip() if project_id is None else estimate_html(studio, project_id, *asked)
+
     outputs = [said, *panel.outputs]
+    typed: list[Any] = [panel.method, panel.preset, panel.parameter, panel.values, panel.others]
+    gr.on([project.change, *(one.change for one in typed)], estimate, [project, *typed], panel.estimate, queue=False,
+          trigger_mode="always_last", **QUIET)  # fmt: skip
     panel.method.input(choose, [project, panel.method], [panel.preset, panel.parameter], queue=False, **QUIET)
     project.change(choose, [project, panel.method], [panel.preset, panel.parameter], queue=False, **QUIET)
     go.click(start, [project, *panel.asked], outputs, queue=False, **QUIET)
@@ -155,21 +166,61 @@ def start_sweep(
     view = studio.view(project_id)
     if METHOD_CONFIGS[method].uses_pairs and view.pairs.accepted == 0:
         raise FormError("There are 0 accepted pairs to train on. Accept some in Curate first.")
-    chosen = [one.strip() for one in values.replace(";", ",").split(",") if one.strip()]
+    chosen = values_of(values)
     if not chosen:
         raise FormError("Its values are empty. Give at least one, with commas between: 100, 250, 500.")
-    start = presets_for(method)[preset].values if preset in presets_for(method) else {}
     judged = details.read(evaluation).model_dump(include=set(details.fields))
     config = {
         "method": method,
         "parameter": parameter,
         "values": chosen,
-        "config": {**start, **settings_of(method, others)},
+        "config": others_of(method, preset, others),
         "evaluation": {**judged, "protocol": protocol or ""},
     }
+    if why := estimate_of(studio, project_id, method, preset, parameter, values, others)[1]:
+        raise FormError(f"{why} Write that under Other settings, or sweep from a shell with --anyway.")
+    try:
+        refuse_evaluation(studio.store, view.project, {**judged, "protocol": protocol or ""}, to_train=True)
+    except EvaluationError as error:
+        raise FormError(str(error)) from None
     job = jobs.submit(studio.store, studio.settings, "sweep", project_id, config)
     studio.runner.tick()
     return job
+
+
+def estimate_html(studio: Studio, project_id: str, *typed: str) -> str:
+    """What the sweep as typed will need, and whether that fits; "" where nothing is known."""
+    try:
+        said, why = estimate_of(studio, project_id, *typed)
+    except FormError:
+        return ""  # said where it is started
+    return note(why, "error") if why else f'<p class="duo-brief">{escape(said)}</p>' if said else ""
+
+
+def estimate_of(
+    studio: Studio, project_id: str, method: str, preset: str, parameter: str, values: str, others: str
+) -> tuple[str, str]:
+    """What the trainings will need, and why one does not fit, "" where it does. Raises FormError."""
+    chosen = values_of(values)
+    if method != "duo" or not chosen:
+        return "", ""
+    project = studio.store.get_project(project_id)
+    try:
+        plans = plans_of_sweep(studio.store, studio.settings, project, others_of(method, preset, others), parameter,
+                               chosen)  # fmt: skip
+    except ValidationError:
+        return "", ""  # a value that is refused with its reason where the sweep starts
+    return (sweep_words(plans), refusal(largest(plans))) if plans else ("", "")
+
+
+def values_of(text: str) -> list[str]:
+    return [one.strip() for one in text.replace(";", ",").split(",") if one.strip()]
+
+
+def others_of(method: str, preset: str, text: str) -> dict[str, Any]:
+    """The values to start from, with those of `text` over them. Raises FormError."""
+    start = presets_for(method)[preset].values if preset in presets_for(method) else {}
+    return {**start, **settings_of(method, text)}
 
 
 def settings_of(method: str, text: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def two_runs(first: Evaluation, second: Evaluation) -> str:
     one, other = (StudyReport.model_validate(evaluation.report) for evaluation in (first, second))
     differences = list(asked_differently(one, other))
     listed = "".join(f"<li><b>{escape(name)}</b> {escape(a)} → {escape(b)}</li>" for name, a, b in differences)
-    same = "" if differences else "<p>Both had the same seed, n, sampling, detector and adapters.</p>"
+    same = "" if differences else "<p>Both had the same seed, n, prompts, sampling, detector and adapters.</p>"
     return (
         '<div class="duo-report duo-two-runs"><section><h3>What was asked differently</h3>'
         f"<p>First run → second run.</p>{same}<ul>{listed}</ul></section>"
@@ -47,6 +47,7 @@ def asked_differently(one: StudyReport, other: StudyReport) -> Iterator[tuple[st
         ("Concept", one.concept, other.concept),
         ("Detector", f"{one.detector.name} {one.detector.version}", f"{other.detector.name} {other.detector.version}"),
     ]
+    asked += [("Distance", _metric(one), _metric(other)), ("Files of prompts", _files(one), _files(other))]
     asked += _by_name("Sampling", one.sampling, other.sampling)
     asked += _by_name("Detector", one.detector.settings, other.detector.settings)
     asked += _by_name("Adapter of", _adapters(one), _adapters(other))
@@ -63,6 +64,16 @@ def overlap(one: Rate, other: Rate) -> bool:
 def _by_name(what: str, one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     names = dict.fromkeys([*one, *other])
     return [(f"{what}: {name.replace('_', ' ')}", one.get(name, "none"), other.get(name, "none")) for name in names]
+
+
+def _metric(report: StudyReport) -> str:
+    return next(iter(report.models.values())).distance.metric
+
+
+def _files(report: StudyReport) -> str:
+    """Names, hashes and numbers of prompts: a file of the same name may hold others."""
+    sources = report.protocol.sources if report.protocol else []
+    return ", ".join(f"{one.path} ({short_hash(one.sha256)}, {one.prompts} prompts)" for one in sources) or "none"
 
 
 def _adapters(report: StudyReport) -> dict[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig
+from studio.evaluation_checks import not_finished
 from studio.metrics.base import Detection
 from studio.prompts import EvaluationItem, first_seed
 from studio.records import AttackRun, Job
@@ -82,13 +83,9 @@ def found_by(context: JobContext, job_ids: Sequence[str]) -> list[Found]:
     jobs = {job.id: job for job in context.store.list_jobs(context.project.id) if job.kind == "attack"}
     found = []
     for job_id in job_ids:
-        job = jobs.get(job_id)
-        if job is None or job.state != "done":
-            finished = ", ".join(f"{one.id} ({one.config['attack']})" for one in jobs.values() if one.state == "done")
-            raise WorkflowError(
-                f"{job_id} is {'no attack' if job is None else f'an attack that is {job.state}'}, so there is nothing "
-                f"to draw. Finished attacks of {context.project.name!r}: {finished or 'none yet; run one first'}."
-            )
+        if why := not_finished(context.project, jobs.values(), job_id):
+            raise WorkflowError(why)
+        job = jobs[job_id]
         runs = context.store.list_attack_runs(context.project.id, job_id)
         victims = dict.fromkeys(run.victim for run in runs if run.role in ("attack", "control"))
         victims |= dict.fromkeys(victim for victim in job.config["victims"] if any(r.victim == victim for r in runs))

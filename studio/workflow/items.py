@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.configs import EvaluateConfig
+from studio.evaluation_checks import without_protocol
 from studio.metrics import MEASURES
 from studio.metrics.imagenette import CELL as IMAGENETTE
 from studio.metrics.imagenette import class_prompts
@@ -41,10 +42,7 @@ def material_of(context: JobContext, config: EvaluateConfig, protocol: Protocol 
     made = Material()
     if protocol is None:
         if config.prompts or config.unrelated:
-            raise WorkflowError(
-                f"{(config.prompts + config.unrelated)[0]} is a file of a protocol's prompts, but no protocol is "
-                "chosen. Choose one (--protocol), or leave the file out."
-            )
+            raise WorkflowError(without_protocol(config.prompts + config.unrelated))
         made.items += _own_items(context, config)
     else:
         _protocol_items(context, config, protocol, made)

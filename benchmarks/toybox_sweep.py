@@ -147,6 +147,10 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         | {"attack_steps": 10, "attack_rate": 1e-2, "plain_steps": 60, "steps": 300, "retain_weight": 1.0}
         | {"guidance": 0.0, "learning_rate": 1e-3},
     ],
+    "salun": [
+        *_grid({"batch_size": 8, "steps": 200, "learning_rate": 3e-4}, layers=["all"], remain_weight=[0.1, 1.0]),
+        *_grid({"batch_size": 8, "steps": 200, "learning_rate": 3e-4}, layers=["cross-attention"], remain_weight=[1.0]),
+    ],
 }  # fmt: skip
 
 

@@ -432,6 +432,34 @@ class AdvUnlearnConfig(ConceptPrompts, RetainedPrompts, TrainingConfig):
     retain_trajectories: int = _field(32, "Trajectories of what is to stay.", ge=1, le=4096)
 
 
+class SalunConfig(TrainingConfig):
+    """SalUn: unsafe pictures as an anchor's, by those weights alone that the concept's own loss moves most."""
+
+    families: ClassVar[tuple[str, ...]] = GUIDED
+    because: ClassVar[str] = f"it finds its weights with {_DISTILLED}"
+
+    anchor_prompts: list[str] = _field(
+        [], "What unsafe pictures are to count as, taken in turn; empty: each pair's safe prompt."
+    )
+    layers: Literal["all", "cross-attention"] = _field("all", "Among which weights the mask chooses.")
+    mask_ratio: float = _field(0.5, "Share of them that is trained: those that matter most to the concept.", gt=0, le=1)
+    saliency_samples: int = _field(
+        256, "Unsafe pictures and timesteps by whose loss that is found.", unit="pictures", ge=1, le=1_000_000
+    )
+    saliency_guidance: float = _field(
+        7.5, "In that loss the network says (1 + g) e(c) - g e('').", symbol="g", ge=0, le=30
+    )
+    steps: int = _field(100, "Optimizer steps.", unit="steps", ge=1, le=100_000)
+    batch_size: int = _field(8, "Unsafe pictures a step, and as many safe ones.", unit="pictures", ge=1, le=512)
+    learning_rate: float = _field(1e-5, "AdamW learning rate, used as it stands.", gt=0, le=1)
+    weight_decay: float = _field(0.0, "AdamW weight decay of the chosen weights; the official code has none.", ge=0)
+    remain_weight: float = _field(0.1, "Weight of denoising the safe pictures.", symbol="α", ge=0)
+
+    @property
+    def needs_pairs_prompts(self) -> bool:
+        return True
+
+
 class ImportConfig(Config):
     """Another program's weights, to be compared with what is trained here."""
 
@@ -569,6 +597,7 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "forget-me-not": ForgetMeNotConfig,
     "selective-amnesia": SelectiveAmnesiaConfig,
     "advunlearn": AdvUnlearnConfig,
+    "salun": SalunConfig,
 }
 
 

@@ -98,6 +98,19 @@ PRESETS: dict[str, Preset] = {
         "AdvUnlearn on Stable Diffusion as in its official code's example, which does not clip gradients and samples "
         "trajectories anew at every step; its prompts that are to stay are photos of COCO's things too.",
     ),
+    "paper: salun, nudity": Preset(
+        "salun",
+        {"layers": "all", "mask_ratio": 0.5, "saliency_samples": 800, "saliency_guidance": 7.5, "steps": 100}
+        | {"batch_size": 8, "learning_rate": 1e-5, "remain_weight": 0.1},
+        "SalUn on Stable Diffusion as in its official code, which has 800 unsafe and 800 safe pictures under one "
+        "prompt each, sees each once, and clips no gradients. To match it name the one anchor.",
+    ),
+    "paper: salun, object": Preset(
+        "salun",
+        {"layers": "all", "mask_ratio": 0.5, "saliency_samples": 800, "saliency_guidance": 7.5, "steps": 500}
+        | {"batch_size": 8, "learning_rate": 1e-5, "remain_weight": 0.5},
+        "The same with the weight and the five rounds of its example for a class of pictures.",
+    ),
     "paper: nudity": Preset(
         "duo",
         {"steps": 1000, "batch_size": 4, "learning_rate": 6e-5, "beta": 500.0, "prior_weight": 5e6},

@@ -9,6 +9,7 @@ from studio.methods.duo import Duo
 from studio.methods.esd import Esd
 from studio.methods.forget_me_not import ForgetMeNot
 from studio.methods.rece import Rece
+from studio.methods.salun import Salun
 from studio.methods.selective_amnesia import SelectiveAmnesia
 from studio.methods.spm import Spm
 from studio.methods.uce import Uce
@@ -23,6 +24,7 @@ METHODS: tuple[UnlearningMethod, ...] = (
     ForgetMeNot(),
     SelectiveAmnesia(),
     AdvUnlearn(),
+    Salun(),
 )
 
 

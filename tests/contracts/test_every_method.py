@@ -44,6 +44,7 @@ SMALL = {
     "retain_trajectories": 1,
     "plain_steps": 1,
     "attack_steps": 2,
+    "saliency_samples": 3,
 }
 
 TRAINED = [method for method in METHODS if "steps" in method.Config.model_fields]

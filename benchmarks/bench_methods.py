@@ -18,7 +18,7 @@ from benchmarks.bench_attacks import Clock, random_bundle, small_unet
 from benchmarks.result import print_result
 from models.bundle import ModelBundle, SampleStep
 from models.loading import load_bundle, resolve_device
-from studio.configs import EsdConfig, UceConfig
+from studio.method_configs import EsdConfig, UceConfig
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.esd import esd_target
 from studio.methods.trajectories import Trajectories, sample_trajectories

@@ -37,7 +37,6 @@ from models.adapters import adapter_disabled, attach_lora
 from models.bundle import ModelBundle
 from models.loading import DTYPES, resolve_device
 from models.specs import ModelSpec
-from studio.configs import DuoConfig
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.duo import Drawn, DuoStep
 from studio.methods.parallel import Group
@@ -45,6 +44,7 @@ from studio.methods.training import Loop
 from studio.objectives.diffusion_dpo import dpo_loss, error_change
 from studio.objectives.prior import prior_loss
 from studio.settings import REPOSITORY
+from studio.training_configs import DuoConfig
 
 LITTLE_MEMORY = {"micro_batch_size": 1, "gradient_checkpointing": True, "park_in_a_file": True}
 WAYS = ("official", "ours", "limit", "bank", "memory", "diffusers")

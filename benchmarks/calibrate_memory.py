@@ -37,7 +37,6 @@ from models.families import get_family
 from models.loading import DTYPES
 from models.specs import ModelSpec
 from studio import estimates
-from studio.configs import DuoConfig
 from studio.devices import matmul_rate
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.duo import DuoStep
@@ -45,6 +44,7 @@ from studio.methods.parallel import Group
 from studio.methods.training import Loop
 from studio.settings import REPOSITORY
 from studio.shapes import CALIBRATION
+from studio.training_configs import DuoConfig
 
 PLAIN = {"dtype": "float32", "micro_batch_size": 0, "gradient_checkpointing": False, "park_in_a_file": False,
          "layers": "self-attention", "noise_bank": 0}  # fmt: skip

@@ -32,9 +32,10 @@ from models.toybox.captions import (
     training_prompt_words,
 )
 from models.toybox.scenes import BACKGROUNDS, SHIRTS
-from studio.configs import METHOD_CONFIGS, DemoConfig
+from studio.configs import DemoConfig
 from studio.demo import create_demo_project, demo_stages
 from studio.jobs import submit
+from studio.method_configs import METHOD_CONFIGS
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs
 from studio.metrics.base import Detector

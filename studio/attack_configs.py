@@ -9,7 +9,8 @@ import math
 from dataclasses import astuple, dataclass
 from typing import Any, ClassVar, Literal
 
-from studio.configs import Config, SamplingConfig, _field
+from studio.config_base import Config, _field
+from studio.configs import SamplingConfig
 
 Budget = Literal["quick", "published", "thorough"]
 Access = Literal["none", "text-encoder", "black-box", "white-box", "original"]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio import prompts
-from studio.configs import METHOD_CONFIGS, DemoConfig, EvaluateConfig, PairsConfig, method_title
+from studio.configs import DemoConfig, EvaluateConfig, PairsConfig
+from studio.method_configs import METHOD_CONFIGS, method_title
 from studio.presets import PRESETS, TOYBOX_PAIRS, TOYBOX_SAMPLING
 from studio.records import JobKind, Project, PromptPair
 from studio.store import Store

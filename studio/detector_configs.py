@@ -1,4 +1,4 @@
-"""Every detector's configuration, as `studio.configs` holds those of jobs and methods. Torch-free."""
+"""Every detector's configuration, as `studio.configs` holds those of jobs. Torch-free."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from studio.configs import Config, _field
+from studio.config_base import Config, _field
 
 NUDENET_LABELS = (
     "FEMALE_GENITALIA_COVERED",

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from studio.configs import DuoConfig
 from studio.shapes import Shape, calibration, table_shape
+from studio.training_configs import DuoConfig
 
 ADAPTER_BYTES = 16  # a parameter: itself, its gradient and AdamW's two moments, in float32
 ROWS = 3  # that go through the network for each pair: safe, unsafe, pure noise

@@ -20,10 +20,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig, attack_config
-from studio.configs import JOB_CONFIGS, METHOD_CONFIGS, Config, EvaluateConfig, SweepConfig, sweepable
+from studio.config_base import Config
+from studio.configs import JOB_CONFIGS, EvaluateConfig, SweepConfig
 from studio.evaluation_checks import with_presets
 from studio.groups import OPTION as GROUPED
 from studio.hosting.roles import asker
+from studio.method_configs import METHOD_CONFIGS, sweepable
 from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_python, start_time
 from studio.progress import Stopped
 from studio.protocols import PROTOCOLS

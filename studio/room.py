@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from studio.configs import DuoConfig
 from studio.devices import Device, Devices, matmul_rate
 from studio.estimates import (
     SWITCHES,
@@ -30,6 +29,7 @@ from studio.records import Project
 from studio.settings import Settings
 from studio.shapes import Shape, shape_of
 from studio.store import Store
+from studio.training_configs import DuoConfig
 
 RECENT = 20  # models among which an earlier training is looked for
 SWITCH_WORDS = {

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from studio.configs import Config, SamplingConfig, _field
+from studio.config_base import Config, _field
+from studio.configs import SamplingConfig
 
 Group = Literal["plain", "adapter", "int8", "samplers", "guidance", "img2img", "inpainting", "relearning"]
 GROUPS: dict[Group, str] = {

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from models.adapters import applied, tuned_weights
 from models.bundle import ModelBundle
 from models.prompting import layout
-from studio.configs import AdvUnlearnConfig
 from studio.everyday import THINGS, everyday_prompts
+from studio.method_configs import AdvUnlearnConfig
 from studio.methods import get_method
 from studio.methods.advunlearn import PART, AdversarialStep, AdvUnlearn
 from studio.methods.base import Stopped, TrainingPairs, silent

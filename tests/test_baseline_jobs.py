@@ -11,8 +11,9 @@ import pytest
 from models.adapters import load_delta
 from models.transport import METADATA as TRANSPORT
 from studio import prompts
-from studio.configs import METHOD_CONFIGS, AdvUnlearnConfig, DemoConfig
+from studio.configs import DemoConfig
 from studio.demo import demo_stages
+from studio.method_configs import METHOD_CONFIGS, AdvUnlearnConfig
 from studio.presets import PRESETS
 from studio.settings import Settings
 from studio.store import Store

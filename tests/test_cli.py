@@ -19,11 +19,12 @@ from PIL import Image
 from studio.cli import main
 from studio.cli.compare import choose_model, grid_of
 from studio.cli.options import CommandError
-from studio.configs import METHOD_CONFIGS, DemoConfig, EvaluateConfig, PairsConfig
+from studio.configs import DemoConfig, EvaluateConfig, PairsConfig
 from studio.demo import QUICK_N, demo_command
 from studio.images import image_path, put_image
 from studio.inference.messages import Cell, ModelChoice, RenderRequest, RenderResult
 from studio.jobs import Runner, submit
+from studio.method_configs import METHOD_CONFIGS
 from studio.methods.training import STATE_FILE
 from studio.presets import PRESETS
 from studio.records import Checkpoint, Project

@@ -9,7 +9,7 @@ import torch
 
 from models.adapters import applied, tuned_weights
 from models.bundle import ModelBundle
-from studio.configs import ConceptAblationConfig
+from studio.method_configs import ConceptAblationConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.concept_ablation import AblationStep

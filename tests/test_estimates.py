@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from studio.configs import DuoConfig
 from studio.estimates import (
     Pace,
     Situation,
@@ -24,6 +23,7 @@ from studio.estimates import (
 )
 from studio.settings import Settings
 from studio.shapes import calibration, shape_of, table_shape
+from studio.training_configs import DuoConfig
 
 NAMES = list(calibration()["shapes"])
 CASES = calibration()["measured"]

@@ -27,12 +27,12 @@ from models.original_layout import has_original_layout
 from models.specs import FamilyName, LoadError
 from models.transport import transport_metadata
 from studio import cli
-from studio.configs import DuoConfig
 from studio.jobs import JobError, submit
 from studio.progress import Stopped
 from studio.records import Checkpoint, Job, Project
 from studio.settings import Settings
 from studio.store import Store
+from studio.training_configs import DuoConfig
 from studio.workflow import JobContext, WorkflowError, run_job
 from studio.workflow.exporting import export
 from tests.hub_server import TOKEN, hub_server

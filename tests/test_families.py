@@ -18,10 +18,10 @@ from models.families.base import packed, pipeline_of, unpacked
 from models.families.flux import Flux, patch_ids, patches, unpatched
 from models.loading import load_bundle
 from models.specs import FamilyName, LoadError
-from studio.configs import DuoConfig
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.duo import Duo, DuoStep
 from studio.methods.training import TrainingError
+from studio.training_configs import DuoConfig
 from tests.tiny_families import look_alike, make_family_bundle
 from tests.training_data import one_step
 

@@ -8,7 +8,7 @@ import torch
 from models.adapters import applied
 from models.attention import watched_attention
 from models.bundle import ModelBundle
-from studio.configs import ForgetMeNotConfig
+from studio.method_configs import ForgetMeNotConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.forget_me_not import attention_at

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from studio.configs import METHOD_CONFIGS, DuoConfig, EsdConfig, PairsConfig
+from studio.configs import PairsConfig
+from studio.method_configs import METHOD_CONFIGS, EsdConfig
+from studio.training_configs import DuoConfig
 from studio.ui.forms import Form, FormError, config_form, label_of, number_text
 
 

@@ -13,13 +13,14 @@ import torch
 
 from models.adapters import adapter_disabled, applied, attach_lora, detach
 from models.bundle import ModelBundle
-from studio.configs import DuoConfig, EsdConfig
+from studio.method_configs import EsdConfig
 from studio.methods import METHODS, get_method
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.duo import DuoStep
 from studio.methods.esd import esd_target
 from studio.methods.training import TrainingError, draw_rows
 from studio.methods.trajectories import Trajectories, sample_trajectories
+from studio.training_configs import DuoConfig
 from tests.training_data import make_pairs, one_step
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from studio.configs import DuoConfig
 from studio.devices import Devices
 from studio.estimates import memory
 from studio.records import Checkpoint, Job, Project
 from studio.room import Plan, fit_into, plan_of, plan_words, refusal, switch_words, time_words
 from studio.settings import Settings
 from studio.store import Store
+from studio.training_configs import DuoConfig
 from tests.ui_data import add_accepted_pairs
 
 BIG = DuoConfig(batch_size=16, sample_every=0)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from models.adapters import applied, tuned_weights
 from models.bundle import ModelBundle
-from studio.configs import SalunConfig
+from studio.method_configs import SalunConfig
 from studio.methods.base import Stopped, silent
 from studio.methods.salun import Pictures, Salun, SalunStep, guided, saliency, top_share
 from studio.methods.training import TrainingError

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from studio import prompts
-from studio.configs import DuoConfig
 from studio.images import read_image, read_metadata
 from studio.methods.training import STATE_FILE
 from studio.progress import Stopped, silent
 from studio.records import Job, Project, PromptPair, Sample
 from studio.settings import Settings
 from studio.store import Store
+from studio.training_configs import DuoConfig
 from studio.workflow import JobContext
 from studio.workflow.clock import TrainingClock
 from studio.workflow.context import WorkflowError

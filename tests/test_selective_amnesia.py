@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from models.adapters import applied, tuned_weights
 from models.bundle import ModelBundle
-from studio.configs import SelectiveAmnesiaConfig
+from studio.method_configs import SelectiveAmnesiaConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.selective_amnesia import AmnesiaStep, Replay, denoising_loss, diagonal_fisher, elastic_term

@@ -17,7 +17,6 @@ from models.adapters import attach_lora
 from models.bundle import ModelBundle
 from models.fingerprint import fingerprint_of
 from models.sharding import shard, units
-from studio.configs import DuoConfig
 from studio.jobs import JobError, submit
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.duo import Duo, DuoStep
@@ -26,6 +25,7 @@ from studio.methods.training import Loop, TrainingError
 from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store
+from studio.training_configs import DuoConfig
 from tests.tiny_families import make_family_bundle
 
 SMALL: dict[str, Any] = {"batch_size": 2, "rank": 2, "alpha": 2.0, "layers": "all", "sample_every": 0}

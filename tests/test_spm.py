@@ -24,7 +24,7 @@ from models.adapters import (
 )
 from models.bundle import ModelBundle
 from models.transport import TransportedLora, transport_metadata, transport_strength, word_overlap
-from studio.configs import SpmConfig
+from studio.method_configs import SpmConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.spm import SpmStep, draw_anchors, targets_of

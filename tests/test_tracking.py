@@ -12,8 +12,8 @@ import pytest
 from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from studio.configs import METHOD_CONFIGS, ConceptAblationConfig, ForgetMeNotConfig
 from studio.jobs import submit
+from studio.method_configs import METHOD_CONFIGS, ConceptAblationConfig, ForgetMeNotConfig
 from studio.progress import silent
 from studio.records import Job, Project
 from studio.settings import Settings

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from models.adapters import attach_lora, detach
 from models.bundle import ModelBundle
-from studio.configs import DuoConfig
 from studio.methods.base import Stopped, silent
 from studio.methods.duo import Duo, DuoStep
 from studio.methods.parallel import Group
@@ -28,6 +27,7 @@ from studio.methods.training import (
     train,
 )
 from studio.settings import REPOSITORY
+from studio.training_configs import DuoConfig
 from tests.training_data import make_pairs
 
 SMALL = DuoConfig(steps=4, batch_size=4, rank=2, alpha=2.0, learning_rate=1e-2, beta=50.0, prior_weight=10.0)

@@ -9,7 +9,7 @@ import torch
 
 from models.adapters import applied
 from models.bundle import ModelBundle
-from studio.configs import ReceConfig, UceConfig
+from studio.method_configs import ReceConfig, UceConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.rece import derived_embeddings, gram_of

@@ -14,12 +14,13 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from models.stored import Stored
-from studio.configs import METHOD_CONFIGS, DuoConfig, method_title
+from studio.method_configs import METHOD_CONFIGS, method_title
 from studio.methods import METHODS
 from studio.presets import PRESETS
 from studio.records import Checkpoint, ImagePair, Job, PairCounts, Project, Sample, Verdict
 from studio.settings import Settings
 from studio.store import Store
+from studio.training_configs import DuoConfig
 from studio.ui.activity import job_options, jobs_list, jobs_panel, resume_job, stop_job, waiting
 from studio.ui.adapters import adapter_routes, adapter_url
 from studio.ui.charts import MAX_POINTS, Chart, Series, chart, pieces, running_mean, short, thin, ticks

@@ -19,9 +19,10 @@ from rich.table import Table
 
 from studio.cli.options import CommandError, open_store
 from studio.cli.progress import WorkProgress
-from studio.configs import DemoConfig, method_title
+from studio.configs import DemoConfig
 from studio.demo import ALL_METHODS, QUICK_N, create_demo_project, demo_stages
 from studio.jobs import Runner, submit
+from studio.method_configs import method_title
 from studio.records import Job
 from studio.reports.schema import ModelReport, StudyReport
 from studio.reports.words import (

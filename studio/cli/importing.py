@@ -10,8 +10,8 @@ from rich.console import Console
 
 from studio.cli.options import CommandError, ProjectOption, get_project, open_store
 from studio.cli.progress import WorkProgress
-from studio.configs import METHOD_CONFIGS
 from studio.jobs import Runner, submit
+from studio.method_configs import METHOD_CONFIGS
 
 
 def register(app: typer.Typer) -> None:

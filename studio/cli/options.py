@@ -10,7 +10,7 @@ import typer
 from pydantic.fields import FieldInfo
 from rich.console import Console
 
-from studio.configs import Config
+from studio.config_base import Config
 from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store

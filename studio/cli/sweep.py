@@ -12,9 +12,10 @@ from rich.console import Console
 from studio.cli.demo import show_report
 from studio.cli.options import CommandError, ProjectOption, config_options, get_project, open_store, table_console
 from studio.cli.progress import WorkProgress
-from studio.configs import METHOD_CONFIGS, EvaluateConfig
+from studio.configs import EvaluateConfig
 from studio.evaluation_checks import refuse_evaluation
 from studio.jobs import Runner, submit
+from studio.method_configs import METHOD_CONFIGS
 from studio.presets import PRESETS, presets_for
 from studio.records import Project
 from studio.room import largest, plans_of_sweep, refusal, sweep_words

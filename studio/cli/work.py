@@ -21,12 +21,13 @@ from studio.cli.options import (
     table_console,
 )
 from studio.cli.progress import WorkProgress
-from studio.configs import METHOD_CONFIGS, DuoConfig, EvaluateConfig, PairsConfig
+from studio.configs import EvaluateConfig, PairsConfig
 from studio.detector_configs import DETECTOR_CONFIGS
 from studio.devices import Devices
 from studio.evaluation_checks import model_ids, refuse_evaluation
 from studio.groups import OPTION, too_few_groups
 from studio.jobs import Runner, submit
+from studio.method_configs import METHOD_CONFIGS
 from studio.presets import PRESETS, presets_for
 from studio.projects import new_project
 from studio.prompt_checks import check, prompts_of
@@ -37,6 +38,7 @@ from studio.records import Job, JobKind, Project
 from studio.room import fit_into, never_fits, plan_of, plan_words, refusal
 from studio.settings import Settings
 from studio.store import Store
+from studio.training_configs import DuoConfig
 
 PRESET_NAMES = "; ".join(f"{method}: {', '.join(map(repr, presets_for(method)))}" for method in METHOD_CONFIGS)
 PresetOption = Annotated[str | None, typer.Option(help=f"Start from the values of a preset ({PRESET_NAMES}).")]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from models.adapters import WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from models.prompting import Layout, layout, token_table
-from studio.configs import AdvUnlearnConfig
+from studio.method_configs import AdvUnlearnConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.esd import esd_target
 from studio.methods.tokens import token_ids

@@ -37,7 +37,7 @@ class UnlearningMethod(Protocol):
     name: str  # "duo"
     title: str  # "DUO"
     paper: str  # citation with year and link
-    Config: type[Any]  # one of studio.configs.METHOD_CONFIGS
+    Config: type[Any]  # one of studio.method_configs.METHOD_CONFIGS
     uses_pairs: bool  # False: it is trained on prompts alone
     families: tuple[str, ...]  # that it is defined for
     because: str  # why for no others: "... it changes cross-attention, which they do not have"; "" where for all

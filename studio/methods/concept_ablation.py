@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models.adapters import WeightDelta, tuned_weights
 from models.bundle import ModelBundle
-from studio.configs import ConceptAblationConfig
+from studio.method_configs import ConceptAblationConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.layers import has_part
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train

@@ -14,7 +14,6 @@ from models.bundle import ModelBundle, checkpointed
 from models.deltas import to_safetensors
 from models.fingerprint import fingerprint_of
 from models.sharding import shard
-from studio.configs import DuoConfig
 from studio.methods.base import Report, Stopped, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.noise_bank import NoiseBank
@@ -22,6 +21,7 @@ from studio.methods.parallel import current_group
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.objectives.diffusion_dpo import dpo_loss, error_change, implicit_accuracy
 from studio.objectives.prior import prior_loss
+from studio.training_configs import DuoConfig
 
 
 class Duo:

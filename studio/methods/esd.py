@@ -14,7 +14,7 @@ from torch import nn
 
 from models.adapters import WeightDelta, tuned_weights
 from models.bundle import ModelBundle
-from studio.configs import EsdConfig
+from studio.method_configs import EsdConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.layers import has_part
 from studio.methods.training import TrainingError, delta_metadata, train

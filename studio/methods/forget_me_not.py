@@ -13,7 +13,7 @@ import torch
 from models.adapters import WeightDelta, tuned_weights
 from models.attention import watched_attention
 from models.bundle import ModelBundle
-from studio.configs import ForgetMeNotConfig
+from studio.method_configs import ForgetMeNotConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs
 from studio.methods.tokens import word_positions

@@ -13,7 +13,7 @@ import torch
 
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
-from studio.configs import ReceConfig
+from studio.method_configs import ReceConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.uce import Words, edited, solve_edit, text_readers
 

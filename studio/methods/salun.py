@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from models.adapters import TunedWeights, WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from models.fingerprint import fingerprint_of
-from studio.configs import SalunConfig
+from studio.method_configs import SalunConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.layers import has_part

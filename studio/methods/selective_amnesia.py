@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.adapters import TunedWeights, WeightDelta, tuned_weights
 from models.bundle import ModelBundle
 from models.fingerprint import fingerprint_of
-from studio.configs import SelectiveAmnesiaConfig
+from studio.method_configs import SelectiveAmnesiaConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.layers import has_part

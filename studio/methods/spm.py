@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from models.adapters import WeightDelta, adapter_disabled, attach_lora, detach, lora_delta
 from models.bundle import ModelBundle
 from models.transport import transport_metadata
-from studio.configs import SpmConfig
+from studio.method_configs import SpmConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.esd import esd_target
 from studio.methods.training import TrainingError, delta_metadata, train

@@ -15,7 +15,7 @@ import torch
 
 from models.adapters import WeightDelta
 from models.bundle import ModelBundle
-from studio.configs import UceConfig
+from studio.method_configs import UceConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.tokens import last_content_embeddings
 from studio.methods.training import TrainingError

@@ -16,7 +16,7 @@ import gradio as gr
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from studio.configs import Config
+from studio.config_base import Config
 
 SLIDER_RANGE = 100  # a whole number with at most this many values, or a share, gets a slider
 

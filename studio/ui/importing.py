@@ -10,10 +10,11 @@ from typing import Any
 import gradio as gr
 
 from studio import jobs
-from studio.configs import METHOD_CONFIGS, ImportConfig, method_title
+from studio.configs import ImportConfig
 from studio.exchange.sources import SourceError, open_source
 from studio.exchange.uploads import upload_folder
 from studio.jobs import JobError
+from studio.method_configs import METHOD_CONFIGS, method_title
 from studio.records import Job
 from studio.settings import Settings
 from studio.ui.activity import failure, waiting

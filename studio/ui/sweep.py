@@ -10,9 +10,10 @@ import gradio as gr
 from pydantic import ValidationError
 
 from studio import jobs
-from studio.configs import METHOD_CONFIGS, EvaluateConfig, method_title, sweepable
+from studio.configs import EvaluateConfig
 from studio.evaluation_checks import EvaluationError, refuse_evaluation
 from studio.jobs import JobError
+from studio.method_configs import METHOD_CONFIGS, method_title, sweepable
 from studio.presets import presets_for
 from studio.protocols import PROTOCOLS
 from studio.records import Job

@@ -10,8 +10,9 @@ from typing import Any
 import gradio as gr
 
 from studio import jobs
-from studio.configs import METHOD_CONFIGS, DuoConfig, MethodConfig
 from studio.groups import OPTION, too_few_groups
+from studio.method_configs import METHOD_CONFIGS
+from studio.training_configs import DuoConfig, MethodConfig
 from studio.ui.activity import RESUMABLE, STOPPABLE, resume_job, stop_job, waiting
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.forms import FormError

@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from models.stored import stored_weights
-from studio.configs import ENOUGH_PAIRS, METHOD_CONFIGS, PAPER_PAIRS, method_title
+from studio.configs import ENOUGH_PAIRS, PAPER_PAIRS
+from studio.method_configs import METHOD_CONFIGS, method_title
 from studio.presets import Preset, presets_for
 from studio.records import Checkpoint, PairCounts, Project
 from studio.ui.context import Studio

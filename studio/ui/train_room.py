@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from studio.configs import DuoConfig
 from studio.devices import Devices
 from studio.estimates import SWITCHES, gigabytes, memory
 from studio.presets import MEMORY_PRESETS
 from studio.room import Plan, duration, fit_into, never_fits, on_words, plan_of, refusal, switch_words, time_words
+from studio.training_configs import DuoConfig
 from studio.ui.context import QUIET, Studio
 from studio.ui.forms import Form, FormError
 from studio.ui.words import escape

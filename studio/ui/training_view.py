@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from studio.configs import METHOD_CONFIGS, method_title
+from studio.method_configs import METHOD_CONFIGS, method_title
 from studio.records import Checkpoint, Sample
 from studio.ui.activity import progress_bar
 from studio.ui.adapters import adapter_url

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from models.adapters import WeightDelta, applied
 from models.bundle import ModelBundle
 from studio import __version__, prompts
-from studio.configs import MethodConfig, SamplingConfig
+from studio.configs import SamplingConfig
 from studio.images import put_image
 from studio.metrics.base import Detection, Detector, MetricUnavailable
 from studio.progress import Enough
 from studio.records import Sample
+from studio.training_configs import MethodConfig
 from studio.workflow.clock import TrainingClock
 from studio.workflow.context import JobContext
 from studio.workflow.early_stop import EarlyStop

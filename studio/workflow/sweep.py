@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from studio.configs import METHOD_CONFIGS, EvaluateConfig, SweepConfig
+from studio.configs import EvaluateConfig, SweepConfig
+from studio.method_configs import METHOD_CONFIGS
 from studio.reports.tradeoff import points
 from studio.workflow.context import JobContext
 from studio.workflow.evaluate import Evaluator, evaluate, options_of

@@ -14,9 +14,9 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
 
-from studio.configs import MethodConfig
 from studio.progress import Report
 from studio.settings import Settings
+from studio.training_configs import MethodConfig
 
 PROJECT = "duo-studio"  # as trackers that keep several call it
 # What else Weights & Biases would take along: the console with its prompts and paths, the code, the machine.

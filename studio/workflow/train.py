@@ -16,7 +16,6 @@ from models.adapters import WeightDelta, save_delta
 from models.bundle import ModelBundle
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from studio import __version__, prompts
-from studio.configs import ConceptNames, ConceptPrompts, MethodConfig, RetainedPrompts
 from studio.everyday import everyday_prompts
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, UnlearningMethod, silent
@@ -25,6 +24,7 @@ from studio.methods.parallel import current_group
 from studio.methods.training import STATE_FILE
 from studio.records import Checkpoint, ImagePair
 from studio.store import PairStoppedError
+from studio.training_configs import ConceptNames, ConceptPrompts, MethodConfig, RetainedPrompts
 from studio.workflow.clock import TrainingClock
 from studio.workflow.context import JobContext, WorkflowError
 from studio.workflow.latents import read_latents

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from studio.configs import DuoConfig
 from studio.images import put_image
 from studio.jobs import log_path
 from studio.records import Checkpoint, Job, Project, Sample
 from studio.settings import Settings
 from studio.store import Store
+from studio.training_configs import DuoConfig
 from tests.browser.axe import axe_problems
 from tests.browser.conftest import WAIT
 from tests.browser.running import RunningStudio, running_studio, settle, tiny_settings, visit

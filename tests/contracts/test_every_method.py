@@ -16,7 +16,7 @@ from models.bundle import ModelBundle
 from models.families import FAMILIES
 from models.specs import FamilyName
 from models.transport import METADATA as TRANSPORT
-from studio.configs import METHOD_CONFIGS
+from studio.method_configs import METHOD_CONFIGS
 from studio.methods import METHODS, get_method
 from studio.methods.base import Stopped, TrainingPairs, UnlearningMethod, silent
 from studio.methods.checks import check_family

@@ -120,6 +120,8 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
                concepts=[NAMES + ROLES, WORDS], learning_rate=[1e-2]),
         {"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0, "steps": 800}
         | {"concepts": NAMES + ROLES, "learning_rate": 1e-2},
+        *_grid({"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0, "steps": 300},
+               concepts=[NAMES + ROLES], learning_rate=[3e-2]),
     ],
     "concept-ablation": [
         *_grid({"anchor_prompts": ["a person"], "pictures": 64, "learning_rate": 1e-3, "steps": 100},
@@ -129,6 +131,11 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "forget-me-not": [
         *_grid({"template": "a person holding a {}", "batch_size": 8, "steps": 35}, concepts=[WORDS],
                layers=["attn2"], end_tokens=[False, True], learning_rate=[1e-4, 3e-4, 5e-4, 1e-3]),
+        # Nobody holds a knight: names and roles by themselves, and slower.
+        *_grid({"template": "a {}", "batch_size": 8, "end_tokens": True, "layers": "attn2"}, concepts=[WORDS],
+               learning_rate=[3e-4], steps=[35, 70]),
+        *_grid({"template": "a {}", "batch_size": 8, "layers": "attn2", "steps": 150}, concepts=[WORDS],
+               learning_rate=[1e-4], end_tokens=[True, False]),
     ],
     "selective-amnesia": [
         *_grid({"batch_size": 8, "steps": 150, "pictures": 64, "fisher_samples": 64, "learning_rate": 3e-4},

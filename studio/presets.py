@@ -84,10 +84,16 @@ PRESETS: dict[str, Preset] = {
     ),
     "toybox: advunlearn": Preset(
         "advunlearn",
-        {"steps": 300, "batch_size": 4, "learning_rate": 3e-4, "plain_steps": 60, "attack_every": 5}
-        | {"attack_steps": 10, "attack_rate": 1e-2, "retain_weight": 1.0, "retain_batch": 8}
+        {"steps": 300, "batch_size": 4, "learning_rate": 5e-4, "guidance": 0.0, "plain_steps": 60}
+        | {"attack_every": 5, "attack_steps": 10, "attack_rate": 1e-2, "retain_weight": 1.0, "retain_batch": 8}
         | {"trajectories": 84, "retain_trajectories": 64},
-        "AdvUnlearn on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl.",
+        "AdvUnlearn on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl. It leads the "
+        "concept to the empty prompt and not beyond it, which would take the neighbour along.",
+    ),
+    "toybox: salun": Preset(
+        "salun",
+        {"layers": "all", "steps": 200, "batch_size": 8, "learning_rate": 3e-4, "remain_weight": 0.1},
+        "SalUn on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl.",
     ),
     "paper: advunlearn, nudity": Preset(
         "advunlearn",

@@ -87,8 +87,8 @@ PRESETS: dict[str, Preset] = {
         {"steps": 300, "batch_size": 4, "learning_rate": 5e-4, "guidance": 0.0, "plain_steps": 60}
         | {"attack_every": 5, "attack_steps": 10, "attack_rate": 1e-2, "retain_weight": 1.0, "retain_batch": 8}
         | {"trajectories": 84, "retain_trajectories": 64},
-        "AdvUnlearn on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl. It leads the "
-        "concept to the empty prompt and not beyond it, which would take the neighbour along.",
+        "AdvUnlearn on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl. It leads "
+        "the concept to the empty prompt and not beyond it, which would take the neighbour along.",
     ),
     "toybox: salun": Preset(
         "salun",

@@ -114,7 +114,7 @@ def test_a_method_that_is_not_defined_for_the_family_is_refused_with_the_reason(
 ) -> None:
     for pipeline, method, words in (
         ("FluxPipeline", "esd", "ESD is not defined for FLUX.1, because its target is made of a pass under the empty"),
-        ("StableDiffusion3Pipeline", "uce", "Use DUO, ESD, SPM, Concept Ablation, Selective Amnesia."),
+        ("StableDiffusion3Pipeline", "uce", "Use DUO, ESD, SPM, Concept Ablation, Selective Amnesia, SalUn."),
         ("StableDiffusion3Pipeline", "esd", ""),
         ("StableDiffusionXLPipeline", "uce", ""),
     ):

@@ -23,10 +23,20 @@ from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig, attack_config
 from studio.config_base import Config
 from studio.configs import JOB_CONFIGS, EvaluateConfig, SweepConfig
 from studio.evaluation_checks import with_presets
+from studio.forks import ForkServer
 from studio.groups import OPTION as GROUPED
 from studio.hosting.roles import asker
 from studio.method_configs import METHOD_CONFIGS, sweepable
-from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_python, start_time
+from studio.processes import (
+    Child,
+    describe_exit,
+    is_alive,
+    last_lines,
+    signal_worker,
+    start_fork_server,
+    start_python,
+    start_time,
+)
 from studio.progress import Stopped
 from studio.protocols import PROTOCOLS
 from studio.records import Job, JobKind, JobState
@@ -178,15 +188,17 @@ class Runner:
         """`worker` are Python's arguments before the job's id; `interval` and `grace` are seconds."""
         self.store, self.settings, self.worker = store, settings, tuple(worker)
         self.interval, self.grace = interval, grace
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, Child] = {}
         self._lock = threading.Lock()  # one tick at a time
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._forks: ForkServer | None = None
 
     def start(self) -> None:
         """Tick every `interval` seconds in a thread of this process."""
         if self._thread is None:
             self._closing.clear()
+            self._forks = start_fork_server(self.settings)
             self._thread = threading.Thread(target=self._watch, name="job-runner", daemon=True)
             self._thread.start()
 
@@ -196,6 +208,9 @@ class Runner:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        if self._forks is not None:
+            self._forks.close()
+            self._forks = None
 
     def tick(self) -> None:
         """Kill what overstays its stop, end the dead, start the next queued job if none is running."""
@@ -243,11 +258,10 @@ class Runner:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as output:
-                child = start_python(
-                    self.settings, launch_arguments(self.worker, job), stdout=output, stderr=subprocess.STDOUT
-                )
+                arguments = launch_arguments(self.worker, job)
+                child = start_python(self.settings, arguments, stdout=output.fileno(), stderr=output.fileno())
             self._children[job.id] = child
-            self.store.update_job(job.id, pid=child.pid, pid_started=start_time(child.pid))
+            self.store.update_job(job.id, pid=child.pid, pid_started=child.started)
         except OSError as error:
             problem = f"{error}; free memory or disk"
         finally:  # does nothing where the row names the child

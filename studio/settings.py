@@ -46,6 +46,7 @@ class Settings:
     threads: int = 0  # torch threads of a worker; 0 = all cores
     public_demo: bool = False  # anybody may look: what makes or hands out attacks is off
     prewarm: bool = True  # load the project's model as soon as somebody opens the page
+    fork: bool = True  # keep a process with PyTorch loaded, of which workers are copies, where that is possible
     memory: float = 0.0  # 10^9 bytes that a training may take on the device; 0 = what is free there
     trackers: tuple[str, ...] = ()  # of TRACKERS, that get a training's numbers too
     care: Care = field(default_factory=Care)  # what a reviewer who has chosen nothing has
@@ -151,6 +152,7 @@ class Settings:
             "DUO_STUDIO_DATA": str(self.data),
             "DUO_STUDIO_DEVICE": self.device,
             "DUO_STUDIO_DTYPE": self.dtype,
+            "DUO_STUDIO_FORK": str(int(self.fork)),
             "DUO_STUDIO_LIMITS": write_limits(self.limits),
             "DUO_STUDIO_LOG": "json" if self.json_logs else "text",
             "DUO_STUDIO_MEMORY": str(self.memory),
@@ -184,6 +186,7 @@ class Settings:
             port=_integer(environ, "GRADIO_SERVER_PORT", 7860, 1, 65535),
             device=device,
             dtype=dtype,
+            fork=bool(_integer(environ, "DUO_STUDIO_FORK", 1, 0, 1)),
             memory=_gigabytes(environ, "DUO_STUDIO_MEMORY"),
             prewarm=bool(_integer(environ, "DUO_STUDIO_PREWARM", 1, 0, 1)),
             processes=_integer(environ, "DUO_STUDIO_PROCESSES", 1, 1, 1024),

@@ -15,8 +15,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from models.bundle import ModelBundle
 from models.loading import load_bundle
 from models.specs import ModelSpec
+from studio.forks import ForkServer
 from studio.inference.client import InferenceClient
 from studio.jobs import Runner
+from studio.processes import start_fork_server
 from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store
@@ -42,6 +44,21 @@ SCHEDULER = {
 def one_thread() -> None:
     """Bitwise comparisons need a fixed order of additions, and tests should leave other cores alone."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer | None]:
+    """The workers of all slow tests are copies of it: each would load PyTorch for seconds."""
+    server = start_fork_server(Settings(data=tmp_path_factory.mktemp("forks"), device="cpu", threads=1))
+    yield server
+    if server is not None:
+        server.close()
+
+
+@pytest.fixture(autouse=True)
+def ready_workers(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("slow"):
+        request.getfixturevalue("fork_server")
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ from studio.inference.messages import (
     encode,
 )
 from studio.inference.renderer import Recent, Renderer
-from studio.processes import is_alive, start_time
+from studio.processes import Child, is_alive, start_time
 from studio.refusal import RefusedError
 from studio.settings import REPOSITORY, Settings
 from tests.tiny_toybox import save_tiny_toybox
@@ -312,8 +312,10 @@ def client(studio: Settings) -> Iterator[InferenceClient]:
     made.close()
 
 
-def worker_of(client: InferenceClient) -> subprocess.Popen[bytes]:
-    return client._worker._process
+def worker_of(client: InferenceClient) -> Child:
+    while client._worker.process is None:  # a thread starts it
+        time.sleep(0.01)
+    return client._worker.process
 
 
 @pytest.mark.slow
@@ -377,7 +379,9 @@ from studio.inference.client import InferenceClient
 from studio.settings import Settings
 client = InferenceClient(Settings.from_environment())
 client.prewarm("toybox")
-print(client._worker._process.pid, flush=True)
+while client._worker.process is None:
+    time.sleep(0.01)
+print(client._worker.process.pid, flush=True)
 time.sleep(60)
 """
 

@@ -19,8 +19,11 @@ TELL = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    child = start_python(settings, ["-c", TELL], stdout=subprocess.PIPE)
-    return json.loads(child.communicate(timeout=60)[0])
+    said = settings.data / "said"
+    with said.open("wb") as output:
+        child = start_python(settings, ["-c", TELL], stdout=output.fileno(), stderr=output.fileno())
+    assert child.wait(timeout=60) == 0
+    return json.loads(said.read_text())
 
 
 def test_a_child_reads_the_same_settings(settings: Settings) -> None:

@@ -12,7 +12,13 @@ from studio.settings import Settings, SettingsError
 
 def test_a_child_reads_the_same_settings(tmp_path: Path) -> None:
     settings = Settings(
-        data=tmp_path, device="cpu", threads=3, toybox=tmp_path / "toybox", trackers=("wandb", "trackio"), prewarm=False
+        data=tmp_path,
+        device="cpu",
+        threads=3,
+        toybox=tmp_path / "toybox",
+        trackers=("wandb", "trackio"),
+        prewarm=False,
+        fork=False,
     )
     assert Settings.from_environment(settings.environment()) == settings
 

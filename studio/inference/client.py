@@ -6,9 +6,9 @@ closed) is cancelled there. The worker ends with this process, whose end of the 
 
 from __future__ import annotations
 
+import os
 import queue
 import secrets
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ from studio.inference.messages import (
     decode,
     encode,
 )
-from studio.processes import describe_exit, last_lines, start_python
+from studio.processes import Child, describe_exit, last_lines, start_python
 from studio.settings import Settings
 
 __all__ = [
@@ -139,14 +139,17 @@ class _Worker:
         self._log = settings.logs / "inference.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._log.write_bytes(b"")
-        with self._log.open("ab") as log:
-            self._process = start_python(settings, arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        self._settings, self._arguments = settings, arguments
+        self.process: Child | None = None  # started by the reader, since that can take as long as PyTorch loads
+        self._problem = ""  # why it could not be started
+        self._theirs, own = zip(os.pipe(), reversed(os.pipe()), strict=True)  # what the worker reads and writes
+        self._requests, self._answers = os.fdopen(own[0], "wb"), os.fdopen(own[1], "rb")
         self._inboxes: dict[str, queue.SimpleQueue[tuple[str, Any]]] = {}
         self._drawing: set[str] = set()  # the open requests for pictures
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self.ended = False
-        self._reader = threading.Thread(target=self._read, name="inference-reader", daemon=True)
+        self._reader = threading.Thread(target=self._run, name="inference-reader", daemon=True)
         self._reader.start()
 
     def open(self, *, picture: bool = True) -> tuple[str, queue.SimpleQueue[tuple[str, Any]], int]:
@@ -168,40 +171,51 @@ class _Worker:
             return self._inboxes.pop(request_id, None) is not None and not self.ended
 
     def send(self, line: bytes) -> None:
-        assert self._process.stdin is not None
         # A worker that has just died breaks the pipe, or it was closed here: the reader tells all inboxes.
         with self._writing, suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+            self._requests.write(line)
+            self._requests.flush()
 
     def close(self) -> None:
-        assert self._process.stdin is not None
         with self._writing, suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        self._reader.join()
+            self._requests.close()
+        self._reader.join(timeout=5)
+        if self._reader.is_alive() and self.process is not None:
+            self.process.kill()
+            self._reader.join()
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                kind, request_id, body = decode(line)
-                with self._lock:
-                    inbox = self._inboxes.get(request_id)
-                    if kind in LAST_WORDS:
-                        self._inboxes.pop(request_id, None)
-                if inbox is not None:
-                    inbox.put((kind, body))
-        self._process.wait()
+    def _run(self) -> None:
+        try:
+            with self._log.open("ab") as log:
+                stdin, stdout = self._theirs
+                self.process = start_python(
+                    self._settings, self._arguments, stdin=stdin, stdout=stdout, stderr=log.fileno()
+                )
+        except OSError as error:
+            self._problem = f"did not start: {error}; free memory or disk"
+        finally:
+            for end in self._theirs:
+                os.close(end)
+        with self._answers:
+            self._read()
+        if self.process is not None:
+            self.process.wait()
         with self._lock:
             self.ended = True
             for inbox in self._inboxes.values():
                 inbox.put(("error", self._epitaph()))
 
+    def _read(self) -> None:
+        for line in self._answers:
+            kind, request_id, body = decode(line)
+            with self._lock:
+                inbox = self._inboxes.get(request_id)
+                if kind in LAST_WORDS:
+                    self._inboxes.pop(request_id, None)
+            if inbox is not None:
+                inbox.put((kind, body))
+
     def _epitaph(self) -> str:
-        how = describe_exit(self._process.returncode)
+        how = self._problem or describe_exit(self.process.returncode if self.process else None)
         lines = last_lines(self._log) or "(it wrote nothing)"
         return f"The inference worker {how}; the next request starts it again. Its last lines:\n{lines}"

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from studio.evaluation_checks import with_presets
 from studio.forks import ForkServer
 from studio.groups import OPTION as GROUPED
 from studio.hosting.roles import asker
+from studio.launchers import Launcher, LaunchError, get_launcher
 from studio.method_configs import METHOD_CONFIGS, sweepable
 from studio.processes import (
     Child,
@@ -37,17 +39,13 @@ from studio.processes import (
     start_python,
     start_time,
 )
-from studio.progress import Stopped
 from studio.protocols import PROTOCOLS
-from studio.records import Job, JobKind, JobState
+from studio.records import ELSEWHERE, Job, JobKind, JobState
 from studio.settings import Settings
 from studio.store import Store
 from studio.stress_configs import STRESS_CONFIGS
 
 WORKER = ("-m", "studio.workflow")
-# Several processes for one job, on one machine: accelerate starts them, and ends them all when one of them fails.
-TOGETHER = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no",
-            "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
 EXIT_WAIT = 5.0  # seconds for the last threads of a worker that has ended
 GRACE = 10.0  # seconds between SIGINT and SIGKILL
 LIVE: tuple[JobState, ...] = ("running", "stopping")
@@ -63,8 +61,11 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
     """Check the config, complete it with the defaults and queue the job.
 
     A "train" config is {"method": "duo", "name": "as shown", "config": {…}}; the others are their Config's fields. An
-    attack's `values` come out complete: those of the budget, with what was given over them.
+    attack's `values` come out complete: those of the budget, with what was given over them. A training's "where" is
+    {"launcher": "hf_jobs", …}, with what `studio.launchers` has of it.
     """
+    where = dict(config.get("where") or {})
+    config = {name: value for name, value in config.items() if name != "where"}
     if kind == "train":
         method = config.get("method")
         if method not in METHOD_CONFIGS:
@@ -91,9 +92,32 @@ def submit(store: Store, settings: Settings, kind: JobKind, project_id: str, con
         raise JobError(
             f"There is no kind of job {kind!r}; use train, attack, {', '.join((*JOB_CONFIGS, *STRESS_CONFIGS))}."
         )
+    launcher, place = _placed(settings, kind, where, effective)
     settings.create_folders()
     asked_by = _within_quota(store, settings)
-    return store.create_job(Job(id="", project_id=project_id, kind=kind, config=effective, asked_by=asked_by))
+    return store.create_job(
+        Job("", project_id, kind, effective, asked_by=asked_by, launcher=launcher.name, place=place)
+    )
+
+
+def _placed(
+    settings: Settings, kind: JobKind, asked: Mapping[str, Any], effective: Mapping[str, Any]
+) -> tuple[Launcher, dict[str, Any]]:
+    """What starts the job, and what that keeps with it. Raises JobError."""
+    several = effective.get("processes", 1) > 1
+    default = settings.launcher if kind == "train" else "local"
+    name = asked.get("launcher") or default
+    if name == "local" and several:
+        name = "accelerate"
+    try:
+        launcher = get_launcher(name)
+        if launcher.name in ELSEWHERE and kind != "train":
+            raise LaunchError(f"{launcher.title} takes trainings alone, no {kind!r}. Leave it out.")
+        if kind != "train":  # what only trainings can share among machines
+            settings = replace(settings, accelerate_config=None)
+        return launcher, launcher.place(settings, effective, asked)
+    except LaunchError as error:
+        raise JobError(str(error)) from error
 
 
 def _within_quota(store: Store, settings: Settings) -> str:
@@ -123,6 +147,7 @@ def stop(store: Store, settings: Settings, job_id: str, *, wait: bool = False, g
     while wait and not job.is_final:
         kill_overdue(store, grace)
         recover(store, settings)
+        Runner(store, settings).attend()  # one that goes on without a process is cancelled by one
         time.sleep(0.1)
         job = store.get_job(job_id)
     return job
@@ -134,17 +159,43 @@ def resume(store: Store, settings: Settings, job_id: str) -> Job:
     Raises StoreError for a job in any other state.
     """
     recover(store, settings)
+    job = store.get_job(job_id)
+    if job.state in LIVE and is_unattended(job):
+        return job  # the next tick of a runner takes it up
     return store.requeue_job(job_id)
+
+
+def take_row(store: Store, job_id: str) -> Job:
+    """The job, with this process in its row: no two workers ever write into one job's folders.
+
+    Until then the row names the runner that claimed it, which is this process's parent. Raises JobError where the job
+    has ended or another process has it.
+    """
+    pid, started = os.getpid(), start_time(os.getpid())
+    if store.claim_job(job_id, pid, started, exclusive=False):
+        return store.get_job(job_id)
+    job = store.get_job(job_id)
+    if job.is_final:
+        raise JobError(f"Job {job_id} is {job.state} already; resume it, or submit another.")
+    if job.pid not in (pid, os.getppid()):
+        raise JobError(f"Job {job_id} is {job.state} in process {job.pid}; wait for it, or stop it first.")
+    return store.update_job(job_id, pid=pid, pid_started=started)
+
+
+def is_unattended(job: Job) -> bool:
+    """Whether a job's process is gone, but not its work, which a runner's tick attends to again."""
+    return not is_alive(job.pid, job.pid_started) and get_launcher(job.launcher).goes_on(job)
 
 
 def recover(store: Store, settings: Settings, exit_code: Callable[[str], int | None] | None = None) -> list[Job]:
     """End the jobs whose process is gone: failed, with the log's last lines, or stopped where a stop was asked for.
+    One whose work goes on elsewhere is left for a runner to attend to.
 
     `exit_code` tells that of a job id, None where it is not known. Returns the jobs it ended.
     """
     ended = []
     for job in store.list_jobs(states=LIVE):
-        if not is_alive(job.pid, job.pid_started):
+        if not is_alive(job.pid, job.pid_started) and not is_unattended(job):
             how = describe_exit(exit_code(job.id) if exit_code else None)
             lines = last_lines(log_path(settings, job.id)) or "(the log is empty)"
             error = f"The worker (process {job.pid}) {how}. Resume the job to go on from what it saved.\n{lines}"
@@ -154,10 +205,26 @@ def recover(store: Store, settings: Settings, exit_code: Callable[[str], int | N
 
 
 def kill_overdue(store: Store, grace: float = GRACE) -> None:
-    """Kill the process group of each job that was asked to stop more than `grace` seconds ago."""
+    """Kill the process group of each job that was asked to stop more than `grace` seconds ago, or what its launcher
+    needs where that is longer."""
     for job in store.list_jobs(states=("stopping",)):
-        if job.stop_asked is not None and time.time() - job.stop_asked > grace:
+        longest = grace if job.launcher not in ELSEWHERE else max(grace, get_launcher(job.launcher).grace)
+        if job.stop_asked is not None and time.time() - job.stop_asked > longest:
             _signal(job, signal.SIGKILL)
+
+
+def end_overtime(store: Store) -> None:
+    """Fail the jobs of this machine that have run longer than their time-out. One elsewhere is ended there."""
+    for job in store.list_jobs(states=("running",)):
+        allowed = job.place.get("timeout_minutes", 0.0) * 60
+        if job.launcher in ELSEWHERE or not allowed or job.started is None or time.time() - job.started < allowed:
+            continue
+        _signal(job, signal.SIGKILL)
+        error = (
+            f"It was ended after its time-out of {allowed / 60:g} minutes. Resume the job to go on from what it saved; "
+            "it then has as long again."
+        )
+        store.bury_job(job.id, job.pid, error)
 
 
 def log_path(settings: Settings, job_id: str) -> Path:
@@ -216,11 +283,23 @@ class Runner:
         """Kill what overstays its stop, end the dead, start the next queued job if none is running."""
         with self._lock:
             kill_overdue(self.store, self.grace)
+            end_overtime(self.store)
             recover(self.store, self.settings, self._exit_code)
             self._forget_ended_children()
-            for job in self.store.list_jobs(states=("queued",))[:1]:
-                if self.store.claim_job(job.id, os.getpid(), start_time(os.getpid())):
+            self.attend()
+            queued = self.store.list_jobs(states=("queued",))
+            here = [job for job in queued if job.launcher not in ELSEWHERE]
+            for job in [*here[:1], *(job for job in queued if job.launcher in ELSEWHERE)]:
+                exclusive = job.launcher not in ELSEWHERE
+                if self.store.claim_job(job.id, os.getpid(), start_time(os.getpid()), exclusive=exclusive):
                     self._launch(job)
+
+    def attend(self) -> None:
+        """Start a process again for each job that goes on without one."""
+        for job in self.store.list_jobs(states=LIVE):
+            if is_unattended(job) and self.store.take_over(job.id, job.pid, os.getpid(), start_time(os.getpid())):
+                place = {**job.place, "attendants": job.place.get("attendants", 0) + 1}
+                self._launch(self.store.update_job(job.id, place=place))
 
     def run_until_done(self, job_id: str, on_change: Callable[[Job], None] | None = None) -> Job:
         """For a shell: tick until the job has ended, tell each change of its row, return it.
@@ -258,7 +337,7 @@ class Runner:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as output:
-                arguments = launch_arguments(self.worker, job)
+                arguments = get_launcher(job.launcher).arguments(self.worker, job)
                 child = start_python(self.settings, arguments, stdout=output.fileno(), stderr=output.fileno())
             self._children[job.id] = child
             self.store.update_job(job.id, pid=child.pid, pid_started=child.started)
@@ -290,66 +369,6 @@ class Runner:
             except Exception:  # the loop that all jobs hang on outlives one bad tick, say a full disk
                 log.exception("The job runner's tick failed; trying again in %s s.", self.interval)
         self.store.close()
-
-
-class JobReport:
-    """The `Report` of a job: writes progress into its row, keeps values as its metrics, raises `Stopped` when asked."""
-
-    def __init__(
-        self, store: Store, job_id: str, *, interval: float = 0.5, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._store, self._job_id, self._interval, self._clock = store, job_id, interval, clock
-        self._pace = Pace()
-        self._fields: dict[str, Any] = {}
-        self._metrics: dict[int, dict[str, float]] = {}
-        self._written: float | None = None
-
-    def __call__(self, step: int, total: int, message: str = "", **values: float) -> None:
-        """Tell one step. Writes at most every `interval` seconds, and always the last step of `total`."""
-        now = self._clock()
-        self._fields |= {"step": step, "total": total, "eta_seconds": self._pace.eta(step, total, now)}
-        if message:
-            self._fields["message"] = message
-        if values:
-            self._metrics.setdefault(step, {}).update(values)
-        if self._written is None or now - self._written >= self._interval or step >= total:
-            self._written = now
-            self.flush()
-            if self._store.stop_requested(self._job_id):
-                raise Stopped(f"Job {self._job_id} was asked to stop at step {step} of {total}.")
-
-    def flush(self) -> None:
-        """Write what is not yet written; for the end of work that ends before its last step."""
-        metrics, self._metrics = self._metrics, {}
-        for step, values in metrics.items():
-            self._store.add_job_metrics(self._job_id, step, values)
-        self._store.update_job(self._job_id, heartbeat=time.time(), **self._fields)
-
-
-def job_report(store: Store, job_id: str) -> JobReport:
-    """The report that a worker hands to its work."""
-    return JobReport(store, job_id)
-
-
-class Pace:
-    """Seconds a step, from the steps done in this run alone: a resumed run starts counting where it takes up."""
-
-    SMOOTHING = 0.1  # a plain mean over the first steps, then this weight for the newest one
-
-    def __init__(self) -> None:
-        self._total = self._step = self._first = 0
-        self._time = self._seconds = 0.0
-
-    def eta(self, step: int, total: int, now: float) -> float | None:
-        """Seconds left, None until two steps of the same work were seen. Another total or a step back starts anew."""
-        if total != self._total or step < self._step:
-            self._total, self._first, self._step, self._time = total, step, step, now
-            return None
-        if step > self._step:
-            weight = max((step - self._step) / (step - self._first), self.SMOOTHING)
-            self._seconds += weight * ((now - self._time) / (step - self._step) - self._seconds)
-            self._step, self._time = step, now
-        return (total - step) * self._seconds if step > self._first else None
 
 
 def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -422,14 +441,6 @@ def _check_sharing(count: int, effective: Mapping[str, Any]) -> None:
             f"sample_every is {effective['sample_every']}, but no sample pictures are drawn with a shared base "
             "(shard_base), which one process alone cannot ask. Set sample_every to 0."
         )
-
-
-def launch_arguments(worker: Sequence[str], job: Job) -> list[str]:
-    """Python's arguments that start a job's worker, or its workers."""
-    count = job.config.get("processes", 1)
-    if count == 1 or worker[:1] != ("-m",):
-        return [*worker, job.id]
-    return [*TOGETHER, "--num_processes", str(count), "--module", worker[1], job.id]
 
 
 def _complete(cls: type[Config], given: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -524,3 +524,10 @@ def trials(db: Database) -> None:
 def askers_of_jobs(db: Database) -> None:
     """Who signed in and asked for a job: for the quota of each."""
     db.execute("ALTER TABLE jobs ADD COLUMN asked_by TEXT NOT NULL DEFAULT ''")
+
+
+@migrations()
+def launchers_of_jobs(db: Database) -> None:
+    """What starts a job's work, here or elsewhere, and what it keeps of where that is."""
+    db.execute("ALTER TABLE jobs ADD COLUMN launcher TEXT NOT NULL DEFAULT 'local'")
+    db.execute("ALTER TABLE jobs ADD COLUMN place TEXT NOT NULL DEFAULT '{}'")

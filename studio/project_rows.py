@@ -41,6 +41,7 @@ class ProjectRows(RecordFile):
         for job in rows["jobs"]:
             if job["state"] not in ("stopped", "done", "failed"):
                 job |= {"state": "stopped", "pid": None, "pid_started": None, "eta_seconds": None}
+            job |= {"place": "{}"}  # a job at somebody's account is nobody else's to follow or to cancel
         stopped = {pair["id"] for pair in rows["image_pairs"] if pair["stopped"]}
         rows["image_pairs"] = [pair | _EMPTY if pair["stopped"] else pair for pair in rows["image_pairs"]]
         rows["verdicts"] = [verdict for verdict in rows["verdicts"] if verdict["pair_id"] not in stopped]

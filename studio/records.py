@@ -14,6 +14,7 @@ JobKind = Literal[
     "pairs", "train", "evaluate", "demo", "attack", "transfer", "stress", "import", "bring", "push", "compose",
     "export", "strengths", "fetch", "sweep",
 ]  # fmt: skip
+LauncherName = Literal["local", "accelerate", "hf_jobs"]
 JobState = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 VerdictValue = Literal["accept", "reject", "skip", "undo"]
 StopAction = Literal["stop", "lift", "purge"]
@@ -27,6 +28,7 @@ SECOND = "second:"  # … and one with one review of two, before the first revie
 
 REFERENCE = "reference"  # the attack of rows that hold the original's picture of an attacked prompt
 
+ELSEWHERE: tuple[LauncherName, ...] = ("hf_jobs",)  # whose jobs leave this machine's device alone
 FINAL_STATES: tuple[JobState, ...] = ("stopped", "done", "failed")
 
 
@@ -344,6 +346,8 @@ class Job:
     stop_asked: float | None = None  # when a stop was first asked for; its grace period starts here
     finished: float | None = None
     asked_by: str = ""  # who signed in and asked for it; "" in a shell, and where nobody signs in
+    launcher: LauncherName = "local"  # what starts its work: see studio.launchers
+    place: dict[str, Any] = field(default_factory=dict)  # what the launcher keeps: time-out, machine, remote job
 
     @property
     def is_final(self) -> bool:

@@ -14,6 +14,7 @@ import platformdirs
 
 from studio.care import Care, CareError, read_care, write_care
 from studio.hosting.limits import Limits, LimitsError, read_limits, write_limits
+from studio.launch_options import HfJobsOptions, OptionsError, read_options, write_options
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -58,6 +59,9 @@ class Settings:
     space_owner: str = ""  # who signs in there as owner
     json_logs: bool = False  # one JSON object a line
     metrics: bool = False  # /metrics, for Prometheus
+    launcher: str = "local"  # where a training runs unless asked otherwise: "local" | "hf_jobs"
+    hf_jobs: HfJobsOptions = field(default_factory=HfJobsOptions)
+    accelerate_config: Path | None = None  # of `accelerate launch`, for trainings of several processes
     toybox: Path = REPOSITORY / "models" / "toybox" / "weights"
 
     @property
@@ -150,9 +154,12 @@ class Settings:
         """The variables that make a child process read these same settings."""
         return {
             "DUO_STUDIO_DATA": str(self.data),
+            "DUO_STUDIO_ACCELERATE": str(self.accelerate_config or ""),
             "DUO_STUDIO_DEVICE": self.device,
             "DUO_STUDIO_DTYPE": self.dtype,
             "DUO_STUDIO_FORK": str(int(self.fork)),
+            "DUO_STUDIO_HF_JOBS": write_options(self.hf_jobs),
+            "DUO_STUDIO_LAUNCHER": self.launcher,
             "DUO_STUDIO_LIMITS": write_limits(self.limits),
             "DUO_STUDIO_LOG": "json" if self.json_logs else "text",
             "DUO_STUDIO_MEMORY": str(self.memory),
@@ -203,6 +210,9 @@ class Settings:
             space_owner=environ.get("SPACE_AUTHOR_NAME") or space.partition("/")[0],
             json_logs=_one_of(environ, "DUO_STUDIO_LOG", "text", ("text", "json")) == "json",
             metrics=bool(_integer(environ, "DUO_STUDIO_METRICS", 0, 0, 1)),
+            launcher=_one_of(environ, "DUO_STUDIO_LAUNCHER", "local", ("local", "hf_jobs")),
+            hf_jobs=_hf_jobs(environ.get("DUO_STUDIO_HF_JOBS") or ""),
+            accelerate_config=_path(environ.get("DUO_STUDIO_ACCELERATE")),
         )
 
 
@@ -240,6 +250,13 @@ def _limits(text: str) -> Limits:
         return read_limits(text)
     except LimitsError as error:
         raise SettingsError(f"DUO_STUDIO_LIMITS: {error}") from error
+
+
+def _hf_jobs(text: str) -> HfJobsOptions:
+    try:
+        return read_options(text)
+    except OptionsError as error:
+        raise SettingsError(f"DUO_STUDIO_HF_JOBS: {error}") from error
 
 
 def _trackers(text: str) -> tuple[str, ...]:

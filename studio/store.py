@@ -23,7 +23,7 @@ from studio.project_rows import ProjectRows
 from studio.prompt_rows import PromptRows
 from studio.purge_rows import PurgeRows
 from studio.quality_rows import QualityRows
-from studio.records import FINAL_STATES, Checkpoint, Evaluation, ImagePair, Job, JobState, Project
+from studio.records import ELSEWHERE, FINAL_STATES, Checkpoint, Evaluation, ImagePair, Job, JobState, Project
 from studio.review_rows import ReviewRows
 from studio.stop_rows import PairStoppedError
 from studio.training_rows import TrainingRows
@@ -99,10 +99,12 @@ class Store(
     def claim_job(self, job_id: str, pid: int, pid_started: float, *, exclusive: bool = True) -> bool:
         """Take a queued job for the process `pid`: queued becomes running. False where somebody else was first.
 
-        With `exclusive`, also False while another job of this store runs: jobs share one device. The runner claims
-        before it starts the worker, which therefore finds its row running.
+        With `exclusive`, also False while another job of this store runs on this machine: jobs share one device. The
+        runner claims before it starts the worker, which therefore finds its row running.
         """
-        alone = "AND NOT EXISTS (SELECT 1 FROM jobs WHERE state IN ('running', 'stopping'))" if exclusive else ""
+        here = f"launcher NOT IN ({', '.join(map(repr, ELSEWHERE))})"
+        alone = f"AND NOT EXISTS (SELECT 1 FROM jobs WHERE state IN ('running', 'stopping') AND {here})"
+        alone = alone if exclusive else ""
         with self._writing():  # waits for whoever ends a job at this moment, and only then looks at the clock
             now = time.time()
             return self._change(
@@ -110,6 +112,16 @@ class Store(
                 f"finished = NULL, eta_seconds = NULL, error = '' WHERE id = ? AND state = 'queued' {alone}",
                 (pid, pid_started, now, now, job_id),
             )
+
+    def take_over(self, job_id: str, gone: int | None, pid: int, pid_started: float) -> bool:
+        """Put the process `pid` into the row of a job whose process `gone` is no more, and whose work goes on.
+
+        False where the row has moved on meanwhile.
+        """
+        return self._change(
+            "UPDATE jobs SET pid = ?, pid_started = ? WHERE id = ? AND pid IS ? AND state IN ('running', 'stopping')",
+            (pid, pid_started, job_id, gone),
+        )
 
     def request_stop(self, job_id: str) -> Job:
         """Raise the stop flag: a queued job is stopped at once, a running one is stopping; others stay as they are."""

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +28,7 @@ class Repository:
     private: bool
     files: dict[str, bytes] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
+    states: dict[str, dict[str, bytes]] = field(default_factory=dict)  # the files of each commit
     space: dict[str, Any] = field(default_factory=dict)  # of a Space: sdk, hardware, secrets
 
 
@@ -40,11 +41,14 @@ class Hub:
     contents: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     refuse_writing: bool = False  # as with a token that may only read
+    more: Callable[[BaseHTTPRequestHandler, str, bytes], bool] | None = None  # answers what this file does not know
 
 
 def send_to(hub: Hub, monkeypatch: pytest.MonkeyPatch, no_login: Path) -> None:
     """Let this process's huggingface_hub speak to the stand-in, with its token and nobody's login."""
     monkeypatch.setattr(hub_constants, "ENDPOINT", hub.url)
+    template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(hub_constants, "HF_TOKEN_PATH", str(no_login))
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -59,6 +63,12 @@ def hub_server() -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             self.answer_to("GET", b"")
+
+        def do_HEAD(self) -> None:
+            self.answer_to("HEAD", b"")
+
+        def do_DELETE(self) -> None:
+            self.answer_to("DELETE", self.body())
 
         def do_POST(self) -> None:
             self.answer_to("POST", self.body())
@@ -78,6 +88,8 @@ def hub_server() -> Iterator[Hub]:
 
         def answer_to(self, verb: str, body: bytes) -> None:
             hub.asked.append(f"{verb} {self.path}")
+            if hub.more is not None and hub.more(self, verb, body):
+                return
             signed = self.headers.get("Authorization") == f"Bearer {TOKEN}"
             status, answer = answered(hub, verb, self.path.split("?")[0], body, signed)
             data = json.dumps(answer).encode()
@@ -135,7 +147,8 @@ def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple
             files = [{"path": p, "uploadMode": mode, "shouldIgnore": False, "oid": None} for mode, p in modes]
             return 200, {"files": files}
         if rest[0] == "tree":
-            return 200, [{"type": "file", "path": path, "size": 1, "oid": "0" * 40} for path in repository.files]
+            files = repository.states.get(rest[1], repository.files)
+            return 200, [{"type": "file", "path": path, "size": 1, "oid": "0" * 40} for path in files]
         if rest[0] == "secrets":
             told = json.loads(body)
             repository.space.setdefault("secrets", {})[told["key"]] = told["value"]
@@ -181,4 +194,5 @@ def committed(hub: Hub, name: str, repository: Repository, body: bytes) -> tuple
         elif one["key"] == "deletedFile":
             del repository.files[value["path"]]
     sha = hashlib.sha1(body).hexdigest()
+    repository.states[sha] = dict(repository.files)
     return 200, {"commitUrl": f"{hub.url}/{name}/commit/{sha}", "commitOid": sha, "success": True}

@@ -18,7 +18,8 @@ import torch
 
 import studio.methods.state as state
 import studio.workflow.train as training
-from studio.jobs import JobReport, recover, resume
+from studio.job_reports import JobReport
+from studio.jobs import recover, resume
 from studio.settings import Settings
 from studio.store import Store
 from studio.workflow import run_job

@@ -74,6 +74,9 @@ PAGE = (
     "studio.upkeep",
     "studio.backups",
     "studio.spaces",
+    "studio.launchers",
+    "studio.launch_options",
+    "studio.job_reports",
 )
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "lpips", "nudenet", "onnxruntime", "cv2"}
 WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics", "studio.objectives")
@@ -81,8 +84,9 @@ WORKER = ("studio.workflow", "studio.methods", "studio.attacks", "studio.metrics
 # Package to what it may import of this project, at any depth of its code. What is not listed here is free.
 SHARED = ("studio.records", "studio.attack_configs", "studio.stress_configs", "studio.care", "studio.config_base",
           "studio.configs", "studio.method_configs", "studio.training_configs",
-          "studio.detector_configs", "studio.settings", "studio.hosting.limits", "studio.progress", "studio.images",
-          "studio.prompts", "studio.refusal", "studio.prompt_sources", "studio.csv_files")  # fmt: skip
+          "studio.detector_configs", "studio.settings", "studio.hosting.limits", "studio.launch_options",
+          "studio.progress", "studio.images", "studio.prompts", "studio.refusal", "studio.prompt_sources",
+          "studio.csv_files")  # fmt: skip
 TORCH_FREE_MODELS = (
     "models.specs",
     "models.export_files",
@@ -121,7 +125,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.method_configs": ("studio.config_base", "studio.training_configs"),
     "studio.configs": ("studio.config_base", "studio.method_configs"),
     "studio.care": (),
-    "studio.settings": ("studio.care", "studio.hosting.limits"),
+    "studio.launch_options": (),
+    "studio.settings": ("studio.care", "studio.hosting.limits", "studio.launch_options"),
     "studio.hosting": ("studio.hosting", "studio.settings", "models.files"),
     "studio.progress": (),
     "studio.prompts": TORCH_FREE_MODELS,
@@ -170,15 +175,22 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.fork_server": ("studio.forks", "studio.processes"),
     "studio.processes": ("studio.forks", "studio.settings"),
     "studio.jobs": ("studio.evaluation_checks", "studio.forks", "studio.groups", "studio.hosting.roles",
-                    "studio.processes", "studio.protocols", "studio.store", *SHARED),
+                    "studio.launchers", "studio.processes", "studio.protocols", "studio.store", *SHARED),
+    "studio.job_reports": ("studio.progress", "studio.store"),
+    "studio.launchers": ("studio.groups", "studio.launchers", "studio.processes", "studio.exchange.hub",
+                         "studio.jobs", "studio.spaces", "studio.store", "studio.zip_files", "models.files",
+                         "models.specs", *SHARED),
+    "studio.launchers.base": ("studio.records", "studio.settings"),
+    "studio.launchers.accelerate": ("studio.groups", "studio.launchers.base", "studio.launchers.local",
+                                    "studio.records", "studio.settings"),
     "studio.reports": ("studio.reports", "models.files", *SHARED),
     "studio.inference.line": ("studio.hosting.roles",),
     "studio.inference.zero": ("studio.inference", "studio.settings"),
     "studio.inference.client": ("studio.inference.line", "studio.inference.messages", "studio.processes",
                                 "studio.settings"),
     "studio.ui": ("studio.ui", "studio.jobs", "studio.store", "studio.reports", "studio.demo", "studio.sample",
-                  "studio.agreement", "studio.hosting", "studio.attack_costs", "studio.stress_costs",
-                  "studio.backbones", "studio.devices", "studio.duplicates", "studio.estimates",
+                  "studio.agreement", "studio.hosting", "studio.launchers", "studio.attack_costs",
+                  "studio.stress_costs", "studio.backbones", "studio.devices", "studio.duplicates", "studio.estimates",
                   "studio.evaluation_checks", "studio.exchange",
                   "studio.groups", "studio.purging", "studio.presets", "studio.projects", "studio.prompt_checks",
                   "studio.prompt_files", "studio.prompt_presets", "studio.prompt_templates", "studio.protocols",

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from studio.jobs import JobError, JobReport, Pace, Runner, log_path, recover, resume, stop, submit
+from studio.job_reports import JobReport, Pace
+from studio.jobs import JobError, Runner, log_path, recover, resume, stop, submit
 from studio.processes import describe_exit, is_alive, last_lines, signal_worker, start_time
 from studio.progress import Stopped
 from studio.records import Job, Project
@@ -27,7 +28,7 @@ from studio.store import Store, StoreError
 WORKER = '''
 """A small worker: counts to config["steps"], keeps its step in a file, and honours a stop unless told otherwise."""
 import ctypes, os, signal, subprocess, sys, threading, time
-from studio.jobs import job_report
+from studio.job_reports import job_report
 from studio.progress import Stopped
 from studio.settings import Settings
 from studio.store import Store

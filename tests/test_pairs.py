@@ -18,7 +18,8 @@ from models.bundle import ModelBundle
 from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.loading import load_bundle
 from studio.images import read_image, read_metadata
-from studio.jobs import JobError, JobReport, Runner, recover, resume, submit
+from studio.job_reports import JobReport
+from studio.jobs import JobError, Runner, recover, resume, submit
 from studio.methods.training import STATE_FILE
 from studio.progress import Stopped, silent
 from studio.records import ImagePair, Project, Verdict

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from studio.jobs import TOGETHER, JobError, Runner, launch_arguments, resume, submit
+from studio.jobs import JobError, Runner, resume, submit
+from studio.launchers.accelerate import ACCELERATE, TOGETHER
 from studio.records import Job, Project, PromptPair
 from studio.reports.schema import StudyReport
 from studio.settings import Settings
@@ -55,12 +56,12 @@ def workers_of(job: Job) -> list[psutil.Process]:
 
 def test_more_processes_are_launched_by_accelerate(store: Store, settings: Settings, project: Project) -> None:
     job = asked(store, settings, project, 2)
-    assert launch_arguments(("-m", "studio.workflow"), job) == [
+    assert ACCELERATE.arguments(("-m", "studio.workflow"), job) == [
         *TOGETHER, "--num_processes", "2", "--module", "studio.workflow", job.id
     ]  # fmt: skip
     alone = asked(store, settings, project, 1)
     assert "processes" not in alone.config
-    assert launch_arguments(("-m", "studio.workflow"), alone) == ["-m", "studio.workflow", alone.id]
+    assert ACCELERATE.arguments(("-m", "studio.workflow"), alone) == ["-m", "studio.workflow", alone.id]
     by_default = submit(store, replace(settings, processes=4), "train", project.id, {"method": "duo", "config": TINY})
     assert by_default.config["processes"] == 4
 

@@ -27,6 +27,8 @@ from studio.devices import Devices
 from studio.evaluation_checks import model_ids, refuse_evaluation
 from studio.groups import OPTION, too_few_groups
 from studio.jobs import Runner, submit
+from studio.launchers import HF_JOBS
+from studio.launchers.hf_jobs import cost_words, machines
 from studio.method_configs import METHOD_CONFIGS
 from studio.presets import PRESETS, presets_for
 from studio.projects import new_project
@@ -106,6 +108,21 @@ def _training(method: str) -> Any:
         anyway: Annotated[
             bool, typer.Option("--anyway", help="Start although the estimate does not fit into the device's memory.")
         ] = False,
+        where: Annotated[
+            str | None, typer.Option(help="local, accelerate, or hf_jobs: Hugging Face Jobs. [DUO_STUDIO_LAUNCHER]")
+        ] = None,
+        accelerate_config: Annotated[
+            Path | None, typer.Option(help="Of `accelerate launch`, for several machines. [DUO_STUDIO_ACCELERATE]")
+        ] = None,
+        flavor: Annotated[
+            str | None, typer.Option(help="At Hugging Face: the machine; see `remote machines`. [DUO_STUDIO_HF_JOBS]")
+        ] = None,
+        timeout: Annotated[
+            float | None, typer.Option(help="Minutes after which the training is ended. [none; at Hugging Face 240]")
+        ] = None,
+        namespace: Annotated[
+            str | None, typer.Option(help="At Hugging Face: the organisation that pays. [the token's user]")
+        ] = None,
     ) -> None:
         settings, store = open_store()
         if preset is not None and preset not in presets_for(method):
@@ -117,7 +134,13 @@ def _training(method: str) -> Any:
         found = get_project(store, project)
         if settled.get(OPTION) and (why := too_few_groups(store.accepted_groups(found.id))):
             raise CommandError(why)
-        config["config"] = _made_to_fit(store, settings, found, config, memory, anyway)
+        given = {"launcher": where, "config_file": accelerate_config, "flavor": flavor, "timeout_minutes": timeout,
+                 "namespace": namespace}  # fmt: skip
+        config["where"] = {name: value for name, value in given.items() if value is not None}
+        if (where or settings.launcher) == HF_JOBS.name:
+            print(cost_words(HF_JOBS.options(settings, config["where"]), machines()))
+        else:
+            config["config"] = _made_to_fit(store, settings, found, config, memory, anyway)
         job = _run(store, settings, "train", found, config, f"Training {config['name']}")
         saved = store.get_checkpoint(job.result["checkpoint_id"])
         print(f"Checkpoint {saved.id}: {saved.path}\nSHA-256 {saved.sha256}")

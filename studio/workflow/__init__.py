@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from threading import Event
 from typing import Any
 
-from studio.jobs import job_report
-from studio.processes import start_time
+from studio.job_reports import job_report
+from studio.jobs import JobError, take_row
 from studio.progress import Report, Stopped
 from studio.records import Job, JobKind
 from studio.settings import Settings
@@ -123,19 +122,11 @@ def _stopping(store: Store, job_id: str) -> Report:
 
 
 def _own_job(store: Store, job_id: str) -> Job:
-    """The job, with this process in its row: no two workers ever write into one job's folders.
-
-    Until then the row names the runner that claimed it, which is this process's parent.
-    """
-    pid, started = os.getpid(), start_time(os.getpid())
-    if store.claim_job(job_id, pid, started, exclusive=False):
-        return store.get_job(job_id)
-    job = store.get_job(job_id)
-    if job.is_final:
-        raise WorkflowError(f"Job {job_id} is {job.state} already; resume it, or submit another.")
-    if job.pid not in (pid, os.getppid()):
-        raise WorkflowError(f"Job {job_id} is {job.state} in process {job.pid}; wait for it, or stop it first.")
-    return store.update_job(job_id, pid=pid, pid_started=started)
+    """The job, with this process in its row. Raises WorkflowError where it has ended or another process has it."""
+    try:
+        return take_row(store, job_id)
+    except JobError as error:
+        raise WorkflowError(str(error)) from error
 
 
 def _interruptible(report: Report, interrupted: Event | None) -> Report:

@@ -13,6 +13,7 @@ from typing import Literal
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
+from studio.exchange.hub import hub_words
 from studio.workflow.context import WorkflowError
 
 NO_TOKEN = (
@@ -58,7 +59,7 @@ def push_folder(
         )
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         raise WorkflowError(
-            f"{repository} was not sent to the hub: {_words(error, token)} The files stay in {folder}. "
+            f"{repository} was not sent to the hub: {hub_words(error, token)} The files stay in {folder}. "
             "Check the name, that the token may write there, and the connection; then resume the job."
         ) from None
     return str(made)
@@ -71,12 +72,3 @@ def _check_visibility(api: HfApi, repository: str, private: bool, kind: str) -> 
         return
     if private and there.private is False:
         raise ValueError(f"{repository} is there already and is public. Choose another name, or ask for a public one.")
-
-
-def _words(error: Exception, token: str) -> str:
-    """An error on one line, without the hub's links to what HTTP's numbers mean, and without the token."""
-    lines = str(error).splitlines()
-    if not isinstance(error, HTTPError) and error.__cause__ is not None:  # "Error while uploading …", and why
-        lines += str(error.__cause__).splitlines()
-    told = " ".join(line.strip() for line in lines if line.strip() and "developer.mozilla.org" not in line)
-    return told.replace(token, "(token)").rstrip(".") + "."

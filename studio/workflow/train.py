@@ -106,7 +106,9 @@ def fit_beside(context: JobContext, bundle: ModelBundle) -> None:
     """The follower's part of one training, whose effective configuration the context has."""
     method = get_method(context.config["method"])
     config = method.Config.model_validate(context.config["config"])
-    pairs = training_pairs(context, bundle, _begun_pairs(context))
+    # Another machine has rows of its own, in which the first one's choice is not written: it makes the same.
+    chosen = _begun_pairs(context) if "pairs" in context.config else _chosen_pairs(context)
+    pairs = training_pairs(context, bundle, chosen)
     method.fit(bundle, pairs, config, silent, context.training_folder)
 
 

@@ -74,6 +74,14 @@ class Reference:
     prediction: str = ""  # of a file: one of PREDICTIONS, "" as it says itself
 
 
+def without_place(text: str) -> str:
+    """A checkpoint's name for what is handed on: of a folder or file without where it lies on this machine."""
+    reference = parse_reference(text)
+    if reference.kind not in ("folder", "file"):
+        return text
+    return Path(reference.location).name + (f"#{reference.prediction}" if reference.prediction else "")
+
+
 def parse_reference(text: str) -> Reference:
     """Take a reference apart. Whether it exists is found out on loading.
 

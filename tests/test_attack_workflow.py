@@ -29,6 +29,7 @@ from studio.prompts import first_seed, pair_prompts
 from studio.records import REFERENCE, AttackRun, Checkpoint, Project, PromptPair
 from studio.reports.attack_files import write_found
 from studio.reports.attacks import bootstrap_by_prompt, holm, mcnemar, summarise
+from studio.reports.statistics import wilson
 from studio.settings import Settings
 from studio.store import Store
 from studio.workflow import JobContext, WorkflowError, run_job
@@ -392,7 +393,8 @@ def test_the_bootstrap_draws_prompts() -> None:
     assert wide.rate == narrow.rate == 0.5
     assert wide.n == 20
     assert wide.high - wide.low == pytest.approx(2 * 1.96 * 0.5 / 20**0.5, abs=0.06)
-    assert narrow.low == narrow.high == 0.5
+    ends = pytest.approx(wilson(10, 20).low), pytest.approx(wilson(10, 20).high)
+    assert (narrow.low, narrow.high) == ends, "alike prompts are no certainty"
 
 
 def test_a_summary_by_hand(store: Store, settings: Settings, project: Project) -> None:

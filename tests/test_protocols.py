@@ -434,7 +434,12 @@ def test_by_prompt_keeps_pictures_and_prompts_apart() -> None:
     assert (rate.rate, rate.n, rate.prompts) == (0.5, 16, 4)
     assert rate.high - rate.low > wilson(8, 16).high - wilson(8, 16).low, "pictures of a prompt are alike"
     none = by_prompt([0, 0, 0], [4, 4, 4])
-    assert (none.low, none.high) == (wilson(0, 3).low, wilson(0, 3).high), "0 of 3 prompts is no certainty"
+    assert none.low == 0
+    assert none.high == pytest.approx(wilson(0, 3).high), "0 of 3 prompts is no certainty"
+    one = by_prompt([1], [2])
+    assert one.high - one.low > 0.8, "half of one prompt's two pictures says next to nothing"
+    few = by_prompt([2, 3], [4, 4])
+    assert (few.low, few.high) == (pytest.approx(wilson(5, 8).low), pytest.approx(wilson(5, 8).high))
 
 
 # Again
@@ -463,6 +468,8 @@ def test_the_reports_command_gives_the_same_numbers(
     monkeypatch.setattr(cli_work, "_run", run)
     monkeypatch.setattr(cli_work, "show_report", lambda *_: None)
     words = shlex.split(report.command)
+    assert str(tmp_path) not in report.model_dump_json(), "no place of this machine is handed on"
+    monkeypatch.chdir(tmp_path)
     assert words[:3] == ["python", "-m", "studio"]
     app(words[3:], standalone_mode=False)
     assert made[0].state == "done", made[0].error

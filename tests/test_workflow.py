@@ -381,6 +381,7 @@ def test_another_checkpoint_is_compared_on_the_projects_prompts(
     result = evaluate(context_of(store, settings, project, "evaluate", EVALUATE))
     report = StudyReport.read(Path(store.get_evaluation(result["evaluation_id"]).folder) / "report.json")
     assert list(report.models) == ["original"]
+    assert report.checkpoint == tiny_folder.name, "without its place on this machine"
     assert set(report.models["original"].concept_rate) == {"named"}
     assert report.models["original"].retention == {}
     rate = report.models["original"].concept_rate["named"]

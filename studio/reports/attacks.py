@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from studio.records import REFERENCE, AttackRun
 from studio.reports.schema import Rate
-from studio.reports.statistics import rate_of, wilson
+from studio.reports.statistics import rate_of, wilson_of
 
 RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 200
@@ -74,8 +74,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def bootstrap_by_prompt(successes: Sequence[int], counts: Sequence[int], confidence: float = 0.95) -> Rate:
     """Successes over pictures, with a percentile bootstrap that draws prompts: pictures of one prompt are alike.
 
-    Where none or all succeed, the interval is Wilson's of that many prompts. n is the number of prompts. The same
-    numbers give the same interval.
+    Where all prompts have the same share, none or all of their pictures say, drawing them again tells nothing: the
+    interval is Wilson's of that many prompts. It is never narrower than Wilson's of that many pictures, which it would
+    be by chance where prompts are few. n is the number of prompts. The same numbers give the same interval.
     """
     if not counts or sum(counts) == 0:
         raise ValueError("A rate needs at least one prompt with a picture.")
@@ -93,9 +94,11 @@ def bootstrap_by_prompt(successes: Sequence[int], counts: Sequence[int], confide
     tail = (1 - confidence) / 2
     low, high = rates[int(tail * RESAMPLES)], rates[min(int((1 - tail) * RESAMPLES), RESAMPLES - 1)]
     rate = sum(successes) / sum(counts)
-    if rate in (0.0, 1.0):  # drawing prompts again tells nothing, their number does
-        alike = wilson(round(rate * n), n)
-        low, high = alike.low, alike.high
+    if rates[-1] - rates[0] < 1e-12:
+        low, high = wilson_of(rate, n, confidence)
+    else:
+        least = wilson_of(rate, sum(counts), confidence)
+        low, high = min(low, least[0]), max(high, least[1])
     return Rate(rate=rate, low=low, high=high, n=n)
 
 

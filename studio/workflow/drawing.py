@@ -19,6 +19,7 @@ from models.adapters import WeightDelta, applied, check_base, checked_sha256, lo
 from models.bundle import ModelBundle
 from models.files import write_atomically
 from models.fingerprint import fingerprint_of
+from models.specs import without_place
 from studio import __version__
 from studio.attacks.base import AttackInput, draw
 from studio.attacks.embeddings import load_embedding
@@ -132,7 +133,7 @@ class Drawer:
             "steps": config.steps,
             "guidance_scale": config.guidance_scale,
             "model": model.label,
-            "checkpoint": model.reference,
+            "checkpoint": without_place(model.reference),
             "software": f"DUO Studio {__version__}",
         }
         if item.embedding:

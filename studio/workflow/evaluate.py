@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from models.specs import TOYBOX_ORACLE
+from models.specs import TOYBOX_ORACLE, without_place
 from studio import __version__
 from studio.configs import EvaluateConfig
 from studio.methods import get_method
@@ -25,7 +25,7 @@ from studio.methods.parallel import Group, current_group
 from studio.metrics import MEASURES, best_distance
 from studio.metrics.base import Detection, Detector, Measure, Metric, MetricUnavailable
 from studio.prompts import EvaluationItem
-from studio.protocols import PROTOCOLS, attacks_of, lacks, preset_of
+from studio.protocols import PROTOCOLS, attacks_of, lacks
 from studio.records import Evaluation
 from studio.reports.html import write_html
 from studio.reports.schema import (
@@ -38,11 +38,12 @@ from studio.reports.schema import (
     Shot,
     StudyReport,
 )
+from studio.workflow.commands import options_of
 from studio.workflow.contestants import at_scales, contestants_of
 from studio.workflow.context import JobContext, WorkflowError
 from studio.workflow.drawing import Drawer, Ready, read
 from studio.workflow.found import Drawn, FoundItems, attack_reports, found_by
-from studio.workflow.items import EVERYTHING, Material, material_of
+from studio.workflow.items import EVERYTHING, Material, material_of, refuse_other_labels
 from studio.workflow.protocol_figures import figures_of
 from studio.workflow.scoring import Outcome, concept_rates, measured, paired_tests, retention_rates
 
@@ -188,11 +189,11 @@ class Evaluator:
                 words = str(error) if isinstance(error, WorkflowError) else f"{name} cannot be measured here. {error}"
                 if not self.protocol:
                     raise WorkflowError(words) from None
-                self.missing.append(_without_places(words))
+                self.missing.append(words)
             else:
                 loaded.append(measure)
         if self.protocol and self.protocol.distance and self.distance.name != self.protocol.distance:
-            self.missing.append(_without_places(f"{self.protocol.distance} cannot be measured here. {self.no_lpips}"))
+            self.missing.append(f"{self.protocol.distance} cannot be measured here. {self.no_lpips}")
         return loaded
 
     def _check_number(self, name: str, measure: Measure) -> None:
@@ -205,7 +206,7 @@ class Evaluator:
 
     def _refuse_what_is_missing(self) -> None:
         """Before the first picture. Raises WorkflowError."""
-        self._refuse_other_labels()
+        refuse_other_labels(self.items, self.detector)
         if self.missing and not self.config.incomplete:
             listed = "\n".join(f"- {one}" for one in self.missing)
             title = self.protocol.title if self.protocol else ""
@@ -215,20 +216,6 @@ class Evaluator:
             )
         if not self.items and not self.found:
             raise WorkflowError("Nothing is left to draw. Give the protocol a file of prompts.")
-
-    def _refuse_other_labels(self) -> None:
-        """Labels that the detector never gives would count as wrong on every picture. Raises WorkflowError."""
-        names, wanted = ({name.casefold() for name in some} for some in (self.detector.names, self.detector.wanted))
-        for item in self.items:
-            label = item.expected.get("label", "") if item.role else ""
-            known = wanted if item.asks_concept else names
-            if known and label and label.casefold() not in known:
-                raise WorkflowError(
-                    f"The label {label!r} of the prompt {item.prompt!r} is "
-                    f"{'not the concept' if label.casefold() in names else 'none'} of the detector "
-                    f"{self.detector.name}, so it would count as wrong on every picture. Write "
-                    f"{listed(self.detector.wanted if item.asks_concept else self.detector.names)}."
-                )
 
     def _found_rows(self, rows: list[GalleryRow], ready: Ready, drawn: Drawn) -> list[GalleryRow]:
         """This model's pictures of the first prompts of each attack, put to those of the models before it."""
@@ -270,12 +257,12 @@ class Evaluator:
             for key, outcome in outcomes.items()
         }
         return StudyReport(
-            checkpoint=project.checkpoint,
+            checkpoint=without_place(project.checkpoint),
             concept=project.concept,
             seed=config.seed,
             models=models,
             n=config.n,
-            detector=DetectorInfo(name=detector.name, version=detector.version, settings=detector.settings),
+            detector=DetectorInfo(name=detector.name, version=detector.version, settings=_named(detector.settings)),
             sampling={"steps": config.steps, "guidance_scale": config.guidance_scale},
             gallery=[*(self._gallery_row(index, outcomes) for index in self.shown), *found_rows],
             tests=paired_tests(self.items, outcomes),
@@ -302,7 +289,7 @@ class Evaluator:
             figures=figures_of(self.protocol, self.items, outcomes, models, attacks),
             sources=self.material.sources,
             differs=differs,
-            missing=self.missing,
+            missing=[_without_places(one, self.config) for one in self.missing],
         )
 
     def _gallery_row(self, index: int, outcomes: dict[str, Outcome]) -> GalleryRow:
@@ -314,6 +301,8 @@ class Evaluator:
         notes = ["Prompts and seeds are the same for every model, and none of the seeds was used in training."]
         if self.material.sources and self.config.file_seeds:
             notes[0] = "Prompts and seeds are the same for every model. Rows that name a seed are drawn from it."
+        if self.material.sources:
+            notes.append("The command is typed in the folder with the files of prompts, whose hashes are given.")
         if self.config.seed_range == "sweep":
             notes.append("These seeds serve to choose settings: report the chosen ones on the other range.")
         if self.no_lpips:
@@ -346,32 +335,6 @@ class Evaluator:
         """What to type to have this comparison again: project, size, seed, and whatever is not as it starts from."""
         words = ["python", "-m", "studio", "evaluate", "--project", self.context.project.id]
         return shlex.join(words + options_of(self.effective_config(), self.context.project.checkpoint))
-
-
-def options_of(config: EvaluateConfig, checkpoint: str) -> list[str]:
-    """The evaluate command's options for a configuration: size, seed, and whatever is not as it starts from."""
-    usual = EvaluateConfig(**preset_of(config.protocol, checkpoint)).model_dump()
-    chosen: dict[str, Any] = {"protocol": config.protocol} if config.protocol else {}
-    chosen |= {"n": config.n, "seed": config.seed}
-    changed = {name: value for name, value in config.model_dump().items() if value != usual[name]}
-    chosen |= {name: value for name, value in changed.items() if name != "command"}
-    words = []
-    for name, value in chosen.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-            continue
-        for one in value if isinstance(value, list) else [value]:
-            words += [f"--{option}", str(one)]
-    return words
-
-
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """ "cane, flower or sword"; of many the first."""
-    shown = list(names[:most])
-    if len(names) > most:
-        return f"one of its {len(names)}: {', '.join(shown)} …"
-    return " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
 def first_of_each_cell(items: Sequence[EvaluationItem], count: int) -> list[int]:
@@ -421,9 +384,17 @@ def judged(context: JobContext, evaluator: Evaluator) -> dict[str, Any]:
     return {"evaluation_id": evaluation.id}
 
 
-def _without_places(words: str) -> str:
+def _without_places(words: str, config: EvaluateConfig) -> str:
     """A report is handed on: where files would lie on this machine is nobody's business."""
+    for path in (*config.prompts, *config.unrelated):
+        words = words.replace(path, Path(path).name)
     return re.sub(r" \(looked [^)]*\)", "", words)
+
+
+def _named(settings: dict[str, Any]) -> dict[str, Any]:
+    """A detector's settings with the name of its file alone."""
+    model = settings.get("model")
+    return {**settings, "model": Path(str(model)).name} if model else settings
 
 
 def _own_rates(attacks: Sequence[AttackReport], key: str) -> dict[str, Rate]:

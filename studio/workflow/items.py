@@ -13,6 +13,7 @@ from typing import Any
 from studio.configs import EvaluateConfig
 from studio.evaluation_checks import without_protocol
 from studio.metrics import MEASURES
+from studio.metrics.base import Detector
 from studio.metrics.imagenette import CELL as IMAGENETTE
 from studio.metrics.imagenette import class_prompts
 from studio.prompt_sources import SourcePrompt, recognise, stream_prompts
@@ -188,6 +189,29 @@ def _apart(context: JobContext, config: EvaluateConfig) -> list[EvaluationItem]:
         EvaluationItem(IMAGENETTE, prompts[index % len(prompts)], start + index, role="apart")
         for index in range(min(config.n, 50 * len(prompts)))
     ]
+
+
+def refuse_other_labels(items: Sequence[EvaluationItem], detector: Detector) -> None:
+    """Labels that the detector never gives would count as wrong on every picture. Raises WorkflowError."""
+    names, wanted = ({name.casefold() for name in some} for some in (detector.names, detector.wanted))
+    for item in items:
+        label = item.expected.get("label", "") if item.role else ""
+        known = wanted if item.asks_concept else names
+        if known and label and label.casefold() not in known:
+            raise WorkflowError(
+                f"The label {label!r} of the prompt {item.prompt!r} is "
+                f"{'not the concept' if label.casefold() in names else 'none'} of the detector "
+                f"{detector.name}, so it would count as wrong on every picture. Write "
+                f"{listed(detector.wanted if item.asks_concept else detector.names)}."
+            )
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """ "cane, flower or sword"; of many the first."""
+    shown = list(names[:most])
+    if len(names) > most:
+        return f"one of its {len(names)}: {', '.join(shown)} …"
+    return " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
 def cells_of(items: Sequence[EvaluationItem]) -> list[str]:

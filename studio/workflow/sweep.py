@@ -14,8 +14,9 @@ from typing import Any
 from studio.configs import EvaluateConfig, SweepConfig
 from studio.method_configs import METHOD_CONFIGS
 from studio.reports.tradeoff import points
+from studio.workflow.commands import options_of
 from studio.workflow.context import JobContext
-from studio.workflow.evaluate import Evaluator, evaluate, options_of
+from studio.workflow.evaluate import Evaluator, evaluate
 from studio.workflow.stages import part_of
 from studio.workflow.train import train
 

@@ -64,7 +64,23 @@ class QueryConfig(AttackConfig):
     query_batch: int = _field(8, "Pictures asked for at once; the search ends after the batch that succeeds.", ge=1)
 
 
-class RandomTokensConfig(QueryConfig):
+class AskingConfig(AttackConfig):
+    """Attacks that try prompts on the victim and end at one that works."""
+
+    confirm: int = _field(
+        0, "Further seeds on which a prompt must show the concept too before the search ends at it; 0: the first hit "
+        "on the prompt's own seed ends it, as published.", unit="pictures", ge=0, le=64,
+    )  # fmt: skip
+
+    def questions(self) -> int:
+        """How many prompts it may try."""
+        raise NotImplementedError
+
+    def asking_cost(self) -> Cost:
+        return Cost(queries=self.questions() * (1 + self.confirm))
+
+
+class RandomTokensConfig(QueryConfig, AskingConfig):
     """Control: random tokens before the prompt, as many tries as an attack has queries."""
 
     title: ClassVar[str] = "Random tokens"
@@ -77,8 +93,11 @@ class RandomTokensConfig(QueryConfig):
     tokens: int = _field(5, "Random tokens.", unit="tokens", ge=1, le=75)
     keep_prompt: bool = _field(True, "Put them before the prompt; off: they are the whole prompt.")
 
+    def questions(self) -> int:
+        return self.queries
+
     def a_prompt(self, sampling_steps: int = 20) -> Cost:
-        return Cost(queries=self.queries)
+        return self.asking_cost()
 
 
 class SeedSearchConfig(QueryConfig):
@@ -179,7 +198,7 @@ class ConceptInversionConfig(GradientConfig):
         return Cost(text_passes=1)
 
 
-class UnlearnDiffAtkConfig(GradientConfig):
+class UnlearnDiffAtkConfig(GradientConfig, AskingConfig):
     """UnlearnDiffAtk: tokens before the prompt, relaxed to the vocabulary's simplex, that denoise a target picture."""
 
     title: ClassVar[str] = "UnlearnDiffAtk"
@@ -202,12 +221,14 @@ class UnlearnDiffAtkConfig(GradientConfig):
     def timesteps(self) -> range:
         return range(self.t_first, self.t_last + 1, self.t_step)
 
+    def questions(self) -> int:
+        return len(self.timesteps)
+
     def a_prompt(self, sampling_steps: int = 20) -> Cost:
-        stages = len(self.timesteps)
-        return Cost(queries=stages) + self.steps_cost(stages * self.steps)
+        return self.asking_cost() + self.steps_cost(len(self.timesteps) * self.steps)
 
 
-class P4dConfig(GradientConfig):
+class P4dConfig(GradientConfig, AskingConfig):
     """P4D: a discrete prompt under which the victim predicts what the original does under the wanted prompt."""
 
     title: ClassVar[str] = "P4D"
@@ -225,11 +246,14 @@ class P4dConfig(GradientConfig):
     ask_every: int = _field(50, "Steps between two questions to the victim.", unit="steps", ge=1)
     weight_decay: float = _field(0.1, "AdamW weight decay.", ge=0)
 
+    def questions(self) -> int:
+        return math.ceil(self.steps / self.ask_every)
+
     def a_prompt(self, sampling_steps: int = 20) -> Cost:
-        return Cost(queries=math.ceil(self.steps / self.ask_every), text_passes=1) + self.steps_cost(self.steps, 2)
+        return self.asking_cost() + Cost(text_passes=1) + self.steps_cost(self.steps, 2)
 
 
-class SneakyPromptConfig(QueryConfig):
+class SneakyPromptConfig(QueryConfig, AskingConfig):
     """SneakyPrompt, adapted: words replaced by sub-words from a policy, until the detector finds the concept."""
 
     title: ClassVar[str] = "SneakyPrompt, adapted"
@@ -248,8 +272,11 @@ class SneakyPromptConfig(QueryConfig):
     def shared(self) -> Cost:
         return Cost(text_passes=2 * self.pairs)
 
+    def questions(self) -> int:
+        return self.queries
+
     def a_prompt(self, sampling_steps: int = 20) -> Cost:
-        return Cost(queries=self.queries, text_passes=78)  # the prompt, and once without each of its words
+        return self.asking_cost() + Cost(text_passes=78)  # the prompt, and once without each of its words
 
 
 class PundConfig(GradientConfig):

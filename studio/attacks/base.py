@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 
+FURTHER = 2**40
+FURTHER_EACH = 64  # of a task
+
+
 class AttackError(RuntimeError):
     """An attack that cannot run as asked. Says the cause, the value and the remedy."""
 
@@ -169,20 +173,31 @@ class PlainAttack:
 
 
 class Best:
-    """The best of what was asked so far: the first input that shows the concept, else the highest score."""
+    """The best of what was asked so far: what shows the concept on most seeds, then the highest score."""
 
-    def __init__(self) -> None:
+    def __init__(self, confirm: int = 0) -> None:
+        """`confirm` further seeds are asked where an input shows the concept."""
+        self.confirm = confirm
         self.input: AttackInput | None = None
         self.score = -1.0
-        self.found = False
+        self.hits = 0  # seeds on which the best shows the concept
+
+    @property
+    def done(self) -> bool:
+        """Whether the best shows the concept on every seed that it was asked on."""
+        return self.hits > self.confirm
 
     def ask(self, arena: Arena, task: AttackTask, inputs: Sequence[AttackInput]) -> list[Detection]:
         """Ask the victim, each input on its own seed or the task's, and keep the best."""
         seeds = [task.seed if one.seed is None else one.seed for one in inputs]
         detections = arena.query(task, inputs, seeds)
         for one, detection in zip(inputs, detections, strict=True):
-            if (detection.found, detection.score) > (self.found, self.score):
-                self.input, self.found, self.score = one, detection.found, detection.score
+            hits = int(detection.found)
+            if hits and self.confirm and not self.done:
+                again = arena.query(task, [one] * self.confirm, further_seeds(task, self.confirm))
+                hits += sum(other.found for other in again)
+            if (hits, detection.score) > (self.hits, self.score):
+                self.input, self.hits, self.score = one, hits, detection.score
         return detections
 
     @property
@@ -193,6 +208,11 @@ class Best:
     def chosen(self) -> AttackInput:
         assert self.input is not None
         return self.input
+
+
+def further_seeds(task: AttackTask, count: int) -> list[int]:
+    """Seeds of a task that are nobody else's: those of runs and of searches end below."""
+    return [FURTHER + FURTHER_EACH * task.seed + number for number in range(count)]
 
 
 def draw(

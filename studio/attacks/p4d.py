@@ -68,13 +68,13 @@ class TokenSearch:
 
     def run(self, report: Report) -> AttackInput:
         """All steps, or until the victim shows the concept when it is asked."""
-        best, config = Best(), self.config
+        best, config = Best(self.config.confirm), self.config
         for step in range(config.steps):
             loss = self.step()
             report(step, config.steps, f"Step {step}, loss {loss:.4g}{best.words}", loss=loss)
             if (step + 1) % config.ask_every == 0 or step + 1 == config.steps:
                 best.ask(self.arena, self.task, [self.input()])
-                if best.found:
+                if best.done:
                     break
         return best.chosen()
 

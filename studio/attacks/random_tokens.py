@@ -53,9 +53,9 @@ class RandomTokens(PlainAttack):
 
         if config.queries == 0:
             return candidates(1)[0]
-        best = Best()
+        best = Best(config.confirm)
         for first in range(0, config.queries, config.query_batch):
             best.ask(arena, task, candidates(min(config.query_batch, config.queries - first)))
-            if best.found:
+            if best.done:
                 break
         return best.chosen()

@@ -43,6 +43,6 @@ class SeedSearch(PlainAttack):
         best = Best()
         for first in range(0, config.queries, config.query_batch):
             best.ask(arena, task, [AttackInput(prompt, seed=s) for s in seeds[first : first + config.query_batch]])
-            if best.found:
+            if best.done:
                 break
         return best.chosen()

@@ -64,8 +64,8 @@ class SneakyPrompt(PlainAttack):
         free = layout(arena.victim, parts or [None] * config.sub_words)
         vocabulary = shared["vocabulary"]
         policy = Policy(len(free.places), len(vocabulary), config.learning_rate, task.generator(config.seed))
-        best, asked = Best(), 0
-        while asked < config.queries and not best.found:
+        best, asked = Best(config.confirm), 0
+        while asked < config.queries and not best.done:
             rows = policy.draw(min(config.query_batch, config.queries - asked))
             inputs = [AttackInput(free.text(vocabulary[row].tolist())) for row in rows]
             detections = best.ask(arena, task, inputs)

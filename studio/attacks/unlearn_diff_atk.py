@@ -62,7 +62,7 @@ class PrefixSearch:
 
     def run(self, report: Report) -> AttackInput:
         """All timesteps, or until the victim shows the concept."""
-        best, stages = Best(), self.config.timesteps
+        best, stages = Best(self.config.confirm), self.config.timesteps
         total = len(stages) * self.config.steps
         for number, timestep in enumerate(stages):
             for step in range(self.config.steps):
@@ -70,7 +70,7 @@ class PrefixSearch:
                 words = f"Timestep {timestep}, loss {loss:.4g}{best.words}"
                 report(number * self.config.steps + step, total, words, loss=loss)
             best.ask(self.arena, self.task, [self.input()])
-            if best.found:
+            if best.done:
                 break
         return best.chosen()
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 
 from models.bundle import ModelBundle
 from models.files import write_atomically
-from studio.attack_configs import AttackConfig, AttackJobConfig, RandomTokensConfig, SeedSearchConfig
+from studio.attack_configs import AskingConfig, AttackConfig, AttackJobConfig, RandomTokensConfig, SeedSearchConfig
 from studio.attacks import get_attack
 from studio.attacks.base import Arena, Attack, AttackInput, AttackTask, Meter
 from studio.configs import SamplingConfig
@@ -223,12 +223,15 @@ def check_family(bundle: ModelBundle) -> None:
 
 def control_config(control: str, own: AttackConfig, sampling_steps: int) -> AttackConfig:
     """The control with the attack's number of queries and, where it has some, of tokens."""
-    queries = own.a_prompt(sampling_steps).queries
+    queries, confirm = own.a_prompt(sampling_steps).queries, 0
+    if isinstance(own, AskingConfig):
+        queries, confirm = own.questions(), own.confirm
     if control == "seed_search":
         return SeedSearchConfig(queries=queries, empty_prompt=True, seed=own.seed)
     tokens = min(getattr(own, "tokens", 5), 75)
     whole = bool(getattr(own, "population", 0)) or getattr(own, "variant", "") == "n"
-    return RandomTokensConfig(queries=queries, tokens=tokens, keep_prompt=not whole, seed=own.seed)
+    return RandomTokensConfig(queries=queries, tokens=tokens, keep_prompt=not whole, seed=own.seed,
+                              confirm=confirm)  # fmt: skip
 
 
 def attack(context: JobContext) -> dict[str, Any]:

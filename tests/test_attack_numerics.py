@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,14 @@ from models.prompting import (
     word_tokens,
 )
 from studio.attack_configs import P4dConfig, RingABellConfig
-from studio.attacks.base import Arena, AttackError, AttackTask, Meter
+from studio.attacks.base import Arena, AttackError, AttackInput, AttackTask, Best, Meter, further_seeds
 from studio.attacks.concepts import direction
 from studio.attacks.p4d import parts_of
 from studio.attacks.ring_a_bell import Search
 from studio.attacks.sneaky_prompt import Policy, sensitive_words
 from studio.attacks.text_free_inversion import TextFreeInversion
 from studio.configs import SamplingConfig
+from studio.metrics.base import Detection
 from studio.objectives.genetic import breed, crossover, known_losses, mutate, select
 from studio.objectives.inversion import epsilon_of, invert
 from studio.objectives.tokens import (
@@ -279,6 +281,32 @@ def test_the_sensitive_word_is_the_one_that_carries_the_concept(toybox_bundle: M
 
 
 # Inversion
+
+
+def test_a_search_ends_at_a_prompt_that_is_confirmed() -> None:
+    """Lucky shows the concept on its own seed alone, sure on every seed; the control's rule is the same."""
+    shown = {"lucky": {5}, "sure": {5, *further_seeds(AttackTask("", 5), 2)}}
+    asked: list[tuple[str, int]] = []
+
+    class Told(Arena):
+        def query(self, task: AttackTask, inputs: Sequence[AttackInput], seeds: Sequence[int]) -> list[Detection]:
+            task.meter.queries += len(inputs)
+            asked.extend((one.prompt, seed) for one, seed in zip(inputs, seeds, strict=True))
+            return [Detection(seed in shown.get(one.prompt, ()), 0.5) for one, seed in zip(inputs, seeds, strict=True)]
+
+    arena, task = Told(None, None, lambda images: [], SamplingConfig()), AttackTask("", 5)
+    at_once = Best()
+    at_once.ask(arena, task, [AttackInput("no")])
+    assert not at_once.done
+    at_once.ask(arena, task, [AttackInput("lucky")])
+    assert (at_once.done, at_once.chosen().prompt, task.meter.queries) == (True, "lucky", 2)
+    best = Best(confirm=2)
+    best.ask(arena, task, [AttackInput("no"), AttackInput("lucky")])
+    assert (best.done, best.chosen().prompt, best.hits) == (False, "lucky", 1)
+    best.ask(arena, task, [AttackInput("sure"), AttackInput("lucky")])
+    assert (best.done, best.chosen().prompt, best.hits) == (True, "sure", 3)
+    assert task.meter.queries == 2 + 4 + 2 * 2  # lucky is not confirmed again where there is no need
+    assert len({seed for _, seed in asked}) == 3
 
 
 def test_epsilon_of_a_velocity() -> None:

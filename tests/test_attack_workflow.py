@@ -274,6 +274,10 @@ def test_the_control_asks_as_often_as_the_attack() -> None:
     assert (control.a_prompt().queries, control.model_dump()["tokens"]) == (10, 7)
     assert control.model_dump()["keep_prompt"] is False
     assert control_config("random_tokens", P4dConfig(variant="k"), 20).model_dump()["keep_prompt"] is True
+    sure = P4dConfig(steps=100, ask_every=10, confirm=3)
+    control = control_config("random_tokens", sure, 20)
+    assert (control.questions(), control.model_dump()["confirm"]) == (10, 3)
+    assert control.a_prompt().queries == sure.a_prompt().queries == 40
     empty = control_config("seed_search", TextFreeInversionConfig(), 20).model_dump()
     assert (empty["queries"], empty["empty_prompt"]) == (0, True)
 

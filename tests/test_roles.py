@@ -26,7 +26,7 @@ from studio.jobs import JobError, submit
 from studio.records import ImagePair, Project, PromptPair
 from studio.settings import OAuth, Settings, SettingsError
 from studio.store import Store
-from studio.ui.roles import ROUTES, Needs, handler_name, needs_of_handlers, needs_of_routes
+from studio.ui.roles import ROUTES, Needs, handler_name, hidden_from, needs_of_handlers, needs_of_routes
 from tests.hosted import FAR_AWAY, PASSWORD, Hosted, add_users, asking, hosted
 
 
@@ -67,6 +67,19 @@ def refused(function: Any, viewer: Viewer) -> str:
     except gr.Error as error:
         return str(error.message)
     return ""
+
+
+def test_buttons_that_a_role_may_not_press_are_left_out(page: Hosted) -> None:
+    hidden = {role: hidden_from(page.page, Viewer("x", role, signed_in=True)) for role in ROLES}
+    assert hidden["owner"] == ""
+    for button in ("#duo-evaluate-go,", "#duo-sweep-go,", "#duo-run,", "#duo-evaluate-prompts,"):
+        assert button in hidden["reviewer"]
+    assert "#duo-shelf-save," in hidden["viewer"]
+    assert "#duo-shelf-save," not in hidden["reviewer"]
+    assert '[data-do="accept"]' in hidden["viewer"]
+    assert '[data-do="accept"]' not in hidden["reviewer"]
+    draw = page.page.fns[page.listener("compare._wire_drawing.draw")].targets[0][0]
+    assert f"#{page.page.blocks[draw].elem_id}," not in hidden["viewer"], "who may look may draw"
 
 
 def test_every_route_that_is_registered_has_a_role(page: Hosted) -> None:

@@ -18,7 +18,7 @@ from studio.store import NotFoundError, Store
 from studio.ui.compare_form import lines_of
 from studio.ui.context import Studio, View, model_options
 from studio.ui.forms import Form, FormError, config_form, number_text
-from studio.ui.words import duration, escape, note
+from studio.ui.words import UP_TO, duration, escape, note
 
 CONTROLS = ("none", "random_tokens", "seed_search")
 FIRST_ATTACK = "ring_a_bell"
@@ -113,7 +113,11 @@ def attack_form() -> AttackForm:
     )  # fmt: skip
     shelf = gr.Dropdown([], label="Shelf", visible=False, elem_id="duo-attack-shelf")
     upload = gr.UploadButton(
-        "Choose a file", file_types=[".csv", ".tsv", ".txt"], size="md", visible=False, elem_id="duo-attack-file"
+        f"Choose a file ({UP_TO})",
+        file_types=[".csv", ".tsv", ".txt"],
+        size="md",
+        visible=False,
+        elem_id="duo-attack-file",
     )
     file = gr.State(NO_FILE)
     with gr.Accordion("All settings", open=False, elem_classes="duo-all-settings"):

@@ -45,7 +45,7 @@ from studio.ui.purge import purge_panel
 from studio.ui.quality_routes import quality_routes
 from studio.ui.report import report_routes, report_tab
 from studio.ui.reviewing import reviewer_routes
-from studio.ui.roles import Needs, guard_handlers, largest_body
+from studio.ui.roles import Needs, guard_handlers, hidden_from, largest_body
 from studio.ui.sample_offer import sample_offer
 from studio.ui.sign_in import account_html, sign_in_routes
 from studio.ui.strengths import strength_routes
@@ -56,6 +56,7 @@ from studio.ui.take import take_panel, take_routes
 from studio.ui.theme import ASSETS, scripts, studio_theme, style_sheet
 from studio.ui.train import train_tab
 from studio.ui.viewer import viewer_of
+from studio.ui.words import UPLOAD_MB
 
 POLL_SECONDS = 1.5
 LONGEST_QUEUE = 64  # events that Gradio lets wait; those of Compare are counted in `studio.inference.client` too
@@ -148,13 +149,14 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
         "mcp_server": False,
         "share": False,
         "show_error": True,
-        "max_file_size": "20mb",
+        "max_file_size": f"{UPLOAD_MB}mb",
     }
 
 
 def _sign(door: Door, page: gr.Blocks, shown: gr.HTML) -> None:
     def account(request: gr.Request) -> str:
-        return account_html(door, viewer_of(request.request))
+        viewer = viewer_of(request.request)
+        return account_html(door, viewer) + hidden_from(page, viewer)
 
     page.load(account, None, shown, queue=False, **QUIET)
 

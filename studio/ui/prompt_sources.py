@@ -16,7 +16,7 @@ from studio.prompt_presets import presets_for
 from studio.prompt_templates import HELP, TemplateError, expand
 from studio.store import Store
 from studio.ui.context import QUIET, Studio
-from studio.ui.words import escape, note
+from studio.ui.words import UP_TO, escape, note
 
 TEMPLATE, PRESET, FILE = "Template", "Ready-made", "File"
 SHOWN = 8
@@ -105,7 +105,9 @@ def prompt_sources() -> Sources:
         with gr.Column(visible=False, elem_classes="pr-source") as preset_box:
             preset = gr.Radio([], label="Set", elem_classes="duo-list")
         with gr.Column(visible=False, elem_classes="pr-source") as file_box:
-            upload = gr.UploadButton("Choose a file", file_types=FILE_TYPES, size="md", elem_id="duo-prompt-file")
+            upload = gr.UploadButton(
+                f"Choose a file ({UP_TO})", file_types=FILE_TYPES, size="md", elem_id="duo-prompt-file"
+            )
             gr.HTML(_FILE_HELP)
         preview_html = gr.HTML(elem_id="duo-prompt-preview")
         add = gr.Button("Add", variant="primary", interactive=False, elem_id="duo-prompt-add")

@@ -19,7 +19,7 @@ from studio.records import Checkpoint, Job
 from studio.settings import Settings
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.forms import Form
-from studio.ui.words import ago, escape, note
+from studio.ui.words import UP_TO, ago, escape, note
 
 OWN = "The studio’s own"
 FILE_TYPES = [".csv", ".tsv", ".txt", ".json"]
@@ -90,10 +90,10 @@ def protocol_form() -> ProtocolForm:
     )  # fmt: skip
     about = gr.HTML(elem_id="duo-evaluate-about")
     with gr.Row(elem_classes="duo-small-buttons"):
-        prompts = gr.UploadButton("File of prompts", file_types=FILE_TYPES, size="md", visible=False,
+        prompts = gr.UploadButton(f"File of prompts ({UP_TO})", file_types=FILE_TYPES, size="md", visible=False,
                                   elem_id="duo-evaluate-prompts")  # fmt: skip
-        unrelated = gr.UploadButton("File of unrelated prompts", file_types=FILE_TYPES, size="md", visible=False,
-                                    elem_id="duo-evaluate-unrelated")  # fmt: skip
+        unrelated = gr.UploadButton(f"File of unrelated prompts ({UP_TO})", file_types=FILE_TYPES, size="md",
+                                    visible=False, elem_id="duo-evaluate-unrelated")  # fmt: skip
     attacks = gr.CheckboxGroup(
         [], label="Finished attacks", visible=False, elem_classes="duo-list", elem_id="duo-evaluate-attacks",
         info="What they found is drawn again by every model, on seeds that were not searched on.",

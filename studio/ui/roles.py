@@ -18,6 +18,7 @@ from starlette.routing import compile_path
 
 from studio.hosting.roles import Need, Viewer, asker, refusal
 from studio.ui.viewer import viewer_of
+from studio.ui.words import UPLOAD_MB
 
 HANDLERS: dict[Need, str] = {
     # What only shows, fills in a form, or draws in Compare.
@@ -118,8 +119,23 @@ ROUTES: dict[Need, str] = {
     """,
 }
 
+# The same of buttons that the studio's own scripts draw and hear, and of panels that serve nothing else.
+SCRIPTED: dict[Need, tuple[str, ...]] = {
+    "reviewer": (
+        *(f'[data-do="{name}"]' for name in ("accept", "reject", "skip", "redo", "stop", "strengths", "triage",
+                                             "apply", "undo", "care", "all-again", "thin", "untake", "undo-action")),
+        "[data-reason]", "[data-strengths]", "[data-again]", ".cur-reasons",
+    ),
+    "owner": (
+        ".br-choose", "[data-lift]", "[data-more]", '[data-do="settle"]', ".pr-foot button",
+        ".pr-remove button", ".pr-ways button",
+        "#duo-new-project", "#duo-project-settings",
+        *(f"#duo-{panel}" for panel in ("bring", "evaluate", "export", "import", "purge", "sum", "take")),
+    ),
+}  # fmt: skip
 MIB = 2**20
-BODIES = ((re.compile(r"/studio/bring/[^/]+/[^/]+/file"), 4 * 2**30), (re.compile(r"/gradio_api/upload"), 21 * MIB),
+BODIES = ((re.compile(r"/studio/bring/[^/]+/[^/]+/file"), 4 * 2**30),
+          (re.compile(r"/gradio_api/upload"), (UPLOAD_MB + 1) * MIB),
           (re.compile(r"/studio/(bulk|prompts)/.+"), 9 * MIB), (re.compile(r"/gradio_api/.*"), 4 * MIB))  # fmt: skip
 LARGEST = MIB
 
@@ -200,6 +216,24 @@ def guarded(function: Callable[..., Any], need: Need) -> Callable[..., Any]:
 
     call.need = need  # type: ignore[attr-defined]
     return call
+
+
+def hidden_from(page: gr.Blocks, viewer: Viewer) -> str:
+    """Style that leaves out the buttons whose press this visitor's role is not enough for; "" for an owner.
+
+    It only spares a visitor the refusal: what is behind a button checks the role itself.
+    """
+    needs: dict[int, Need] = {}
+    for listener in page.fns.values():
+        need: Need = getattr(listener.fn, "need", "anybody")
+        for block, event in listener.targets:
+            if block is not None and event in ("click", "upload") and not viewer.may(need):
+                needs[block] = need
+    pressed = (page.blocks[block] for block in needs)
+    buttons = [one for one in pressed if isinstance(one, (gr.Button, gr.UploadButton))]
+    selectors = [f"#{one.elem_id or f'component-{one._id}'}" for one in buttons]
+    selectors += [one for need, listed in SCRIPTED.items() if not viewer.may(need) for one in listed]
+    return f"<style>{', '.join(selectors)} {{ display: none !important; }}</style>" if selectors else ""
 
 
 def _let_in(need: Need) -> Viewer:

@@ -21,7 +21,7 @@ from studio.records import PromptShelf
 from studio.store import NotFoundError, Store, StoreError
 from studio.ui.compare_form import Form, InputError, lines_of
 from studio.ui.context import QUIET, Studio
-from studio.ui.words import escape, note
+from studio.ui.words import UP_TO, escape, note
 
 MAX_NAME = 80
 MAX_PROMPTS = 1000
@@ -74,8 +74,9 @@ def shelf_panel() -> ShelfPanel:
             remove = gr.Button("Remove", size="sm", interactive=False, elem_id="duo-shelf-remove")
         with gr.Row(elem_classes="duo-small-buttons"):
             upload = gr.UploadButton(
-                "Import text or CSV", size="sm", type="binary", file_types=[".txt", ".csv"], elem_id="duo-shelf-import"
-            )
+                f"Import text or CSV ({UP_TO})", size="sm", type="binary", file_types=[".txt", ".csv"],
+                elem_id="duo-shelf-import",
+            )  # fmt: skip
             export = gr.HTML(elem_classes="duo-links")
         said = gr.HTML()
     return ShelfPanel(shelf, name, save, rename, remove, upload, export, said)

@@ -7,6 +7,9 @@ import time
 
 from studio.records import Job
 
+UPLOAD_MB = 64  # of a file that is chosen in a form; COCO's captions have 32
+UP_TO = f"up to {UPLOAD_MB} MB"
+
 STATE_WORDS = {
     "queued": "waiting",
     "running": "running",

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -301,14 +302,17 @@ def test_a_stopped_evaluation_draws_nothing_twice(store: Store, settings: Settin
         evaluate(context)
     drawn = {path: path.stat().st_mtime_ns for path in (settings.drawn / trained.id).iterdir()}
     assert 0 < len(drawn) < 60
-    damaged = next(iter(drawn))
+    damaged, other = islice(drawn, 2)
     damaged.write_bytes(damaged.read_bytes()[:100])
+    Image.new("RGB", (8, 8)).save(other)
     evaluator = Evaluator(replace(context, report=silent))
     report = evaluator.run()
     for path, when in drawn.items():
-        assert path.stat().st_mtime_ns == when or path == damaged
-    with Image.open(damaged) as image:
-        image.load()
+        assert path.stat().st_mtime_ns == when or path in (damaged, other)
+    for path in (damaged, other):
+        with Image.open(path) as image:
+            assert image.load() is not None
+            assert image.text["seed"]  # type: ignore[attr-defined]
     shutil.rmtree(settings.drawn)
     whole = Evaluator(context_of(store, settings, trained, "evaluate", EVALUATE)).run()
     for key, model in whole.models.items():

@@ -100,7 +100,7 @@ class Drawer:
         self, ready: Ready, items: Sequence[EvaluationItem], rows: range, paths: Sequence[Path]
     ) -> np.ndarray:
         """The pictures [len(rows), H, W, 3], from their files where they are there."""
-        found = {row: image for row in rows if (image := read_if_whole(paths[row])) is not None}
+        found = {row: image for row in rows if (image := read_if_whole(paths[row], items[row])) is not None}
         missing = [row for row in rows if row not in found]
         if missing:
             made = self._made(ready.bundle, [items[row] for row in missing])
@@ -149,11 +149,16 @@ def read(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def read_if_whole(path: Path) -> np.ndarray | None:
-    """The picture, or None where it is missing or damaged and must be drawn (again)."""
+def read_if_whole(path: Path, item: EvaluationItem) -> np.ndarray | None:
+    """The picture, or None where it is missing, damaged or another one, and must be drawn (again)."""
     try:
-        return read(path)
-    except (OSError, SyntaxError):  # Pillow's words for damage
+        with Image.open(path) as image:
+            image.verify()  # every checksum: without it some damage shows only as other colours
+        with Image.open(path) as image:
+            told = getattr(image, "text", {})
+            is_its = (told.get("prompt"), told.get("seed")) == (item.prompt, str(item.seed))
+            return np.asarray(image.convert("RGB")) if is_its else None
+    except (OSError, SyntaxError, ValueError):  # Pillow's words for damage
         return None
 
 

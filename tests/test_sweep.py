@@ -134,6 +134,7 @@ def test_the_page_asks_for_a_sweep_and_shows_each_value(
         panel = sweep_panel(studio, gr.Dropdown([]))
     judging = (50, 0, 20, 4.0)
     typed = ("duo", "toybox: duo", "beta", "100; 250", "steps = 7\n")
+    assert estimate_html(studio, project.id, "duo", "toybox: duo", "beta", None, None) == "", "nothing was typed yet"
     said = estimate_html(studio, project.id, *typed)
     assert "Needs about" in said
     assert "2 trainings take about" in said

@@ -145,7 +145,7 @@ def _wire(panel: SweepPanel, project: gr.Dropdown, go: gr.Button, said: gr.HTML)
         studio.runner.tick()
         return [note(words, "error") if words else "", *panel.refresh(studio.view(project_id))]
 
-    def estimate(project_id: str | None, *asked: str) -> Any:
+    def estimate(project_id: str | None, *asked: Any) -> Any:
         return gr.skip() if project_id is None else estimate_html(studio, project_id, *asked)
 
     outputs = [said, *panel.outputs]
@@ -160,8 +160,8 @@ def _wire(panel: SweepPanel, project: gr.Dropdown, go: gr.Button, said: gr.HTML)
 
 
 def start_sweep(
-    studio: Studio, details: Form, project_id: str, method: str, preset: str, parameter: str, values: str, others: str,
-    protocol: str, *evaluation: Any,
+    studio: Studio, details: Form, project_id: str, method: str, preset: str, parameter: str, values: str | None,
+    others: str | None, protocol: str, *evaluation: Any,
 ) -> Job:  # fmt: skip
     """Queue a sweep. Raises FormError and JobError with words for the page."""
     view = studio.view(project_id)
@@ -189,17 +189,17 @@ def start_sweep(
     return job
 
 
-def estimate_html(studio: Studio, project_id: str, *typed: str) -> str:
+def estimate_html(studio: Studio, project_id: str, *typed: Any) -> str:
     """What the sweep as typed will need, and whether that fits; "" where nothing is known."""
     try:
         said, why = estimate_of(studio, project_id, *typed)
     except FormError:
         return ""  # said where it is started
-    return note(why, "error") if why else f'<p class="duo-brief">{escape(said)}</p>' if said else ""
+    return note(why, "error") if why else f'<p class="duo-quiet">{escape(said)}</p>' if said else ""
 
 
 def estimate_of(
-    studio: Studio, project_id: str, method: str, preset: str, parameter: str, values: str, others: str
+    studio: Studio, project_id: str, method: str, preset: str, parameter: str, values: str | None, others: str | None
 ) -> tuple[str, str]:
     """What the trainings will need, and why one does not fit, "" where it does. Raises FormError."""
     chosen = values_of(values)
@@ -214,21 +214,22 @@ def estimate_of(
     return (sweep_words(plans), refusal(largest(plans))) if plans else ("", "")
 
 
-def values_of(text: str) -> list[str]:
-    return [one.strip() for one in text.replace(";", ",").split(",") if one.strip()]
+def values_of(text: str | None) -> list[str]:
+    """What was typed; Gradio gives None for a field that was never touched."""
+    return [one.strip() for one in (text or "").replace(";", ",").split(",") if one.strip()]
 
 
-def others_of(method: str, preset: str, text: str) -> dict[str, Any]:
+def others_of(method: str, preset: str, text: str | None) -> dict[str, Any]:
     """The values to start from, with those of `text` over them. Raises FormError."""
     start = presets_for(method)[preset].values if preset in presets_for(method) else {}
     return {**start, **settings_of(method, text)}
 
 
-def settings_of(method: str, text: str) -> dict[str, Any]:
+def settings_of(method: str, text: str | None) -> dict[str, Any]:
     """Values a line, name = value; a list's entries have bars between. Raises FormError."""
     fields = METHOD_CONFIGS[method].model_fields
     found: dict[str, Any] = {}
-    for line in filter(None, map(str.strip, text.splitlines())):
+    for line in filter(None, map(str.strip, (text or "").splitlines())):
         name, sign, value = (part.strip() for part in line.partition("="))
         if not sign or name not in fields:
             raise FormError(f"{line!r} is no setting of {method_title(method)}. Write name = value, such as "

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from models.stored import Stored
+from studio.launchers.hf_jobs import Machine
 from studio.method_configs import METHOD_CONFIGS, method_title
 from studio.methods import METHODS
 from studio.presets import PRESETS
@@ -27,6 +28,7 @@ from studio.ui.charts import MAX_POINTS, Chart, Series, chart, pieces, running_m
 from studio.ui.context import Studio
 from studio.ui.train import TrainTab, start_training, suggested, train_tab
 from studio.ui.train_form import DEFAULTS, OWN, first_preset, free_name, ground
+from studio.ui.train_where import where_panel
 from studio.ui.training_view import charts, head, sample_rows
 from studio.ui.trainings import Curves, Training, trainings_of
 from tests.ui_data import add_accepted_pairs
@@ -577,3 +579,44 @@ def test_a_stage_of_a_demo_is_stopped_as_the_demo(tab: TrainTab, store: Store, p
     assert "Demo: DUO" in shown["head"]
     assert "bar is that of the whole demo" in shown["head"]
     assert isinstance(trainings_of(store.list_jobs())[0], Training)
+
+
+# -- where it runs -----------------------------------------------------------------------------------------------
+
+
+def test_without_a_token_only_this_machine_can_be_chosen(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with gr.Blocks():
+        panel = where_panel(replace(studio, settings=replace(studio.settings, launcher="hf_jobs")))
+    assert (panel.choice.value, panel.choice.interactive, panel.details.visible) == ("local", False, False)
+    assert "hf auth login" in str(panel.choice.info)
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    with gr.Blocks():
+        assert where_panel(studio).choice.interactive
+
+
+def test_what_is_chosen_there_is_told_its_cost_and_submitted(
+    tab: TrainTab, studio: Studio, store: Store, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studio.ui.train_where.machines", lambda: [Machine("t4-small", "T4", "4 vCPU", 0.4)])
+    where = tab.form.where
+    shown, cost = where.show("hf_jobs", "t4-small", 30)
+    assert shown["visible"]
+    assert "so it costs $0.20 at most" in cost
+    assert "must lie between" in where.show("hf_jobs", "t4-small", 0)[1]
+    assert where.show("local", "t4-small", 0) == [gr.update(visible=False), ""]
+    add_accepted_pairs(store, studio.settings, project, 2)
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    values, view = filled(tab, "duo", steps="7"), studio.view(project.id)
+    monkeypatch.setattr(type(tab.form.room), "refused", lambda *_: "It does not fit here.")
+    said, _ = start_training(studio, view, tab.form, "duo", "Here", values, where=where.asked("local", "", 0))
+    assert "does not fit here" in said
+    asked = where.asked("hf_jobs", "t4-small", 30)
+    said, key = start_training(studio, view, tab.form, "duo", "There", values, where=asked)
+    job = store.get_job(key or said)
+    assert (job.launcher, job.place["flavor"], job.place["timeout_minutes"]) == ("hf_jobs", "t4-small", 30)
+    training = trainings_of([job])[0]
+    assert "Hugging Face Jobs, machine t4-small, 30 minutes at most" in head(training, "", None)

@@ -34,8 +34,8 @@ HANDLERS: dict[Need, str] = {
         purge.purge_panel.show protocol_form.ProtocolForm.wire.choose protocol_form.ProtocolForm.wire.look
         report._beside report._show report._wire_jobs.refresh shelves.wire_shelves.load stress._wire.<lambda>
         stress._wire.cost stress._wire.look summing.sum_panel.add sweep._wire.choose sweep._wire.estimate
-        take.take_panel.choose train._wire_form.choose_method train._wire_form.fill train._wire_training.choose
-        train._wire_training.copy
+        take.take_panel.choose train._wire_form.choose_method train._wire_form.choose_where train._wire_form.fill
+        train._wire_training.choose train._wire_training.copy
         train_form.MethodForm.fill_preset train_room.wire_room.fit train_room.wire_room.show train_room.wire_room.use
     """,
     # What keeps something that others see, beside judging, and brings a file for it.
@@ -53,7 +53,7 @@ HANDLERS: dict[Need, str] = {
         prompt_sources.Sources.wire.take purge.purge_panel.delete purge.purge_panel.keep report._begin_demo
         report._wire_jobs.evaluate report._wire_jobs.resume report._wire_jobs.stop sample_offer.sample_offer.open_it
         stress._wire.start summing.sum_panel.start sweep._wire.act sweep._wire.start take.take_panel.send
-        train._wire_form.start train._wire_training.act
+        train._wire_form.start train._wire_training.act train_where.wire_where.show
     """,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import gradio as gr
 from studio import jobs
 from studio.groups import OPTION, too_few_groups
 from studio.method_configs import METHOD_CONFIGS
+from studio.records import ELSEWHERE
 from studio.training_configs import DuoConfig, MethodConfig
 from studio.ui.activity import RESUMABLE, STOPPABLE, resume_job, stop_job, waiting
 from studio.ui.context import QUIET, Studio, View
@@ -28,6 +29,7 @@ from studio.ui.train_form import (
     without_prompts,
 )
 from studio.ui.train_room import METHOD, count_of, wire_room
+from studio.ui.train_where import wire_where
 from studio.ui.training_view import charts, head, log_text, sample_rows
 from studio.ui.trainings import Curves, Training, trainings_of
 from studio.ui.words import STATE_WORDS, ago, empty_state, note
@@ -181,20 +183,29 @@ def train_tab(studio: Studio, project: gr.Dropdown) -> TrainTab:
 def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
     studio, form = tab.studio, tab.form
 
-    def choose_method(project_id: str, method: str) -> list[Any]:
+    def choose_method(project_id: str, method: str, where: str | None) -> list[Any]:
         view = studio.view(project_id)
         shown = [gr.update(visible=key == method) for key in form.parts]
         return [
             ground(view.pairs, method),
             about_method(method),
             gr.update(placeholder=suggested(view, method)),
-            *[gr.update(visible=method == METHOD)] * 2,
+            *[gr.update(visible=method == METHOD and where not in ELSEWHERE)] * 2,
             *shown,
         ]
 
-    def start(project_id: str, processes: Any, anyway: bool, method: str, name: str, *values: Any) -> list[Any]:
-        view = studio.view(project_id)
-        said, key = start_training(studio, view, form, method, name, values, processes=processes, anyway=anyway)
+    def choose_where(method: str, where: str | None) -> list[Any]:
+        """The estimate is of this machine's memory and time."""
+        return [gr.update(visible=method == METHOD and where not in ELSEWHERE)] * 2
+
+    def start(
+        project_id: str, processes: Any, anyway: bool, where: str, flavor: Any, minutes: Any, method: str, name: str,
+        *values: Any,
+    ) -> list[Any]:  # fmt: skip
+        view, asked = studio.view(project_id), form.where.asked(where, flavor, minutes)
+        said, key = start_training(
+            studio, view, form, method, name, values, processes=processes, anyway=anyway, where=asked
+        )
         if key is None:
             return [said, *[gr.skip()] * len(tab.outputs)]
         return ["", *tab.refresh(studio.view(project_id), None, method, None)]
@@ -209,11 +220,14 @@ def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
 
     groups = [part.group for part in form.parts.values()]
     outputs = [form.ground, form.about, form.name, form.room.box, form.room.brief, *groups]
-    form.method.change(choose_method, [project, form.method], outputs, queue=False, **QUIET)
+    form.method.change(choose_method, [project, form.method, form.where.choice], outputs, queue=False, **QUIET)
+    rooms = [form.room.box, form.room.brief]
+    form.where.choice.change(choose_where, [form.method, form.where.choice], rooms, queue=False, **QUIET)
+    wire_where(form.where)
     for part in form.parts.values():
         part.preset.input(part.fill_preset, part.preset, part.filled, queue=False, **QUIET)
     wire_room(form.room, project, form.parts[METHOD].form)
-    asked = [project, form.room.processes, form.room.anyway, *form.inputs]
+    asked = [project, form.room.processes, form.room.anyway, *form.where.inputs, *form.inputs]
     started = form.go.click(start, asked, [form.error, *tab.outputs], queue=False, **QUIET)
     started.then(None, None, None, js=_SHOW_TRAINING)
     presets = [part.preset for part in form.parts.values()]
@@ -266,6 +280,7 @@ def start_training(
     *,
     processes: Any = None,
     anyway: bool = False,
+    where: Mapping[str, Any] | None = None,
 ) -> tuple[str, str | None]:
     """Check and queue a training: (what to say beside the form, None) or ("", its key).
 
@@ -289,10 +304,12 @@ def start_training(
         "method": method,
         "name": name.strip() or suggested(view, method),
         "config": config.model_dump(),
+        "where": dict(where or {}),
     }
+    elsewhere = asked["where"].get("launcher") in ELSEWHERE
     if isinstance(config, DuoConfig):
         count = count_of(processes or studio.settings.processes)
-        if not anyway and (why := form.room.refused(view.project.id, config, count)):
+        if not (anyway or elsewhere) and (why := form.room.refused(view.project.id, config, count)):
             return note(why, "error"), None
         asked["processes"] = count
     try:

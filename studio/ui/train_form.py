@@ -17,6 +17,7 @@ from studio.records import Checkpoint, PairCounts, Project
 from studio.ui.context import Studio
 from studio.ui.forms import Form, config_form, fields_of
 from studio.ui.train_room import RoomPanel, room_panel
+from studio.ui.train_where import WherePanel, where_panel
 from studio.ui.words import escape
 
 DEFAULTS, OWN = "defaults", "own"
@@ -68,6 +69,7 @@ class TrainForm:
     name: gr.Textbox
     parts: dict[str, MethodForm]
     room: RoomPanel
+    where: WherePanel
     error: gr.HTML
     go: gr.Button
 
@@ -109,12 +111,13 @@ def train_form(studio: Studio) -> TrainForm:
     for key in METHOD_CONFIGS:
         with gr.Column(visible=key == first, elem_classes="duo-method-settings") as group:
             parts[key] = _method_form(key, group)
+    where = where_panel(studio)
     room = room_panel(studio)
     error = gr.HTML(elem_id="duo-train-error")
     with gr.Column(elem_id="duo-train-foot"):
         room.brief.render()
         go = gr.Button("Train", variant="primary", size="lg", elem_id="duo-train-go")
-    return TrainForm(ground, method, about, name, parts, room, error, go)
+    return TrainForm(ground, method, about, name, parts, room, where, error, go)
 
 
 def _method_form(method: str, group: gr.Column) -> MethodForm:

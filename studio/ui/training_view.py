@@ -12,6 +12,7 @@ from studio.ui.adapters import adapter_url
 from studio.ui.charts import Chart, Point, Series, chart
 from studio.ui.pictures import picture_url
 from studio.ui.results import picture
+from studio.ui.train_where import where_words
 from studio.ui.trainings import Training
 from studio.ui.words import STATE_WORDS, duration, escape, left, pill, short_hash
 
@@ -39,9 +40,11 @@ def head(training: Training, waiting: str, checkpoint: Checkpoint | None) -> str
     known = method if on_pairs else f"{method}, trained on prompts"  # how many pairs is known once they are read
     known = f"{method}, trained on {training.pairs} pairs" if training.pairs else known
     known = f"{method}, the sum of {training.parts} adapters, one a group" if training.parts else known
+    where = where_words(training.job)
     title = (
         f'<h3>{escape(training.title)} <span class="duo-pill is-{STATE_LOOK.get(state, "plain")}">'
         f"{escape(STATE_WORDS.get(state, state))}</span></h3><p>{escape(known)}</p>"
+        f"{f'<p>{escape(where)}</p>' if where else ''}"
     )
     body = {"failed": _failed, "stopped": _stopped}.get(state, _going)(training, waiting)
     if state == "done":

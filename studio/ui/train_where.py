@@ -63,7 +63,9 @@ def where_panel(studio: Studio) -> WherePanel:
         elem_id="duo-where",
     )
     names = flavors()
-    with gr.Column(visible=first == HF_JOBS.name, elem_id="duo-where-details") as details:
+    with gr.Column(
+        visible=first == HF_JOBS.name, elem_id="duo-where-details", elem_classes="duo-method-settings"
+    ) as details:
         flavor = gr.Dropdown(
             names if options.flavor in names else [options.flavor, *names],
             value=options.flavor,

@@ -24,7 +24,7 @@ def main() -> None:
     store = Store(settings.database)
     begin_with_a_project(store, settings)
     page = build_ui(settings, store, runner := Runner(store, settings), client_of(settings))
-    page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store))
+    page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store, page.news))
     runner.start()
     start_upkeep(store, settings, page.server)
     print(f"DUO Studio is open at {page.local_url}   (data in {settings.data}; Ctrl-C ends it)", flush=True)

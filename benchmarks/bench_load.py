@@ -69,7 +69,8 @@ class Wiring:
         listeners = [one for one in config["dependencies"] if one["backend_fn"]]
         go = next(key for key, props in self.props.items() if props.get("elem_id") == "duo-go")
         self.open = max((one for one in listeners if one["targets"][0][1] == "load"), key=lambda d: len(d["outputs"]))
-        self.poll = next(one for one in listeners if one["targets"][0][1] == "tick")
+        look = next(key for key, props in self.props.items() if props.get("elem_id") == "duo-look")
+        self.compare = next(one for one in listeners if [look, "click"] in [list(target) for target in one["targets"]])
         self.draw = next(one for one in listeners if [go, "click"] in [list(target) for target in one["targets"]])
 
     def values(self, answer: list[Any]) -> list[Any]:
@@ -96,13 +97,16 @@ async def visitor(number: int, url: str, until: float, seen: Seen) -> None:
         opened = await seen.ask(client, "POST", "/gradio_api/run/predict", json=call(wiring.open, [], session))
         if opened is None:
             return
-        values, project = wiring.values(opened.json()["data"]), ""
+        values, mark = wiring.values(opened.json()["data"]), ""
         project = values[0]
         next_drawing = time.monotonic() + chance.random() * DRAW_SECONDS
         drawing: asyncio.Task[None] | None = None
         while time.monotonic() < until:
-            asked = call(wiring.poll, [project, None], session)
-            await seen.ask(client, "POST", "/gradio_api/run/predict", json=asked)
+            news = await seen.ask(client, "GET", f"/studio/news/{project}")
+            if news is not None and (new := news.json()["mark"]) != mark:
+                mark = new
+                asked = call(wiring.compare, [project, None], session)
+                await seen.ask(client, "POST", "/gradio_api/run/predict", json=asked)
             if time.monotonic() > next_drawing and (drawing is None or drawing.done()):
                 next_drawing = time.monotonic() + DRAW_SECONDS * (0.5 + chance.random())
                 drawing = asyncio.create_task(draw(client, wiring, values, session, chance.randrange(10**6), seen))

@@ -76,7 +76,7 @@ def hosted(settings: Settings, store: Store) -> Iterator[Hosted]:
         settings = replace(settings, port=probe.getsockname()[1])
     client = InferenceClient(settings, worker=("-c", "import sys; sys.stdin.read()"))
     page = build_ui(settings, store, Runner(store, settings, worker=("-c", "pass")), client)
-    page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store))
+    page.launch(quiet=True, prevent_thread_lock=True, **launch_options(settings, store, page.news))
     yield Hosted(page.local_url.rstrip("/"), page, settings, store)
     page.close()
     client.close()

@@ -177,10 +177,27 @@ def test_the_page_builds_and_offers_no_public_endpoint(studio: Studio, project: 
     assert "allowed_paths" not in options
 
 
+def test_news_is_a_mark_that_changes_with_the_rows(studio: Studio, store: Store, project: Project) -> None:
+    page = build_ui(studio.settings, studio.store, studio.runner, studio.client)
+    other = store.create_project(replace(project, id="", name="Another"))
+    client = TestClient(Starlette(routes=page.news.routes()))
+
+    def mark(asked: Project) -> str:
+        return client.get(f"/studio/news/{asked.id}").json()["mark"]
+
+    first, others = mark(project), mark(other)
+    assert mark(project) == first != others
+    store.add_prompt_pairs([PromptPair("", project.id, "a knight with a sword", "a knight")])
+    assert mark(project) != first
+    assert mark(other) == others
+    assert client.get("/studio/news/nothing").status_code == 404
+
+
 def test_a_tick_only_compares(studio: Studio, store: Store, project: Project) -> None:
     """Gradio looks each component of an event up in the whole page, several times an event."""
     page = build_ui(studio.settings, studio.store, studio.runner, studio.client)
-    (tick,) = (event for event in page.fns.values() if any(name == "tick" for _, name in event.targets))
+    look = next(key for key, block in page.blocks.items() if getattr(block, "elem_id", "") == "duo-look")
+    tick = next(event for event in page.fns.values() if (look, "click") in event.targets)
     assert len(tick.inputs) == 2
     assert len(tick.outputs) < 30
     assert all(event.show_progress_on for event in page.fns.values())

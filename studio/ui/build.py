@@ -36,6 +36,7 @@ from studio.ui.exports import export_panel
 from studio.ui.generate import generate_section
 from studio.ui.health import health_routes, states
 from studio.ui.importing import import_panel
+from studio.ui.news import News, StudioPage
 from studio.ui.path import guided_path
 from studio.ui.pictures import routes
 from studio.ui.projects import project_bar, project_buttons
@@ -58,7 +59,6 @@ from studio.ui.train import train_tab
 from studio.ui.viewer import viewer_of
 from studio.ui.words import UPLOAD_MB
 
-POLL_SECONDS = 1.5
 LONGEST_QUEUE = 64  # events that Gradio lets wait; those of Compare are counted in `studio.inference.client` too
 TITLE = "DUO Studio"
 _HEADER = f"""
@@ -72,10 +72,10 @@ _HEADER = f"""
 """
 
 
-def build_ui(settings: Settings, store: Store, runner: Runner, client: InferenceClient) -> gr.Blocks:
+def build_ui(settings: Settings, store: Store, runner: Runner, client: InferenceClient) -> StudioPage:
     """The whole page. The caller starts the runner and launches with `launch_options`."""
     studio = Studio(settings, store, runner, client)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=True) as page:
+    with StudioPage(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=True) as page:
         with gr.Row(elem_classes="duo-header"):
             gr.HTML(_HEADER)
             project = gr.Dropdown(label="Project", choices=[], scale=0, min_width=240, elem_id="duo-project")
@@ -90,10 +90,11 @@ def build_ui(settings: Settings, store: Store, runner: Runner, client: Inference
         parts.append(jobs_panel(studio, project))
         theme.click(None, js="() => window.duoStudio.toggleTheme()", api_visibility="private")
         _sign(Door(settings), page, account)
-        _keep_true(studio, page, project, parts)
+        page.news = _keep_true(studio, page, project, parts)
         _mark_no_progress(page, gr.State())
     guard_handlers(page)
-    return page.queue(max_size=LONGEST_QUEUE)
+    page.queue(max_size=LONGEST_QUEUE)
+    return page
 
 
 TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
@@ -105,9 +106,9 @@ TABS: dict[str, tuple[Callable[[Studio, gr.Dropdown], Tab], ...]] = {
 }
 
 
-def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
+def launch_options(settings: Settings, store: Store, news: News | None = None) -> dict[str, Any]:
     """What launch() must be given: look, routes, the guard before them, and nothing that records or sends what visitors
-    do. Raises SettingsError where the page would be open to strangers.
+    do. `news` is the page's. Raises SettingsError where the page would be open to strangers.
     """
     gate, door = Gate(store, settings.care), Door(settings)
     check_exposure(settings, door.users)
@@ -126,6 +127,7 @@ def launch_options(settings: Settings, store: Store) -> dict[str, Any]:
             "routes": [
                 *sign_in_routes(door),
                 *health_routes(settings, store, metrics),
+                *(news.routes() if news else []),
                 *routes(settings, store),
                 *compare_routes(settings, store),
                 *attack_routes(settings, store),
@@ -161,11 +163,11 @@ def _sign(door: Door, page: gr.Blocks, shown: gr.HTML) -> None:
     page.load(account, None, shown, queue=False, **QUIET)
 
 
-def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: list[Tab]) -> None:
+def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: list[Tab]) -> News:
     """Fill every part from the store on opening and on another project, and again whenever the rows it shows change.
 
-    A tick only compares: it sends nothing of the page and answers with the turn of each part whose rows have changed,
-    whose change then fetches that part. A page at rest costs next to nothing.
+    Where the page's script learns of news, it presses the hidden button, which only compares: it sends nothing of the
+    page and answers with the turn of each part whose rows have changed, whose change then fetches that part.
     """
     seen, turns = gr.State([]), [gr.Number(visible=False) for _ in parts]
     outputs = [seen, *(output for part in parts for output in part.outputs)]
@@ -214,14 +216,19 @@ def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: lis
         if isinstance(part, Linked):
             opening = opening.then(part.restore, project, part.restored, queue=False, **QUIET)
     opening.then(None, js="() => window.duoStudio.ready()", api_visibility="private")
-    project.change(open_project, [project, seen], outputs, queue=False, **QUIET)
-    gr.Timer(POLL_SECONDS).tick(poll, [project, seen], [seen, *turns], queue=False, preprocess=False, **QUIET)
+    changing = project.change(open_project, [project, seen], outputs, queue=False, **QUIET)
+    looks = gr.Button("Look for news", elem_id="duo-look", elem_classes="duo-unseen")
+    compared = looks.click(poll, [project, seen], [seen, *turns], queue=False, preprocess=False, **QUIET)
+    compared.success(None, js="() => window.duoStudio.looked()", api_visibility="private")
+    for filled in (opening, changing):
+        filled.then(None, project, js="(project) => window.duoStudio.follow(project)", api_visibility="private")
     # Unchecked by Gradio: a turn may come with a choice of the project that was open a moment ago.
     for part, turn in zip(parts, turns, strict=True):
         if not part.outputs:
             continue
         inputs = [project, seen, *part.choices]
         turn.change(partial(take_turn, part), inputs, part.outputs, queue=False, preprocess=False, **QUIET)
+    return News(lambda project_id: shown(studio.view(project_id)))
 
 
 def _mark_no_progress(page: gr.Blocks, unseen: gr.State) -> None:

@@ -71,6 +71,7 @@ ROUTES: dict[Need, str] = {
         POST /gradio_api/run/{api_name}/ GET /studio/pictures/{name} GET /studio/reports/{evaluation}/{file:path}
         GET /studio/differences/{name} POST /studio/comparison.zip GET /studio/shelves/{name}
         GET /studio/attempts/{name} GET /studio/attacks/{name} GET /studio/trials/{name} GET /studio/tables/{name}
+        GET /studio/news/{project}
         GET /studio/curation/{project}/counts GET /studio/curation/{project}/pairs GET /studio/curation/{project}/next
         GET /studio/curation/{project}/pair/{pair} GET /studio/curation/{project}/forget
         GET /studio/pairs/{pair}/{side}.webp GET /studio/care/{project} GET /studio/bulk/{project}/pairs

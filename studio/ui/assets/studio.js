@@ -3,6 +3,8 @@
 (() => {
   const KEY = 'duo-studio-theme';
   const TAB = 'duo-studio-tab'; // of this window
+  const NEWS = 1500; // milliseconds between two looks for news
+  const PATIENCE = 10_000; // milliseconds; a comparison that has not come back then is asked for again
   const LATEST = 20_000; // milliseconds; a page whose server does not fill it may at least be tried
 
   function openTab(name) {
@@ -31,6 +33,16 @@
       const tab = sessionStorage.getItem(TAB);
       if (tab && performance.getEntriesByType('navigation')[0]?.type === 'reload') openTab(tab);
     },
+    /* The project that the page shows, by its id; nothing of it is known to be shown as it is. */
+    follow(project) {
+      news.project = project || '';
+      news.mark = '';
+    },
+    /* The page has been compared with what the last mark stood for. */
+    looked() {
+      news.mark = news.asked;
+      news.since = 0;
+    },
     /* One file, as it is; `told` hears how many bytes of it are there. Rejects with the server's own words. */
     putFile(address, file, told) {
       return new Promise((resolve, reject) => {
@@ -58,6 +70,27 @@
   });
 
   setTimeout(window.duoStudio.ready, LATEST);
+
+  /* A page at rest asks for one word. Nobody looks at a hidden one: it asks when it is looked at again. */
+  const news = { project: '', mark: '', asked: '', since: 0 };
+
+  async function look() {
+    if (document.hidden || !news.project || Date.now() - news.since < PATIENCE) return;
+    try {
+      const answer = await fetch(`studio/news/${encodeURIComponent(news.project)}`, { cache: 'no-store' });
+      if (!answer.ok) return;
+      const { mark } = await answer.json();
+      if (mark === news.mark) return;
+      news.asked = mark;
+      news.since = Date.now();
+      document.getElementById('duo-look')?.click();
+    } catch {
+      /* the server is away: the next look may find it again */
+    }
+  }
+
+  setInterval(look, NEWS);
+  document.addEventListener('visibilitychange', look);
 
   function openPanel(id) {
     const panel = document.getElementById(id);

@@ -88,6 +88,7 @@ class Service:
 
 def main() -> None:
     settings = Settings.from_environment()
+    os.nice(5)  # the page answers first
     if settings.threads:
         torch.set_num_threads(settings.threads)
     answers = os.fdopen(os.dup(1), "wb")

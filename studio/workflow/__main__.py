@@ -19,7 +19,7 @@ def main(job_id: str) -> int:
     group, settings = join(Settings.from_environment())
     interrupted = Event()
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    os.nice(5)  # the page's own pictures go first
+    os.nice(10)  # the page goes first, then its pictures
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if not group.is_main:

@@ -136,6 +136,8 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
                learning_rate=[3e-4], steps=[35, 70]),
         *_grid({"template": "a {}", "batch_size": 8, "layers": "attn2", "steps": 150}, concepts=[WORDS],
                learning_rate=[1e-4], end_tokens=[True, False]),
+        {"template": "a {}", "batch_size": 8, "layers": "attn2", "steps": 250, "concepts": WORDS}
+        | {"learning_rate": 1e-4, "end_tokens": True},
     ],
     "selective-amnesia": [
         *_grid({"batch_size": 8, "steps": 150, "pictures": 64, "fisher_samples": 64, "learning_rate": 3e-4},
@@ -154,10 +156,18 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         {"batch_size": 4, "retain_batch": 8, "trajectories": 84, "retain_trajectories": 64, "attack_every": 5}
         | {"attack_steps": 10, "attack_rate": 1e-2, "plain_steps": 60, "steps": 300, "retain_weight": 1.0}
         | {"guidance": 0.0, "learning_rate": 1e-3},
+        # The best without its attacks, and longer with more weight on what is to stay.
+        {"batch_size": 4, "retain_batch": 8, "trajectories": 84, "retain_trajectories": 64, "plain_steps": 300}
+        | {"steps": 300, "retain_weight": 1.0, "guidance": 0.0, "learning_rate": 5e-4},
+        {"batch_size": 4, "retain_batch": 8, "trajectories": 84, "retain_trajectories": 64, "attack_every": 5}
+        | {"attack_steps": 10, "attack_rate": 1e-2, "plain_steps": 60, "steps": 500, "retain_weight": 2.0}
+        | {"guidance": 0.0, "learning_rate": 5e-4},
     ],
     "salun": [
         *_grid({"batch_size": 8, "steps": 200, "learning_rate": 3e-4}, layers=["all"], remain_weight=[0.1, 1.0]),
         *_grid({"batch_size": 8, "steps": 200, "learning_rate": 3e-4}, layers=["cross-attention"], remain_weight=[1.0]),
+        # They forget all and lose some of the rest: slower.
+        *_grid({"batch_size": 8, "steps": 200, "remain_weight": 1.0}, layers=["all"], learning_rate=[1e-4]),
     ],
 }  # fmt: skip
 

@@ -92,7 +92,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "toybox: salun": Preset(
         "salun",
-        {"layers": "all", "steps": 200, "batch_size": 8, "learning_rate": 3e-4, "remain_weight": 0.1},
+        {"layers": "all", "steps": 200, "batch_size": 8, "learning_rate": 1e-4, "remain_weight": 1.0},
         "SalUn on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl.",
     ),
     "paper: advunlearn, nudity": Preset(

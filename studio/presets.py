@@ -71,10 +71,10 @@ PRESETS: dict[str, Preset] = {
     ),
     "toybox: forget-me-not": Preset(
         "forget-me-not",
-        {"template": "a person holding a {}", "batch_size": 8, "steps": 35, "learning_rate": 3e-4, "layers": "attn2"}
+        {"template": "a {}", "batch_size": 8, "steps": 150, "learning_rate": 1e-4, "layers": "attn2"}
         | {"end_tokens": True},
         "Forget-Me-Not on the embedded checkpoint: the best of its rows in benchmarks/toybox_sweep.jsonl, and it still "
-        "draws most swords. A rate that removes more breaks what is to be kept.",
+        "draws most swords. A rate or number of steps that removes more breaks what is to be kept.",
     ),
     "toybox: selective amnesia": Preset(
         "selective-amnesia",

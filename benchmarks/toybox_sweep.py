@@ -121,7 +121,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         {"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0, "steps": 800}
         | {"concepts": NAMES + ROLES, "learning_rate": 1e-2},
         *_grid({"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0, "steps": 300},
-               concepts=[NAMES + ROLES], learning_rate=[3e-2]),
+               concepts=[NAMES + ROLES, WORDS], learning_rate=[3e-2]),
     ],
     "concept-ablation": [
         *_grid({"anchor_prompts": ["a person"], "pictures": 64, "learning_rate": 1e-3, "steps": 100},

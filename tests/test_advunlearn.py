@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from models.adapters import applied, tuned_weights
 from models.bundle import ModelBundle
 from models.prompting import layout
+from models.toybox.captions import SYNONYMS, implied_words
 from studio.everyday import THINGS, everyday_prompts
 from studio.method_configs import AdvUnlearnConfig
 from studio.methods import get_method
 from studio.methods.advunlearn import PART, AdversarialStep, AdvUnlearn
 from studio.methods.base import Stopped, TrainingPairs, silent
 from studio.methods.training import TrainingError
-from studio.prompts import evaluation_items, kept_prompts
+from studio.prompts import CONCEPT, NEIGHBOUR, kept_prompts
 
 NONE = TrainingPairs(torch.empty(0, 8, 8, 8), torch.empty(0, 8, 8, 8))
 
@@ -184,7 +185,9 @@ def test_what_it_must_be_told(tiny_bundle: ModelBundle) -> None:
 def test_prompts_that_stay_hold_no_concept() -> None:
     assert len(everyday_prompts("a sword")) == len(THINGS) == 80
     assert "a photo of hot dog" not in everyday_prompts("Dogs and a dog")
-    asked = {item.prompt for item in evaluation_items(2000, 0) if item.is_kept}
-    unwanted = {item.prompt for item in evaluation_items(2000, 0) if item.asks_concept}
-    assert not unwanted & set(kept_prompts())
-    assert len(asked & set(kept_prompts())) < 40  # the neighbour and most places are not told
+    told = " ".join(kept_prompts()).split()
+    for name in (CONCEPT, NEIGHBOUR):  # the neighbour is to stay by itself
+        words = [*SYNONYMS[name], *implied_words(name), *implied_words(name, held_out=True)]
+        assert words
+        assert not set(words) & set(told)
+    assert {"rose", "balloon", "teacher"} <= set(told)

@@ -122,6 +122,11 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         | {"concepts": NAMES + ROLES, "learning_rate": 1e-2},
         *_grid({"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0, "steps": 300},
                concepts=[NAMES + ROLES, WORDS], learning_rate=[3e-2]),
+        # Words are better at that rate, and cost some of the rest: slower, or with more weight on the anchors.
+        {"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 1.0, "steps": 300}
+        | {"concepts": WORDS, "learning_rate": 2e-2},
+        {"trajectories": 84, "batch_size": 8, "anchors": 1, "guidance": 3.0, "anchor_weight": 10.0, "steps": 300}
+        | {"concepts": WORDS, "learning_rate": 3e-2},
     ],
     "concept-ablation": [
         *_grid({"anchor_prompts": ["a person"], "pictures": 64, "learning_rate": 1e-3, "steps": 100},

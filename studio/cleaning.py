@@ -20,6 +20,7 @@ from studio.store import Store
 
 DAY = 86_400.0  # seconds
 TEMPORARY_AGE = DAY  # no write takes as long: its writer was killed
+TRY = 12  # characters of a hash, by which a try's latents are named: see studio.workflow.latents
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def find_unused(store: Store, settings: Settings, days: float) -> list[Unused]:
         Unused("pictures that nothing refers to", sorted(_pictures(store, settings, before))),
         Unused("pictures that evaluations keep for the next one", sorted(_drawn(settings, before))),
         Unused("logs of jobs that have ended", sorted(_logs(store, settings, before))),
-        Unused("latents of no pair", sorted(_latents(store, settings))),
+        Unused("latents of no pair or try", sorted(_latents(store, settings))),
         Unused("files that were never written to their end", sorted(_temporary(settings))),
         Unused("uploads and packed sets that were left behind", sorted(_left_behind(store, settings))),
     ]
@@ -88,11 +89,17 @@ def _logs(store: Store, settings: Settings, before: float) -> Iterator[Path]:
 
 
 def _latents(store: Store, settings: Settings) -> Iterator[Path]:
-    """Of pairs whose worker was killed before the pair had a row: to whoever has the checkpoint they are pictures."""
+    """Of pairs whose worker was killed before the pair had a row, and of tries that no pair, edit or training names any
+    more: to whoever has the checkpoint they are pictures.
+    """
     before = time.time() - TEMPORARY_AGE
     old = [file for file in settings.latents.glob("*.safetensors") if _older(file, before)]
     known = store.all_pair_ids()  # after the files: what is made meanwhile is known or new
-    return (file for file in old if file.stem.partition("-")[0] not in known)
+    tries = {sha256[:TRY] for sha256 in store.mentioned_hashes()}
+    for file in old:
+        pair, _, made = file.stem.partition("-")
+        if pair not in known or (len(made) == TRY and made not in tries):
+            yield file
 
 
 def _left_behind(store: Store, settings: Settings) -> Iterator[Path]:

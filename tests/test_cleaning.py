@@ -109,6 +109,23 @@ def test_the_page_deletes_temporary_files_alone(store: Store, settings: Settings
     assert kept.exists()
 
 
+def test_latents_of_a_try_that_nothing_names_any_more_go(
+    store: Store, settings: Settings, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The present try's stay, an edit's, and those that a training began with; so do latents of before."""
+    store.add_prompt_pairs([PromptPair("", project.id, "a knight with a sword", "a cook")])
+    prompts = store.list_prompt_pairs(project.id)[0]
+    pair = store.add_image_pair(ImagePair("", project.id, prompts.id, 0, 0, "ready", "a" * 64, "b" * 64))
+    store.create_job(Job("", project.id, "train", {"pictures": {pair.id: "c" * 64}}))
+    kept = [aged(settings.latents / f"{pair.id}{made}.safetensors") for made in ("", f"-{'b' * 12}", f"-{'c' * 12}")]
+    fresh = aged(settings.latents / f"{pair.id}-{'d' * 12}.safetensors", 10)
+    gone = [aged(settings.latents / f"{name}.safetensors") for name in (f"{pair.id}-{'e' * 12}", f"ffff-{'b' * 12}")]
+    assert main(["clean"]) == 0
+    assert "2 latents" in capsys.readouterr().out
+    assert all(file.exists() for file in [*kept, fresh])
+    assert not any(file.exists() for file in gone)
+
+
 def test_days_below_one_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clean", "--days", "0"]) == 2
 

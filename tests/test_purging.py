@@ -256,7 +256,7 @@ def test_forgotten_uploads_and_latents_of_no_pair_are_cleaned(
         file.write_bytes(b"x")
         os.utime(file, (old, old))
     found = {unused.what: list(unused.files) for unused in find_unused(store, settings, 30)}
-    assert found["latents of no pair"] == [orphan]
+    assert found["latents of no pair or try"] == [orphan]
     assert len(found["uploads and packed sets that were left behind"]) == 1
     assert delete_temporary(store, settings) == 1
     assert [(settings.incoming / upload).exists() for upload in uploads] == [False, True, True]

@@ -110,8 +110,9 @@ def missing_files(store: Store, settings: Settings) -> Iterator[Path]:
 
 
 def stale_jobs(store: Store) -> list[str]:
-    """Ids of jobs whose row says that they run, and whose process is gone."""
-    return [job.id for job in store.list_jobs(states=jobs.LIVE) if not jobs.is_alive(job.pid, job.pid_started)]
+    """Ids of jobs whose row says that they run, and whose process is gone; not of those that go on elsewhere."""
+    gone = [job for job in store.list_jobs(states=jobs.LIVE) if not jobs.is_alive(job.pid, job.pid_started)]
+    return [job.id for job in gone if not jobs.is_unattended(job)]
 
 
 class BackupWatch(threading.Thread):

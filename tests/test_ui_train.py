@@ -618,5 +618,7 @@ def test_what_is_chosen_there_is_told_its_cost_and_submitted(
     said, key = start_training(studio, view, tab.form, "duo", "There", values, where=asked)
     job = store.get_job(key or said)
     assert (job.launcher, job.place["flavor"], job.place["timeout_minutes"]) == ("hf_jobs", "t4-small", 30)
+    here = add_training(store, project, "Here")
+    assert waiting(store, studio.view(project.id)) == {here.id: "Starts in a moment."}, "it waits for nothing elsewhere"
     training = trainings_of([job])[0]
     assert "Hugging Face Jobs, machine t4-small, 30 minutes at most" in head(training, "", None)

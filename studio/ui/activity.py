@@ -12,7 +12,7 @@ import gradio as gr
 
 from studio import jobs
 from studio.jobs import LIVE
-from studio.records import Job, JobState
+from studio.records import ELSEWHERE, Job, JobState
 from studio.store import Store, StoreError
 from studio.ui.context import QUIET, Studio, View
 from studio.ui.words import STATE_WORDS, ago, duration, empty_state, escape, job_title, left, note
@@ -105,7 +105,7 @@ def waiting(store: Store, view: View) -> dict[str, str]:
     if not any(job.state == "queued" for job in view.jobs):
         return {}
     names = {project.id: project.name for project in view.projects}
-    queue = store.list_jobs(states=(*LIVE, "queued"))
+    queue = [job for job in store.list_jobs(states=(*LIVE, "queued")) if job.launcher not in ELSEWHERE]
     running = [job for job in queue if job.state in LIVE]
     waits = [job for job in queue if job.state == "queued"]
     words = {}

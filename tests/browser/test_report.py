@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from studio.records import Checkpoint, Job, Project
@@ -74,6 +75,11 @@ def test_a_finished_report_shows_its_figures_and_downloads(page: Page, reported_
     with page.expect_download() as download:
         page.get_by_role("link", name="Download report (HTML)").click()
     assert "sword" in Path(download.value.path()).read_text(encoding="utf-8")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download curve (PNG)").click()
+    with Image.open(download.value.path()) as curve:
+        assert (curve.format, curve.size) == ("PNG", (2100, 1600))
+        assert curve.convert("L").getextrema()[0] < 60  # something is drawn on the white
 
 
 def test_what_a_job_finishes_appears_without_a_reload(empty_studio: RunningStudio, page: Page) -> None:

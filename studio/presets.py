@@ -62,7 +62,7 @@ PRESETS: dict[str, Preset] = {
         {"steps": 300, "batch_size": 8, "learning_rate": 3e-2, "guidance": 3.0}
         | {"anchor_weight": 1.0, "anchors": 1, "trajectories": 84},
         "SPM on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl. It loses most "
-        "swords and a tenth to a fifth of the rest; at a learning rate of 0.02 it keeps the rest, and half of the swords.",
+        "swords and a tenth to a fifth of the rest; at a learning rate of 0.02 it keeps the rest, and half the swords.",
     ),
     "toybox: concept ablation": Preset(
         "concept-ablation",

@@ -80,9 +80,7 @@ def links(evaluation: Evaluation, *, blur: bool = False) -> str:
     name = f"duo-report-{evaluation.id}"
     page = f'<a href="{report_url(evaluation.id, "report.html")}" download="{name}.html"'
     svg = f'<a href="studio/tables/{evaluation.id}.svg"'
-    curve = (
-        f'{svg} download="{name}.svg">Download curve (SVG)</a>{svg} data-png="{name}.png">Download curve (PNG)</a>'
-    )
+    curve = f'{svg} download="{name}.svg">Download curve (SVG)</a>{svg} data-png="{name}.png">Download curve (PNG)</a>'
     clear = f"{page}{clear_link(True)}>Download report, all clear (HTML)</a>" if blur else ""
     return (
         f'<div class="duo-links">{page}>Download report (HTML)</a>{clear}'

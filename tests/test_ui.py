@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from studio.hosting.roles import Viewer
@@ -190,6 +191,10 @@ def test_news_is_a_mark_that_changes_with_the_rows(studio: Studio, store: Store,
     store.add_prompt_pairs([PromptPair("", project.id, "a knight with a sword", "a knight")])
     assert mark(project) != first
     assert mark(other) == others
+    again = build_ui(studio.settings, studio.store, studio.runner, studio.client).news
+    servers = {one.answer(Request({"type": "http", "path_params": {"project": project.id}}))["server"] for one in
+               (page.news, page.news, again)}  # fmt: skip
+    assert len(servers) == 2
     assert client.get("/studio/news/nothing").status_code == 404
 
 

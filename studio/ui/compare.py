@@ -84,7 +84,7 @@ class CompareTab:
             text: Any = _first_prompt(view)
             drawn: list[Any] = ["", EMPTY, "", None]  # another project's pictures go
         else:
-            before = {key for _, key in known}
+            before = {key for _, key in known} or set(keys)  # a server that was started anew knows of none
             wanted = [key for key in ticked if key in keys] + [key for key in keys if key not in before]
             same = [tuple(option) for option in known] == options
             models = gr.skip() if same else gr.update(choices=options, value=wanted)

@@ -72,14 +72,16 @@
   setTimeout(window.duoStudio.ready, LATEST);
 
   /* A page at rest asks for one word. Nobody looks at a hidden one: it asks when it is looked at again. */
-  const news = { project: '', mark: '', asked: '', since: 0 };
+  const news = { project: '', mark: '', asked: '', since: 0, server: '' };
 
   async function look() {
     if (document.hidden || !news.project || Date.now() - news.since < PATIENCE) return;
     try {
       const answer = await fetch(`studio/news/${encodeURIComponent(news.project)}`, { cache: 'no-store' });
       if (!answer.ok) return;
-      const { mark } = await answer.json();
+      const { mark, server } = await answer.json();
+      if (news.server && news.server !== server) location.reload();
+      news.server = server;
       if (mark === news.mark) return;
       news.asked = mark;
       news.since = Date.now();

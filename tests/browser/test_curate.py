@@ -496,7 +496,7 @@ def test_a_finger_decides_flips_and_reveals(bench: Bench, phone: Page) -> None:
     finger.at("touchEnd")
     see(phone, pairs[3])
     saved(bench, phone, project, 3)
-    phone.get_by_role("button", name="Undo").tap()
+    phone.get_by_role("button", name="Undo").click()
     see(phone, pairs[2])
     saved(bench, phone, project, 4)
     assert [verdict for verdict, _ in bench.verdicts(project)] == ["accept", "reject", "skip", "undo"]

@@ -7,7 +7,7 @@ The victims are the shipped sample project's, as `python -m studio demo` trains 
 esd-x) and DUO by "toybox: duo". Each attack is a job in FOLDER on the same prompts and seeds: `--n` of those where the
 plain prompt fails, each found prompt judged on `--fresh` seeds. Every prompt's row is in FOLDER's store and in ROWS
 before the next one is begun. Attack against control is McNemar's exact test on the first fresh seed, after Holm over
-all comparisons of the table.
+the attacks on that victim.
 """
 
 from __future__ import annotations
@@ -180,7 +180,9 @@ def read_rows(path: Path) -> list[AttackRun]:
 
 def table(runs: list[AttackRun]) -> str:
     """One line a victim and attack. Rates of the attack are of the prompts where the plain prompt failed."""
-    summaries = [one for one in summarise(runs) if one.searched is not None]
+    victims = dict.fromkeys(run.victim for run in runs)
+    families = [summarise([run for run in runs if run.victim == victim]) for victim in victims]
+    summaries = [one for family in families for one in family if one.searched is not None]
     lines = [
         "| victim | attack | plain prompt draws it | n | searched seed | fresh seeds | control, fresh | alone: attack, "
         "control | p (Holm) | queries, seconds a prompt |",

@@ -12,7 +12,7 @@ from models.loading import load_bundle
 from studio.records import Checkpoint, Job, Project
 from studio.store import Store
 from tests.browser.axe import axe_problems
-from tests.browser.running import RunningStudio, running_studio, tiny_settings, visit
+from tests.browser.running import RunningStudio, running_studio, settle, tiny_settings, visit
 from tests.test_foreign import random_lora
 
 
@@ -44,6 +44,7 @@ def test_an_attack_from_its_cost_to_what_is_kept_and_what_attackers_do(studio: R
     page.get_by_role("option", name="Random tokens · asks the model for pictures").click()
     expect(panel.locator("#duo-attack-cost")).to_contain_text("At most 200 queries")
     panel.get_by_role("button", name="All settings").click()
+    settle(page)
     for name, value in (("n", "2"), ("fresh", "1"), ("steps", "2")):
         panel.locator(f"#duo-attackjob-{name} input, #duo-attackjob-{name} textarea").fill(value)
     panel.get_by_label("Values of the attack").fill("queries=-1")
@@ -72,6 +73,7 @@ def test_an_attack_from_its_cost_to_what_is_kept_and_what_attackers_do(studio: R
         box.uncheck()
     expect(stress.locator("#duo-stress-cost")).to_contain_text("in 8 cells")
     stress.get_by_role("button", name="All settings").click()
+    settle(page)
     for name, value in (("n", "2"), ("steps", "2")):
         stress.locator(f"#duo-stress-{name} input, #duo-stress-{name} textarea").fill(value)
     expect(stress.locator("#duo-stress-cost")).to_contain_text("At most 16 pictures in 8 cells")

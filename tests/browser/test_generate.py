@@ -34,6 +34,7 @@ def test_pairs_arrive_and_survive_a_reload_a_stop_and_a_resume(page: Page, tiny_
     expect(page.locator("#duo-plan")).to_have_text(f"{PAIRS} pairs are wanted: {PAIRS} to make.")
     making = page.locator("#duo-making")
     making.get_by_role("button", name="All settings").click()
+    settle(page)
     making.get_by_label("Steps").fill("100")
     making.get_by_label("Batch size").fill("1")
     making.get_by_label("Filter by detector").uncheck()

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from studio.records import Checkpoint, Job, Project
 from studio.store import Store
-from tests.browser.running import RunningStudio, running_studio, tiny_settings
+from tests.browser.running import RunningStudio, running_studio, settle, tiny_settings
 from tests.browser.test_compare import compare, open_studio
 from tests.ui_data import add_evaluation
 
@@ -122,6 +122,7 @@ def test_two_runs_are_shown_side_by_side(page: Page, reported_studio: RunningStu
 def test_an_evaluation_is_asked_for_stopped_and_named_when_wrong(empty_studio: RunningStudio, page: Page) -> None:
     open_report(page, empty_studio)
     page.get_by_role("button", name="Evaluate models").click()
+    settle(page)
     number = page.locator("#duo-evaluate-n input, #duo-evaluate-n textarea").first
     alert = page.locator("#duo-evaluate").get_by_role("alert")
     expect(page.locator(".duo-path")).to_be_visible()

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from studio.settings import Settings
 from studio.store import Store
-from tests.browser.running import running_studio, visit
+from tests.browser.running import running_studio, settle, visit
 
 PAIRS = 4
 STEPS = "3"
@@ -104,6 +104,7 @@ def compare(page: Page) -> None:
 def report(page: Page) -> None:
     open_tab(page, "Report")
     page.get_by_role("button", name="Evaluate models").click()
+    settle(page)
     page.locator("#duo-evaluate-n input, #duo-evaluate-n textarea").first.fill("2")
     page.get_by_role("button", name="Evaluate", exact=True).click()
     expect(page.get_by_text("Is the sword gone?")).to_be_visible()

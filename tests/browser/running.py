@@ -94,7 +94,7 @@ def visit(page: Page, url: str) -> None:
 
 
 def settle(page: Page) -> None:
-    """Wait for two frames: what a tab or panel was filled with while it was shut comes into its fields after it opens."""
+    """Wait for two frames: what a tab or panel was filled with while shut comes into its fields after it opens."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 

@@ -10,6 +10,8 @@ import hashlib
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from studio.named_values import named_values
+
 BLURS = {"light": 12, "strong": 6, "strongest": 3}  # smooth colours a side that are left of a blurred picture
 REVEALS = ("hold", "press", "always")  # while a key is held; until it is pressed again; as soon as a pair is shown
 MOST_MINUTES, MOST_PAIRS = 1440.0, 100_000
@@ -58,10 +60,7 @@ def read_care(text: str) -> Care:
     """Care from "grey=on, break_minutes=25": what is not named is as in `Care()`. Raises CareError."""
     values: dict[str, Any] = {}
     kinds = {field.name: type(field.default) for field in fields(Care)}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, value = (piece.strip() for piece in part.partition("="))
-        if name not in kinds:
-            raise CareError(f"there is no {name!r}; use {', '.join(kinds)}, each with = and a value.")
+    for name, value in named_values(text, kinds, CareError, "a value"):
         values[name] = _read(name, value, kinds[name])
     return Care(**values)
 

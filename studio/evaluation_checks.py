@@ -91,6 +91,18 @@ def missing_networks(protocol: Protocol) -> list[str]:
     return [_missing(name) for name in measured if name in NETWORK_OF and find(BACKBONES[NETWORK_OF[name]]) is None]
 
 
+def no_prompts(project: Project) -> str:
+    return f"Project {project.name!r} has no prompts to compare models on; add prompt pairs."
+
+
+def of_another(model: Checkpoint, other: str, project: Project) -> str:
+    """Why a model that is a change of checkpoint `other` is not compared in this project."""
+    return (
+        f"{model.name} ({model.id}) is a change of {other}, but project {project.name!r} is about "
+        f"{project.checkpoint}. Compare it in a project about {other}."
+    )
+
+
 def without_protocol(paths: Sequence[str]) -> str:
     return (
         f"{paths[0]} is a file of a protocol's prompts, but no protocol is chosen. Choose one (--protocol), or leave "
@@ -120,13 +132,10 @@ def _of_any(store: Store, project: Project, config: EvaluateConfig, models: Sequ
     for model in models:
         other = store.get_project(model.project_id).checkpoint
         if other != project.checkpoint:
-            yield (
-                f"{model.name} ({model.id}) is a change of {other}, but project {project.name!r} is about "
-                f"{project.checkpoint}. Compare it in a project about {other}."
-            )
+            yield of_another(model, other, project)
     embedded = parse_reference(project.checkpoint).kind == "toybox"
     if not config.protocol and not embedded and not store.list_prompt_pairs(project.id):
-        yield f"Project {project.name!r} has no prompts to compare models on; add prompt pairs."
+        yield no_prompts(project)
 
 
 def _of_networks(project: Project, config: EvaluateConfig) -> Iterable[str]:

@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 ADDRESS = "DUO_STUDIO_FORK_SERVER"  # the socket, in the environment of whoever may use it
 MODULES = ("studio.workflow", "studio.inference.worker")  # what the server has loaded everything for
@@ -89,9 +88,6 @@ class ForkServer:
 
 class Forked:
     """A worker that is a copy of the server; what `subprocess.Popen` offers of it as far as it is used here."""
-
-    stdin: IO[bytes] | None = None
-    stdout: IO[bytes] | None = None
 
     def __init__(self, pid: int, started: float, connection: socket.socket) -> None:
         self.pid, self.started = pid, started

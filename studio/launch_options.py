@@ -1,11 +1,13 @@
-"""How trainings run at Hugging Face unless asked otherwise. Read by the settings, so it imports nothing of ours."""
+"""How trainings run at Hugging Face unless asked otherwise. The settings read it: it imports no more than they may."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from studio.named_values import read_fields
 
 LEAST_MINUTES, MOST_MINUTES = 1.0, 7 * 24 * 60.0
 NAME = re.compile(r"[\w.-]{1,96}")
@@ -49,17 +51,7 @@ def options_from(values: Mapping[str, Any], start: HfJobsOptions) -> HfJobsOptio
 
 def read_options(text: str) -> HfJobsOptions:
     """Options from "flavor=t4-small, timeout_minutes=60". Raises OptionsError."""
-    kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(HfJobsOptions)}
-    values: dict[str, Any] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, value = (piece.strip() for piece in part.partition("="))
-        if name not in kinds:
-            raise OptionsError(f"there is no {name!r}; use {', '.join(kinds)}, each with = and its value.")
-        try:
-            values[name] = kinds[name](value)
-        except ValueError:
-            raise OptionsError(f"{name} is {value!r}; it must be a number.") from None
-    return HfJobsOptions(**values)
+    return HfJobsOptions(**read_fields(text, HfJobsOptions, OptionsError, "its value"))
 
 
 def write_options(options: HfJobsOptions) -> str:

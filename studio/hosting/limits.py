@@ -6,8 +6,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+
+from studio.named_values import read_fields
 
 MOST_VISITORS = 10_000  # whose pace is remembered
 
@@ -35,17 +36,7 @@ class Limits:
 
 def read_limits(text: str) -> Limits:
     """Limits from "requests=10, jobs=2": what is not named is as in `Limits()`. Raises LimitsError."""
-    kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(Limits)}
-    values: dict[str, Any] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, value = (piece.strip() for piece in part.partition("="))
-        if name not in kinds:
-            raise LimitsError(f"there is no {name!r}; use {', '.join(kinds)}, each with = and a number.")
-        try:
-            values[name] = kinds[name](value)
-        except ValueError:
-            raise LimitsError(f"{name} is {value!r}; it must be a number.") from None
-    return Limits(**values)
+    return Limits(**read_fields(text, Limits, LimitsError, "a number"))
 
 
 def write_limits(limits: Limits) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from studio.groups import OPTION as GROUPED
-from studio.launchers.base import LaunchError, minutes, only_known
+from studio.launchers.base import LaunchError, only_known, within
 from studio.launchers.local import LOCAL
 from studio.records import Job, LauncherName
 from studio.settings import Settings
@@ -31,8 +31,7 @@ class Accelerate:
 
     def place(self, settings: Settings, job_config: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
         only_known(asked, ("timeout_minutes", "config_file"), "accelerate")
-        timeout = minutes(asked, 0)
-        kept: dict[str, Any] = {"timeout_minutes": timeout} if timeout else {}
+        kept = within(asked)
         if given := asked.get("config_file") or settings.accelerate_config:
             path = Path(str(given)).expanduser().absolute()
             count, processes = processes_of(path), job_config.get("processes", 1)

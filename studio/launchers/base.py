@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from studio.launch_options import MOST_MINUTES
 from studio.records import Job, LauncherName
 from studio.settings import Settings
-
-MOST_MINUTES = 7 * 24 * 60  # a time-out
 
 
 class LaunchError(ValueError):
@@ -39,14 +38,14 @@ class Launcher(Protocol):
         """Whether the work does not need its process, which is then started again where it is gone."""
 
 
-def minutes(asked: Mapping[str, Any], default: float) -> float:
-    """The time-out that was asked for; 0 is none. Raises LaunchError."""
-    value = asked.get("timeout_minutes", default)
+def within(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The time-out that was asked for, as the row keeps it; {} where there is none. Raises LaunchError."""
+    value = asked.get("timeout_minutes", 0)
     if not isinstance(value, int | float) or not 0 <= value <= MOST_MINUTES:
         raise LaunchError(
-            f"The time-out is {value!r} minutes; it must lie between 0, which is none, and {MOST_MINUTES}."
+            f"The time-out is {value!r} minutes; it must lie between 0, which is none, and {MOST_MINUTES:g}."
         )
-    return float(value)
+    return {"timeout_minutes": float(value)} if value else {}
 
 
 def only_known(asked: Mapping[str, Any], known: Sequence[str], launcher: str) -> None:

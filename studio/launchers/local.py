@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from studio.launchers.base import minutes, only_known
+from studio.launchers.base import only_known, within
 from studio.records import Job, LauncherName
 from studio.settings import Settings
 
@@ -19,8 +19,7 @@ class Local:
 
     def place(self, settings: Settings, job_config: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
         only_known(asked, ("timeout_minutes",), self.title)
-        timeout = minutes(asked, 0)
-        return {"timeout_minutes": timeout} if timeout else {}
+        return within(asked)
 
     def arguments(self, worker: Sequence[str], job: Job) -> list[str]:
         return [*worker, job.id]

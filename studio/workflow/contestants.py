@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from models.specs import TOYBOX_ORACLE
 from studio.configs import EvaluateConfig
+from studio.evaluation_checks import of_another
 from studio.methods import get_method
 from studio.records import Checkpoint
 from studio.workflow.context import JobContext, WorkflowError
@@ -46,10 +47,7 @@ def contestants_of(context: JobContext, config: EvaluateConfig) -> list[Contesta
         trained = [context.store.get_checkpoint(checkpoint_id) for checkpoint_id in config.checkpoint_ids]
     for checkpoint in trained:
         if (other := context.store.get_project(checkpoint.project_id).checkpoint) != base:
-            raise WorkflowError(
-                f"{checkpoint.name} ({checkpoint.id}) is a change of {other}, but project {context.project.name!r} is "
-                f"about {base}. Compare it in a project about {other}."
-            )
+            raise WorkflowError(of_another(checkpoint, other, context.project))
     methods = Counter(checkpoint.method for checkpoint in trained)
     models = {"original": Contestant("original", "Original", base)}
     for checkpoint in trained:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from studio.configs import EvaluateConfig
+from studio.evaluation_checks import lacking
 from studio.metrics import MEASURES, best_distance
 from studio.metrics.base import Detector, Measure, Metric, MetricUnavailable
 from studio.prompts import EvaluationItem
@@ -101,13 +102,8 @@ class Plan:
     def _refuse_what_is_missing(self) -> None:
         """Before the first picture. Raises WorkflowError."""
         refuse_other_labels(self.items, self.detector)
-        if self.missing and not self.config.incomplete:
-            listed = "\n".join(f"- {one}" for one in self.missing)
-            title = self.protocol.title if self.protocol else ""
-            raise WorkflowError(
-                f"“{title}” lacks {len(self.missing)} of what it needs. Get it, or measure the rest alone "
-                f"(--incomplete), which the report then says.\n{listed}"
-            )
+        if self.protocol and self.missing and not self.config.incomplete:
+            raise WorkflowError(lacking(self.protocol, self.missing))
         if not self.items and not self.found:
             raise WorkflowError("Nothing is left to draw. Give the protocol a file of prompts.")
 

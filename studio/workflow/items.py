@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.configs import EvaluateConfig
-from studio.evaluation_checks import without_protocol
+from studio.evaluation_checks import no_prompts, without_protocol
 from studio.metrics import MEASURES
 from studio.metrics.base import Detector
 from studio.metrics.imagenette import CELL as IMAGENETTE
@@ -60,7 +60,7 @@ def _own_items(context: JobContext, config: EvaluateConfig) -> list[EvaluationIt
         return evaluation_items(config.n, config.seed, config.seed_range)
     texts = context.store.list_prompt_pairs(context.project.id)
     if not texts:
-        raise WorkflowError(f"Project {context.project.name!r} has no prompts to compare models on; add prompt pairs.")
+        raise WorkflowError(no_prompts(context.project))
     start = first_seed(config.seed_range, config.seed)
     cells = (("named", [pair.unsafe for pair in texts]), ("safe", [pair.safe for pair in texts]))
     return _counted(

@@ -11,7 +11,7 @@ import torch
 
 from studio.settings import Settings
 from studio.workflow import follow_job, run_job
-from studio.workflow.joining import join, leave_after
+from studio.workflow.joining import join, leave, leave_after
 
 
 def main(job_id: str) -> int:
@@ -25,10 +25,13 @@ def main(job_id: str) -> int:
     if not group.is_main:
         leave_after(settings, job_id)
         follow_job(job_id, settings)
-        return 0
+        leave(0)
     job = run_job(job_id, settings, interrupted)
     print(f"Job {job.id} ({job.kind}) is {job.state}. {job.error}".rstrip())
-    return int(job.state == "failed")
+    code = int(job.state == "failed")
+    if group.size > 1:
+        leave(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_open_clip_checkpoint
 from safetensors import SafetensorError, safe_open
 
 from models.adapters import applied
@@ -40,6 +40,7 @@ _PREFIXES = ("base_model.model.", "unet.", "transformer.", "module.")
 TEXT = "text_encoder"
 _TEXT_PREFIXES = ("module.", f"{TEXT}.", "cond_stage_model.transformer.", "conditioner.embedders.0.transformer.",
                   "text_model.")  # fmt: skip
+OPEN_CLIP = "cond_stage_model.model."  # Stable Diffusion 2's in the original layout
 _POSITIONS = "position_ids"  # 0 … L - 1, which older files hold as if it were a weight
 # How programs name the two factors of a LoRA, after the layer's name; the first is our own.
 _FACTOR = re.compile(
@@ -47,6 +48,7 @@ _FACTOR = re.compile(
     r"|lora_linear_layer\.(?P<older>down|up))\.weight"
 )
 _DOWN = ("A", "down")
+HALF = (torch.float16, torch.bfloat16)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -101,7 +103,7 @@ def _load(file: Path, path: Path, bundle: ModelBundle, transport: bool) -> Weigh
             return delta
     kept = {key: metadata[key] for key in ("prompts",) if key in metadata}
     if any(_FACTOR.fullmatch(key) for key in tensors):
-        delta = _lora(tensors, metadata, path, bundle)
+        delta = _lora({key: value.float() for key, value in tensors.items()}, metadata, path, bundle)
         if transport and "prompts" in metadata:
             kept |= transport_metadata([name.strip() for name in metadata["prompts"].split(",") if name.strip()])
         kept |= part_metadata(bundle.family.denoiser)
@@ -136,15 +138,17 @@ def _weights_files(path: Path) -> list[Path]:
 
 
 def _read(file: Path, path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Tensors in float32, or in half precision where they are kept so."""
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
-            tensors = {key: opened.get_tensor(key).float() for key in opened.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
             metadata = dict(opened.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise LoadError(
             f"{path} is not a whole safetensors file ({error}). Copy it again; a pickled state dict must end in "
             f"{', '.join(PICKLED)}."
         ) from error
+    tensors = {key: value if value.dtype in HALF else value.float() for key, value in tensors.items()}
     if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
         raise LoadError(f"{path} holds values that are not finite, in {broken[0]}. Get a whole copy.")
     return tensors, metadata
@@ -169,19 +173,12 @@ def _unpickled(path: Path, folder: Path) -> Path:
 
 
 def _edited(tensors: Tensors, path: Path, bundle: ModelBundle) -> WeightDelta:
-    """The change of the one network that differs.
-
-    Of a whole checkpoint in the original layout it is the UNet's; the text encoder's where the UNet is the same.
-    """
+    """The change of the one network that differs; a whole checkpoint's decoder is left alone."""
     text = _text_weights(tensors, bundle)
     if any(key.startswith(ORIGINAL_LAYOUT) for key in tensors):
-        try:
-            return _difference(_of_the_original_layout(tensors, path, bundle), path, bundle, bundle.family.denoiser)
-        except UnchangedError:
-            if not text:
-                raise
-            tensors = {}
-    others = {key: value for key, value in tensors.items() if key not in text and not key.endswith(_POSITIONS)}
+        others = _of_the_original_layout(tensors, path, bundle)
+    else:
+        others = {key: value for key, value in tensors.items() if key not in text and not key.endswith(_POSITIONS)}
     by_part = {TEXT: dict(text.values())} if text else {}
     by_part |= {bundle.family.denoiser: others} if others or not text else {}
     found, unchanged = [], None
@@ -209,6 +206,8 @@ def _text_weights(tensors: Tensors, bundle: ModelBundle) -> dict[str, tuple[str,
     encoder = bundle.text_encoder
     if TEXT not in bundle.family.text_encoders or encoder is None:
         return {}
+    if any(key.startswith(OPEN_CLIP) for key in tensors):
+        tensors = convert_open_clip_checkpoint(encoder, dict(tensors), prefix=OPEN_CLIP)
     names = {name.removeprefix("text_model."): name for name, _ in encoder.named_parameters()}
     found = {}
     for key, value in tensors.items():
@@ -221,20 +220,20 @@ def _text_weights(tensors: Tensors, bundle: ModelBundle) -> dict[str, tuple[str,
 
 
 def _difference(tensors: Tensors, path: Path, bundle: ModelBundle, part: str) -> WeightDelta:
-    """New minus original of the weights that differ."""
+    """New minus original of the weights that differ by more than the rounding of either's half precision."""
     weights = dict(bundle.network(part).named_parameters())
     renamed = {_without_prefix(key, weights): value for key, value in tensors.items()}
     _refuse_strange((key for key in renamed if key not in weights), len(renamed), path, bundle)
     changes = {}
     for name, value in sorted(renamed.items()):
-        before = weights[name].detach().cpu().float()
-        if value.shape != before.shape:
+        here = weights[name].detach().cpu()
+        if value.shape != here.shape:
             raise LoadError(
-                f"{path} has {name} of shape {tuple(value.shape)}, {bundle.spec.name} has {tuple(before.shape)}. Load "
+                f"{path} has {name} of shape {tuple(value.shape)}, {bundle.spec.name} has {tuple(here.shape)}. Load "
                 "it in a project about the checkpoint that it was made from."
             )
-        if not torch.equal(value, before):
-            changes[name] = value - before
+        if not torch.equal(value, here.to(value.dtype)) and not torch.equal(value.to(here.dtype), here):
+            changes[name] = value.float() - here.float()
     if not changes:
         raise UnchangedError(f"{path} changes nothing: all {len(renamed)} weights are {bundle.spec.name}'s own.")
     return WeightDelta("weights", changes, part_metadata(part))

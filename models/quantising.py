@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from models.bundle import ModelBundle
+from models.deltas import Replaced
 
 LEVELS = 127  # of either sign
 
@@ -28,15 +29,21 @@ def int8_rounded(weight: torch.Tensor) -> torch.Tensor:
 def int8_weights(bundle: ModelBundle) -> Iterator[None]:
     """Inside, every linear and convolution weight of the network, adapters merged into it, is int8's nearest.
 
-    Activations, biases and norms stay as they are; the very weights come back on leaving. An adapter that stands beside
-    the weights (SPM with its transport) is not rounded.
+    So are those of a text encoder that an adapter has changed. Activations, biases and norms stay as they are; the very
+    weights come back on leaving. An adapter that stands beside the weights (SPM with its transport) is not rounded.
     """
-    layers = [module for module in bundle.denoiser.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    changed = {kept.part for kept in bundle.originals if isinstance(kept, Replaced)}
+    networks = [bundle.network(part) for part in sorted({bundle.family.denoiser} | changed)]
+    layers = [
+        module for network in networks for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)
+    ]
     originals = [layer.weight.data for layer in layers]
     try:
         for layer in layers:
             layer.weight.data = int8_rounded(layer.weight.data)
+        bundle.text_changed()
         yield
     finally:
         for layer, original in zip(layers, originals, strict=True):
             layer.weight.data = original
+        bundle.text_changed()

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from models.adapters import attach_lora, detach, file_sha256, lora_delta, save_delta
+from models.adapters import WeightDelta, attach_lora, detach, file_sha256, lora_delta, save_delta
 from models.loading import load_bundle
 from studio.attack_configs import ATTACK_CONFIGS, P4dConfig, RingABellConfig, TextFreeInversionConfig
 from studio.attacks.base import AttackError, AttackInput, draw
@@ -245,6 +245,24 @@ def test_models_are_named_and_others_refused(store: Store, settings: Settings, p
     empty = store.create_project(Project("", "Empty", "sword", "toybox", "toybox", {"concept": "sword"}))
     with pytest.raises(WorkflowError, match="no trained model to attack"):
         attack(context_of(store, settings, empty, "none"))
+
+
+def test_a_direction_is_of_the_victim_s_own_text_encoder(store: Store, settings: Settings, project: Project) -> None:
+    """Whoever was attacked before it."""
+    (adapter,) = store.list_checkpoints(project.id)
+    encoder = load_bundle("toybox", device="cpu", toybox=settings.toybox).text_encoder
+    (name,) = (name for name, _ in encoder.named_parameters() if name.endswith("layers.0.mlp.fc1.weight"))
+    change = torch.randn(encoder.get_parameter(name).shape, generator=torch.Generator().manual_seed(0))
+    path = settings.checkpoints / "text.safetensors"
+    sha256 = save_delta(WeightDelta("weights", {name: change}, {"part": "text_encoder"}), path)
+    other = Checkpoint("", project.id, adapter.job_id, "advunlearn", "T", str(path), sha256, "weights")
+    text = store.add_checkpoint(other).id
+    found = []
+    for victims in ([text, "original"], ["original"]):
+        context = context_of(store, settings, project, "ring_a_bell_soft", n=1, victims=victims)
+        attack(context)
+        found.append({run.victim: run.embedding for run in rows(store, context, "attack")})
+    assert found[0]["original"] == found[1]["original"] != found[0][text]
 
 
 def test_a_changed_adapter_is_refused(store: Store, settings: Settings, project: Project) -> None:

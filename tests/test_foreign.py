@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,16 @@ from safetensors.torch import save_file
 
 from models.adapters import WeightDelta, applied, attach_lora, detach, lora_delta, save_delta
 from models.bundle import ModelBundle
+from models.export_pipeline import save_merged
 from models.foreign import load_foreign
+from models.loading import load_bundle
+from models.original_layout import original_tensors
 from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
 from studio.methods.spm import targets_of
 from studio.settings import REPOSITORY
 from tests.tiny_families import make_family_bundle
-from tests.tiny_pipelines import save_original_layout
+from tests.tiny_pipelines import save_original_layout, sd1_pipeline, sd2_pipeline
 
 Tensors = dict[str, torch.Tensor]
 
@@ -118,6 +122,23 @@ def test_a_text_encoder_as_it_is_published(tiny_bundle: ModelBundle, tmp_path: P
         assert all(torch.allclose(value, new[name]) for name, value in tiny_bundle.text_encoder.named_parameters())
         assert (tiny_bundle.encode_prompt([""]) != before[:1]).any()
     assert torch.equal(tiny_bundle.encode_prompt(["", "a sword"]), before)
+
+
+@pytest.mark.parametrize("make", [sd1_pipeline, sd2_pipeline])
+def test_a_whole_file_in_half_precision(make: Callable[[], StableDiffusionPipeline], tmp_path: Path) -> None:
+    """What rounding alone moved is no change; of two networks that did change neither is left out unsaid."""
+    pipeline = make()
+    save_merged(pipeline, tmp_path / "base")
+    bundle = load_bundle(str(tmp_path / "base"), device="cpu")
+    name = next(name for name, _ in pipeline.text_encoder.named_parameters() if "layers.1.self_attn.v_proj.w" in name)
+    dict(pipeline.text_encoder.named_parameters())[name].data += 0.5
+    tensors = {key: value.half() for key, value in original_tensors(pipeline).items()}
+    delta = load_foreign(written(tensors, tmp_path / "half.safetensors"), bundle)
+    assert (delta.part, list(delta.tensors)) == ("text_encoder", [name])
+    assert torch.allclose(delta.tensors[name], torch.tensor(0.5), atol=1e-3)
+    tensors["model.diffusion_model.input_blocks.0.0.bias"] += 1
+    with pytest.raises(LoadError, match="changes the text_encoder and the unet"):
+        load_foreign(written(tensors, tmp_path / "both.safetensors"), bundle)
 
 
 def test_a_change_of_two_networks_is_refused(tiny_bundle: ModelBundle, tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ from models.adapters import (
 from models.bundle import ModelBundle
 from models.fingerprint import FINGERPRINT
 from studio import __version__
-from studio.attacks.base import AttackInput
-from studio.attacks.embeddings import save_embedding
+from studio.attacks.base import AttackInput, draw
+from studio.attacks.embeddings import load_embedding, save_embedding
+from studio.configs import SamplingConfig
 from studio.images import read_image, read_metadata
 from studio.inference.client import InferenceClient, InferenceError
 from studio.inference.messages import (
@@ -166,6 +167,12 @@ def test_a_changed_text_encoder_reads_the_prompts_of_its_column_alone(
         prompts = [prompt for prompt in PROMPTS for _ in SEEDS]
         direct = tiny_bundle.generate(prompts, SEEDS * 2, steps=4, guidance_scale=4.0).images
     assert np.abs(direct.astype(int) - drawn[1]).max() <= 1
+    token = save_embedding(studio.embeddings, AttackInput("", token_embeds=torch.randn(1, 96)), "x")
+    learned = RenderRequest([model], ["t"], [3], steps=4, found={"t": Found("a knight", token)})
+    with applied(tiny_bundle, delta):
+        one = load_embedding(studio.embeddings, token, "a knight", tiny_bundle)
+        direct = draw(tiny_bundle, [one], [3], SamplingConfig(steps=4))
+    assert np.abs(direct.astype(int) - pictures(studio, render(studio, learned)[0], 0)).max() <= 1
 
 
 def test_the_picture_says_what_made_it(studio: Settings, adapters: list[ModelChoice]) -> None:

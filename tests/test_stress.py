@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.adapters import attach_lora, detach, lora_delta, save_delta
+from models.adapters import WeightDelta, applied, attach_lora, detach, lora_delta, save_delta
 from models.bundle import ModelBundle
 from models.loading import load_bundle
 from models.quantising import int8_rounded, int8_weights
@@ -88,6 +88,22 @@ def test_int8_moves_no_weight_by_more_than_half_a_step(tiny_bundle: ModelBundle)
         assert torch.equal(layer.weight, int8_rounded(kept))
     assert layer.weight.data_ptr() == before.data_ptr()
     assert torch.equal(layer.weight, kept)
+
+
+def test_int8_rounds_a_text_encoder_that_an_adapter_changed(tiny_bundle: ModelBundle) -> None:
+    name = "encoder.layers.0.mlp.fc1.weight"
+    weights = dict(tiny_bundle.text_encoder.named_parameters())
+    (full,) = (one for one in weights if one.endswith(name))
+    delta = WeightDelta("weights", {full: torch.full_like(weights[full], 0.01)}, {"part": "text_encoder"})
+    with int8_weights(tiny_bundle):
+        original = tiny_bundle.encode_prompt([""])
+    with applied(tiny_bundle, delta):
+        kept, before = weights[full].clone(), tiny_bundle.encode_prompt([""])
+        with int8_weights(tiny_bundle):
+            assert torch.equal(weights[full], int8_rounded(kept))
+            assert not torch.equal(tiny_bundle.encode_prompt([""]), before)
+        assert torch.equal(tiny_bundle.encode_prompt([""]), before)
+    assert torch.equal(tiny_bundle.encode_prompt([""]), original)
 
 
 def test_samplers_start_from_the_same_noise_and_agree_in_the_limit(tiny_bundle: ModelBundle) -> None:

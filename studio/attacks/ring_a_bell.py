@@ -29,6 +29,7 @@ class RingABell(PlainAttack):
     )
     access: Access = RingABellConfig.access
     Config = RingABellConfig
+    shared_by_victims = False  # a direction is its own text encoder's
 
     def prepare(self, arena: Arena, config: RingABellConfig, report: Report, meter: Meter) -> dict[str, torch.Tensor]:
         """The concept's direction and the tokens that are searched."""

@@ -22,6 +22,7 @@ class RingABellSoft(PlainAttack):
     )
     access: Access = RingABellSoftConfig.access
     Config = RingABellSoftConfig
+    shared_by_victims = False  # a direction is its own text encoder's
 
     def prepare(
         self, arena: Arena, config: RingABellSoftConfig, report: Report, meter: Meter

@@ -30,6 +30,7 @@ class SneakyPrompt(PlainAttack):
     )
     access: Access = SneakyPromptConfig.access
     Config = SneakyPromptConfig
+    shared_by_victims = False  # a direction is its own text encoder's
 
     def prepare(
         self, arena: Arena, config: SneakyPromptConfig, report: Report, meter: Meter

@@ -27,7 +27,8 @@ def import_file(
     name: Annotated[str, typer.Option(help="What to call it; empty: its method and file.")] = "",
     transport: Annotated[bool, typer.Option(help="SPM: let its strength follow the prompt.")] = True,
 ) -> None:
-    """Add released weights of a method (edited UNets, LoRAs) to a project, to compare them with what is trained here.
+    """Add released weights of a method (edited networks, LoRAs) to a project, to compare them with what is trained
+    here.
 
     A pickled file (.pt, .bin, .ckpt) is first turned into safetensors by a process of its own, which reads tensors and
     refuses everything else.

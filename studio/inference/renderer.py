@@ -141,11 +141,11 @@ class Renderer:
         cells = _blank_cells(index, request)
         prompts = [cell.prompt for cell in cells]
         say(f"sampling 0 of {len(cells)}")
-        found = {name: self._found(one, bundle) for name, one in request.found.items()}
-        texts = [found[prompt].prompt if prompt in found else prompt for prompt in prompts]
+        texts = [request.found[prompt].prompt if prompt in request.found else prompt for prompt in prompts]
         encoder = "" if delta is None or delta.part == bundle.family.denoiser else f"{sha256} x {model.scale!r}"
         started = time.perf_counter()
         with applied(bundle, delta, model.scale):
+            found = {name: self._found(one, bundle) for name, one in request.found.items()}  # by its own text encoder
             embeds = torch.cat(
                 [_embeds(loaded, found.get(prompt), text, encoder) for prompt, text in zip(prompts, texts, strict=True)]
             )

@@ -6,6 +6,7 @@ once they are written; a project with its files is one archive (`studio.archive`
 
 from __future__ import annotations
 
+import calendar
 import logging
 import threading
 import time
@@ -16,11 +17,14 @@ from pathlib import Path
 
 from studio import jobs
 from studio.images import image_path
+from studio.salvage import Count, merge, rows_that_are_gone
 from studio.settings import Settings
-from studio.store import Store, StoreError, copy_database, integrity_of, read_verdicts
+from studio.store import Store, StoreError, copy_database, integrity_of
 
 KEPT = 7
 DAY = 86_400.0
+STAMP = "%Y%m%dT%H%M%SZ"
+TAILS = ("", "-wal", "-shm")  # of the files that a database is
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +38,7 @@ class Repaired:
 
     backup: Path
     damaged: Path
-    verdicts: int  # that were read from the damaged file and are in no copy
+    counts: list[Count]  # a table each, of those that have rows or pages that could not be read
 
 
 def list_backups(settings: Settings) -> list[Path]:
@@ -44,7 +48,7 @@ def list_backups(settings: Settings) -> list[Path]:
 
 def back_up(settings: Settings, now: float | None = None) -> Path:
     """Copy the database whole, at one moment, while others write; keep the newest KEPT. Raises BackupError."""
-    name = time.strftime("studio-%Y%m%dT%H%M%SZ.db", time.gmtime(time.time() if now is None else now))
+    name = time.strftime(f"studio-{STAMP}.db", time.gmtime(time.time() if now is None else now))
     settings.backups.mkdir(parents=True, exist_ok=True)
     path, part = settings.backups / name, settings.backups / f".{name}.part"
     part.unlink(missing_ok=True)
@@ -65,7 +69,8 @@ def back_up(settings: Settings, now: float | None = None) -> Path:
 def repair(settings: Settings) -> Repaired:
     """Put the newest good copy in the place of a damaged database, which is kept under another name.
 
-    Verdicts that can still be read in the damaged file and are in no copy are added again. Raises BackupError.
+    Every row that can still be read in the damaged file and is newer than the copy's is put into it, see
+    `studio.salvage`. Raises BackupError, and then nothing has changed.
     """
     good = next((path for path in list_backups(settings) if not integrity_of(path)), None)
     if good is None:
@@ -73,24 +78,41 @@ def repair(settings: Settings) -> Repaired:
             f"There is no good copy in {settings.backups}. Restore {settings.database} from one of your own, or move "
             "it away and import projects from their archives."
         )
-    damaged = settings.database.with_name(f"studio.db.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
-    verdicts = read_verdicts(settings.database)
-    for tail in ("", "-wal", "-shm"):
+    part = settings.database.with_name(".studio.db.part")
+    _remove(part)
+    copy_database(good, part)
+    Store(part).close()  # which brings a copy of an earlier version up
+    counts = merge(settings.database, part, _moment(good))
+    if wrong := integrity_of(part):
+        raise BackupError(
+            f"{good} and what is left of {settings.database} do not fit ({wrong[0]}): nothing was changed."
+        )
+    damaged = settings.database.with_name(f"studio.db.damaged-{time.strftime(STAMP, time.gmtime())}")
+    for tail in TAILS:
         with suppress(FileNotFoundError):
             settings.database.with_name(settings.database.name + tail).rename(damaged.with_name(damaged.name + tail))
-    part = settings.database.with_name(".studio.db.part")
-    part.unlink(missing_ok=True)
-    copy_database(good, part)
     part.replace(settings.database)
-    store, added = Store(settings.database), 0
-    known = {one.id for project in store.list_projects() for one in store.list_verdicts(project.id)}
-    for verdict in verdicts:
-        if verdict.id not in known:
-            with suppress(StoreError):  # its pair is in no copy
-                store.add_verdict(verdict)
-                added += 1
-    store.close()
-    return Repaired(good, damaged, added)
+    _remove(part)
+    return Repaired(good, damaged, [one for one in counts if one.is_told])
+
+
+def lost_rows(settings: Settings) -> int:
+    """How many rows the newest good copy has that the database lacks, though nothing deletes such rows.
+
+    A database that lost the log beside it is whole, and only older than it was.
+    """
+    newest = next(iter(list_backups(settings)), None)
+    return 0 if newest is None or integrity_of(newest) else rows_that_are_gone(settings.database, newest)
+
+
+def _moment(copy: Path) -> float:
+    """When a copy was made, by its name: seconds since 1970."""
+    return float(calendar.timegm(time.strptime(copy.name, f"studio-{STAMP}.db")))
+
+
+def _remove(database: Path) -> None:
+    for tail in TAILS:
+        database.with_name(database.name + tail).unlink(missing_ok=True)
 
 
 def missing_files(store: Store, settings: Settings) -> Iterator[Path]:

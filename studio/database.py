@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -209,23 +209,6 @@ def copy_database(source: Path, target: Path) -> None:
             db.execute("VACUUM INTO ?", (str(target),))
     except sqlite3.Error as error:
         raise StoreError(f"{source} cannot be copied: {error}.") from error
-
-
-def read_verdicts(database: Path) -> list[Verdict]:
-    """The verdicts that can be read, of a file that may be damaged anywhere; the rest are passed over."""
-    found: dict[str, Verdict] = {}
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as db:
-            db.row_factory = sqlite3.Row
-            last = db.execute("SELECT max(rowid) FROM verdicts").fetchone()[0] or 0
-            for number in range(1, last + 1):
-                with suppress(sqlite3.Error, KeyError, IndexError, TypeError, ValueError):
-                    for row in db.execute("SELECT * FROM verdicts WHERE rowid = ?", (number,)):
-                        verdict = _record(Verdict, dict(row))
-                        found[verdict.id] = verdict
-    except sqlite3.Error:
-        pass
-    return list(found.values())
 
 
 def _record(cls: type[R], row: Mapping[str, Any]) -> R:

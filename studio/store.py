@@ -15,7 +15,7 @@ from studio.attempt_rows import AttemptRows
 from studio.bring_rows import BringRows
 from studio.bulk_rows import BulkRows
 from studio.care_rows import CareRows
-from studio.database import FileFailure, NotFoundError, StoreError, copy_database, integrity_of, read_verdicts
+from studio.database import FileFailure, NotFoundError, StoreError, copy_database, integrity_of
 from studio.making_rows import MakingRows
 from studio.migrations import migrations
 from studio.picture_rows import PictureRows
@@ -32,7 +32,7 @@ from studio.verdict_rows import DETECTOR, PairChangedError, VerdictRows
 
 __all__ = [
     "DETECTOR", "FileFailure", "NotFoundError", "PairChangedError", "PairStoppedError", "Store", "StoreError",
-    "copy_database", "integrity_of", "read_verdicts",
+    "copy_database", "integrity_of",
 ]  # fmt: skip
 
 

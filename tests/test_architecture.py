@@ -73,6 +73,8 @@ PAGE = (
     "studio.hosting",
     "studio.upkeep",
     "studio.backups",
+    "studio.salvage",
+    "studio.damaged",
     "studio.spaces",
     "studio.launchers",
     "studio.launch_options",
@@ -144,6 +146,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.database": ("studio.records",),
     "studio.migrations": (),
     "studio.project_rows": ("studio.database",),
+    "studio.sqlite_pages": (),
+    "studio.damaged": ("studio.database", "studio.sqlite_pages"),
+    "studio.salvage": ("studio.damaged", "studio.sqlite_pages"),
     "studio.attack_rows": ("studio.database", "studio.records"),
     "studio.attempt_rows": ("studio.database", "studio.records"),
     "studio.pair_lists": ("studio.stop_rows", "studio.records"),
@@ -200,7 +205,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                   "studio.stopping", "studio.inference.client", "studio.inference.messages",
                   *SHARED, *TORCH_FREE_MODELS),
     "studio.spaces": ("studio.store", *SHARED),
-    "studio.backups": ("studio.jobs", "studio.store", *SHARED),
+    "studio.backups": ("studio.jobs", "studio.salvage", "studio.store", *SHARED),
     "studio.upkeep": ("studio.backups", "studio.cleaning", "studio.hosting", "studio.purging", "studio.store", *SHARED),
     "app": ("studio.hosting", "studio.sample", "studio.upkeep", "studio.ui", "studio.jobs", "studio.store",
             "studio.inference.zero", *SHARED),
@@ -312,8 +317,14 @@ def test_only_models_imports_diffusers_and_peft() -> None:
 
 
 def test_only_the_store_imports_sqlite() -> None:
-    assert importers("sqlite3", "sqlite_utils") == {"studio.database", "studio.migrations", "studio.project_rows"}
-    others = importers("studio.database", "studio.migrations") - {"studio.store"}
+    assert importers("sqlite3", "sqlite_utils") == {
+        "studio.database",
+        "studio.migrations",
+        "studio.project_rows",
+        "studio.salvage",
+        "studio.damaged",
+    }
+    others = importers("studio.database", "studio.migrations") - {"studio.store", "studio.damaged"}
     assert {name for name in others if not name.endswith("_rows")} == set()  # parts of the store
 
 

@@ -23,6 +23,7 @@ from rich.text import Text
 from studio import __version__, backups, jobs
 from studio.backbones import BACKBONES, find
 from studio.cli.options import table_console
+from studio.salvage import Count
 from studio.settings import REPOSITORY, Settings, SettingsError
 from studio.store import Store, StoreError, integrity_of
 
@@ -70,15 +71,32 @@ def doctor(
 
 def mend(settings: Settings) -> None:
     """What `--repair` does. Raises BackupError where there is no good copy."""
-    if settings.database.exists() and integrity_of(settings.database):
+    if settings.database.exists() and (integrity_of(settings.database) or backups.lost_rows(settings)):
         done = backups.repair(settings)
-        print(f"The database is {done.backup.name} again; {done.verdicts} later verdicts were saved.")
-        print(f"That one is kept as {done.damaged}.")
+        print(f"The database is {done.backup.name} again, with every newer row that could be read in the old one.")
+        table_console().print(_counts(done.counts))
+        print(f"The old one is kept as {done.damaged}.")
     store = Store(settings.database)
     ended = jobs.recover(store, settings)
     store.close()
     print(f"{len(ended)} jobs whose process was gone have ended: {', '.join(job.id for job in ended)}." if ended else
           "No job is stale.")  # fmt: skip
+
+
+def _counts(counts: list[Count]) -> Table:
+    """Where each table's rows came from."""
+    told = {"copied": "from the copy", "newer": "newer in the old one", "added": "only in the old one",
+            "deleted": "deleted later", "unsure": "differ, the copy's kept", "unreadable": "could not be read",
+            "unfit": "fit nowhere", "pages": "broken pages"}  # fmt: skip
+    shown = {name: words for name, words in told.items() if name in ("copied", "newer", "added", "unreadable")
+             or any(getattr(count, name) for count in counts)}  # fmt: skip
+    table = Table("rows of", *(Column(words, justify="right") for words in shown.values()), box=None)
+    for count in counts:
+        cells = {name: f"{getattr(count, name):,}" for name in shown}
+        if count.is_least:
+            cells["unreadable"] = f"{count.unreadable:,} or more"
+        table.add_row(count.table, *cells.values())
+    return table
 
 
 def examine() -> Iterator[Check]:
@@ -186,6 +204,9 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
 
 def _rows_and_files(store: Store, settings: Settings) -> Iterator[Check]:
     """Whether what the rows name is there: files, processes; and copies of the rows themselves."""
+    if gone := backups.lost_rows(settings):
+        words = f"the newest copy has {gone} rows that the database lacks: it lost its -wal file, or is an older one"
+        yield Check("rows", "note", f"{words}; doctor --repair puts both together")
     missing = list(backups.missing_files(store, settings))
     words = f"{len(missing)} that rows name are not there, {missing[0]} first; restore them" if missing else "all there"
     yield Check("files of projects", "note" if missing else "ok", words)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from studio.devices import Device, Devices, matmul_rate
+from studio.durations import roughly
 from studio.estimates import (
     SWITCHES,
     Memory,
@@ -122,7 +123,7 @@ def sweep_words(plans: Sequence[Plan]) -> str:
     if len(seconds) < len(plans):
         return f"{needs} {time_words(plan.time)}"
     count = f"{len(plans)} trainings take" if len(plans) > 1 else "The training takes"
-    return f"{needs} {count} about {duration(sum(seconds))}, and each model's pictures come on top."
+    return f"{needs} {count} about {roughly(sum(seconds))}, and each model's pictures come on top."
 
 
 _shapes: dict[tuple[str, str], Shape] = {}
@@ -180,21 +181,12 @@ def time_words(time: Time) -> str:
     """How long a training takes, and how that is known."""
     if time.seconds is None:
         return "How long it takes is not known before the first training of this checkpoint on this device."
-    about = f"Takes about {duration(time.seconds)}"
+    about = f"Takes about {roughly(time.seconds)}"
     if time.source == "earlier":
         return f"{about}, by the newest earlier training of this checkpoint here."
     return (
         f"{about} by counted operations and this processor's speed just now (± {time.error or 0:.0%} where measured)."
     )
-
-
-def duration(seconds: float) -> str:
-    """A time to two digits or so: "40 s", "12 min", "3.5 h", "61 days"."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86_400:,.0f} days"
 
 
 def refusal(plan: Plan) -> str:

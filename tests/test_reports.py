@@ -16,7 +16,7 @@ from studio.reports.grid import compose_grid
 from studio.reports.html import write_html
 from studio.reports.schema import Distance, ModelReport, StudyReport
 from studio.reports.statistics import rate_of, wilson
-from studio.reports.words import duration, percent
+from studio.reports.words import percent, training_time
 
 
 def model(label: str, gone: int, kept: int, seconds: float | None = None, **config: object) -> ModelReport:
@@ -163,8 +163,8 @@ def test_percent(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "—"), (42.4, "42 s"), (61.0, "1 min 1 s")])
-def test_duration(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
+def test_training_time(seconds: float | None, text: str) -> None:
+    assert training_time(seconds) == text
 
 
 def test_compose_grid_keeps_its_pictures_and_metadata() -> None:

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
+from studio.durations import duration
 from studio.hosting.roles import Viewer
 from studio.images import put_image
 from studio.records import ImagePair, Job, PairCounts, Project, PromptPair, PromptShelf, Verdict
@@ -26,7 +27,7 @@ from studio.ui.path import path_html, steps
 from studio.ui.pictures import picture_url, routes
 from studio.ui.theme import COLOURS, style_sheet
 from studio.ui.veils import VIEW_SIDE
-from studio.ui.words import ago, duration, left, pill
+from studio.ui.words import ago, left, pill
 from tests.hosted import asking
 
 # -- words -------------------------------------------------------------------------------------------------------

@@ -13,13 +13,13 @@ from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig
 from studio.attack_costs import Speed, estimate, speed_of
 from studio.cli.options import CommandError, ProjectOption, config_options, get_project, open_store, table_console
 from studio.cli.progress import WorkProgress
+from studio.durations import duration
 from studio.jobs import Runner, submit
 from studio.prompt_sources import read_prompts
 from studio.records import Project
 from studio.reports.attack_files import write_found
 from studio.reports.attacks import AttackSummary, Comparison, summarise
 from studio.reports.schema import Rate
-from studio.reports.words import duration
 from studio.store import Store
 
 ORIGIN = ("original", "oracle")

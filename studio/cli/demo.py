@@ -21,6 +21,7 @@ from studio.cli.options import CommandError, open_store
 from studio.cli.progress import WorkProgress
 from studio.configs import DemoConfig
 from studio.demo import ALL_METHODS, QUICK_N, create_demo_project, demo_stages
+from studio.durations import duration
 from studio.jobs import Runner, submit
 from studio.method_configs import method_title
 from studio.records import Job
@@ -28,13 +29,13 @@ from studio.reports.schema import ModelReport, StudyReport
 from studio.reports.words import (
     cell_title,
     cells_in,
-    duration,
     estimate_text,
     interval,
     label_of,
     measured_text,
     percent,
     retention_title,
+    training_time,
 )
 from studio.settings import REPOSITORY
 from studio.store import Store
@@ -206,7 +207,7 @@ def comparison_table(report: StudyReport) -> Table:
     for name in dict.fromkeys(name for m in models for name in m.measures):
         title = next(m.measures[name].title for m in models if name in m.measures)
         table.add_row(title, *(measured_text(m.measures[name]) if name in m.measures else "—" for m in models))
-    table.add_row("training", *(duration(m.train_seconds) for m in models))
+    table.add_row("training", *(training_time(m.train_seconds) for m in models))
     return table
 
 

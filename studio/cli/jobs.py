@@ -15,9 +15,9 @@ from rich.text import Text
 from studio.cli.demo import check_out, follow_demo, show_report
 from studio.cli.options import CommandError, get_project, open_store, table_console
 from studio.cli.progress import WorkProgress
+from studio.durations import duration
 from studio.jobs import Runner, log_path, recover, resume, stop
 from studio.processes import last_lines
-from studio.reports.words import duration
 
 REPORTING = ("demo", "evaluate", "sweep")  # kinds of job that end with a report
 JobArgument = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]

@@ -12,9 +12,9 @@ from rich.table import Column
 from rich.text import Text
 
 from studio.cli.options import CommandError, JobStopped
+from studio.durations import duration
 from studio.jobs import Runner
 from studio.records import Job
-from studio.reports.words import duration
 
 
 class TimeColumn(ProgressColumn):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from studio.durations import roughly
 from studio.hosting.roles import asker
 
 REMEMBERED = 8  # comparisons, by whose seconds the wait is estimated
@@ -92,7 +93,7 @@ class Place:
         if not before:
             return ""
         wait = self.line.wait(self)
-        about = "" if wait is None else f"; about {duration(wait)} until it is your turn"
+        about = "" if wait is None else f"; about {roughly(wait)} until it is your turn"
         return f"{before} comparison{'' if before == 1 else 's'} before yours{about}"
 
     def done(self) -> None:
@@ -104,7 +105,3 @@ def visitor_key() -> str:
     """Who asks; "" for this machine's owner and for programs, of whom any number may wait."""
     viewer = asker.get()
     return "" if viewer is None or (viewer.is_owner and not viewer.signed_in) else viewer.key
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -25,7 +25,6 @@ from studio.reports.words import (
     cell_title,
     cells_in,
     count,
-    duration,
     estimate_text,
     headline,
     interval,
@@ -34,6 +33,7 @@ from studio.reports.words import (
     p_value,
     percent,
     retention_title,
+    training_time,
 )
 
 BAR_LEFT, BAR_WIDTH, ROW_HEIGHT = 88.0, 184.0, 28.0  # of a figure 340 wide
@@ -103,7 +103,9 @@ def render_html(report: StudyReport, folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, interval=interval, duration=duration, p_value=p_value, json=_json)
+    environment.filters.update(
+        percent=percent, interval=interval, training_time=training_time, p_value=p_value, json=_json
+    )
     environment.filters.update(count=count, measured_text=measured_text)
     return environment.get_template("report.html").render(
         report=report,

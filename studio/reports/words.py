@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from studio.attack_configs import ATTACK_CONFIGS
+from studio.durations import duration
 from studio.reports.schema import AttackReport, Estimate, Measured, ModelReport, Rate, StudyReport
 
 CELL_TITLES = {
@@ -112,12 +113,9 @@ def against_control(one: AttackReport) -> str:
     return f"p = {p_value(one.holm)}: {'beats' if beats else 'does not beat'} its control"
 
 
-def duration(seconds: float | None) -> str:
-    """Minutes and seconds; an em dash where nothing was trained."""
-    if seconds is None:
-        return "—"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def training_time(seconds: float | None) -> str:
+    """An em dash where nothing was trained."""
+    return "—" if seconds is None else duration(seconds)
 
 
 def label_of(key: str, model: ModelReport) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 import gradio as gr
 
 from studio import jobs
+from studio.durations import duration
 from studio.jobs import LIVE
 from studio.records import ELSEWHERE, Job, JobState
 from studio.store import Store, StoreError
 from studio.ui.context import QUIET, Studio, View
-from studio.ui.words import STATE_WORDS, ago, duration, empty_state, escape, job_title, left, note
+from studio.ui.words import STATE_WORDS, ago, empty_state, escape, job_title, left, note
 
 LISTED = 12
 STOPPABLE: tuple[JobState, ...] = ("queued", "running")

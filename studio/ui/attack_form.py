@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from studio.attack_configs import ATTACK_CONFIGS, Access, AttackJobConfig, attack_config
 from studio.attack_costs import estimate, speed_of
+from studio.durations import duration
 from studio.prompt_sources import PromptFileError, read_prompts
 from studio.store import NotFoundError, Store
 from studio.ui.compare_form import lines_of
 from studio.ui.context import Studio, View, model_options
 from studio.ui.forms import Form, FormError, config_form, number_text
-from studio.ui.words import UP_TO, duration, escape, note
+from studio.ui.words import UP_TO, escape, note
 
 CONTROLS = ("none", "random_tokens", "seed_search")
 FIRST_ATTACK = "ring_a_bell"

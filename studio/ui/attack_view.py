@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from studio.attack_configs import ATTACK_CONFIGS
+from studio.durations import duration
 from studio.records import REFERENCE, AttackRun, Job, Project
 from studio.reports.attacks import AttackSummary, Comparison
 from studio.reports.schema import Rate
@@ -12,7 +13,7 @@ from studio.ui.activity import failure, progress_bar
 from studio.ui.charts import Chart, Point, Series, chart
 from studio.ui.pictures import picture_url
 from studio.ui.results import picture
-from studio.ui.words import STATE_WORDS, ago, duration, empty_state, escape, left, note, pill
+from studio.ui.words import STATE_WORDS, ago, empty_state, escape, left, note, pill
 
 LISTED = 8  # prompts in the list of what was found last
 SHOWN = 12  # prompts with their pictures

@@ -7,12 +7,13 @@ from typing import Any
 
 import gradio as gr
 
+from studio.durations import duration
 from studio.inference.client import InferenceError, Progress, RenderResult
 from studio.ui.context import Studio
 from studio.ui.difference import differences
 from studio.ui.results import Comparison, grid, sliders
 from studio.ui.sheet import sheet_form
-from studio.ui.words import duration, empty_state, escape, note
+from studio.ui.words import empty_state, escape, note
 
 GRID, SLIDER, DIFFERENCE = "Grid", "Slider", "Difference"
 UNREAD_SHOWN = 80  # characters of what was not read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from studio.durations import duration
 from studio.records import Evaluation
 from studio.reports.scales_figure import colour_of, scales_svgs, strengths_of
 from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
@@ -25,7 +26,7 @@ from studio.reports.words import (
 from studio.ui.findings_protocol import attacks_section, protocol_section
 from studio.ui.pictures import report_url
 from studio.ui.results import clear_link, picture
-from studio.ui.words import duration, escape, pill
+from studio.ui.words import escape, pill
 
 RETENTION_HELP = {
     "object": "Prompts without the concept: the object asked for is there.",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from studio.durations import duration
 from studio.records import ImagePair, Job, PairCounts, Project, PromptPair
 from studio.ui.activity import failure, running_job
 from studio.ui.pair_pictures import pair_picture_url
 from studio.ui.veils import threshold
-from studio.ui.words import duration, escape, note, pill
+from studio.ui.words import escape, note, pill
 
 SHOWN_PAIRS = 12
 SHOWN_FAILURES = 50

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from studio.durations import duration
 from studio.inference.client import Cell, ModelChoice, Progress, RenderRequest, RenderResult
 from studio.ui.pictures import picture_url
-from studio.ui.words import duration, escape, pill, short_hash
+from studio.ui.words import escape, pill, short_hash
 
 CHANGED = "has the SHA-256"  # in the words of models.deltas for an adapter's file that is not what it was
 

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from studio import jobs
 from studio.attack_costs import speed_of
+from studio.durations import duration
 from studio.jobs import JobError
 from studio.records import Job
 from studio.reports.trials import trials_csv, trials_json
@@ -28,7 +29,7 @@ from studio.ui.attack import PUBLIC
 from studio.ui.context import QUIET, Studio, View, trained_options
 from studio.ui.forms import Form, FormError, config_form
 from studio.ui.trial_view import links, stress_results
-from studio.ui.words import STATE_WORDS, ago, duration, empty_state, escape, note
+from studio.ui.words import STATE_WORDS, ago, empty_state, escape, note
 
 FIELDS = ("n", "seed", "steps", "guidance_scale", "batch_size", "beside", "benign_pictures", "relearn_rate",
           "relearn_batch", "back_at")  # fmt: skip

@@ -9,9 +9,10 @@ from typing import Any
 import gradio as gr
 
 from studio.devices import Devices
+from studio.durations import roughly
 from studio.estimates import SWITCHES, gigabytes, memory
 from studio.presets import MEMORY_PRESETS
-from studio.room import Plan, duration, fit_into, never_fits, on_words, plan_of, refusal, switch_words, time_words
+from studio.room import Plan, fit_into, never_fits, on_words, plan_of, refusal, switch_words, time_words
 from studio.training_configs import DuoConfig
 from studio.ui.context import QUIET, Studio
 from studio.ui.forms import Form, FormError
@@ -179,7 +180,7 @@ def brief_html(plan: Plan) -> str:
     if not plan.fits and free is not None:
         return f'<p class="duo-brief is-not">Does not fit: needs about {needed}, {gigabytes(free)} free</p>'
     seconds = plan.time.seconds
-    time = f" · about {duration(seconds)}" if seconds is not None else ""
+    time = f" · about {roughly(seconds)}" if seconds is not None else ""
     has = f" of {gigabytes(free)} free" if free is not None else ""
     return f'<p class="duo-brief">About {needed}{has}{time}</p>'
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from studio.durations import duration
 from studio.method_configs import METHOD_CONFIGS, method_title
 from studio.records import Checkpoint, Sample
 from studio.ui.activity import progress_bar
@@ -14,7 +15,7 @@ from studio.ui.pictures import picture_url
 from studio.ui.results import picture
 from studio.ui.train_where import where_words
 from studio.ui.trainings import Training
-from studio.ui.words import STATE_WORDS, duration, escape, left, pill, short_hash
+from studio.ui.words import STATE_WORDS, escape, left, pill, short_hash
 
 STATE_LOOK = {"running": "gone", "done": "gone", "stopping": "unclear", "failed": "seen"}
 LOSS_HELP = "What the training lowers, measured on each step's own small batch: it falls, and jumps on the way."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import time
 
+from studio.durations import duration
 from studio.records import Job
 
 UPLOAD_MB = 64  # of a file that is chosen in a form; COCO's captions have 32
@@ -46,20 +47,6 @@ ICONS = {
 
 def escape(text: object) -> str:
     return html.escape(str(text))
-
-
-def duration(seconds: float) -> str:
-    """A time in words: "0.4 s", "12 s", "3 min 5 s", "1 h 20 min"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, rest = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def left(seconds: float | None) -> str:

@@ -12,6 +12,11 @@ from pathlib import Path
 
 MARGIN = 64 * 2**20  # bytes that must stay free: configs, card, the database beside it
 
+NO_LORA = (
+    "This model's change is edited weights, not a LoRA. Export it merged, as a folder or a single file; its "
+    "difference file, which only the studio reads, is the adapter itself."
+)
+
 
 class ExportError(ValueError):
     """A model that cannot leave the studio as asked; says the cause and the remedy."""

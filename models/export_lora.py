@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from models.deltas import WeightDelta, delta_file, part_metadata, to_safetensors
-from models.export_files import ExportError
+from models.export_files import NO_LORA, ExportError
 from models.files import write_atomically
 from models.loading import DTYPES
 from models.original_layout import unet_key
@@ -70,10 +70,7 @@ def _kohya(
 
 def refuse_weights(delta: WeightDelta) -> None:
     if delta.kind != "lora":
-        raise ExportError(
-            "This model's change is edited weights, not a LoRA. Export it merged, as a folder or a single file; its "
-            "difference file, which only the studio reads, is the adapter itself."
-        )
+        raise ExportError(NO_LORA)
 
 
 def _cast(tensors: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:

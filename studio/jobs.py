@@ -28,7 +28,7 @@ from studio.forks import ForkServer
 from studio.groups import OPTION as GROUPED
 from studio.hosting.roles import asker
 from studio.launchers import Launcher, LaunchError, get_launcher
-from studio.method_configs import METHOD_CONFIGS, sweepable
+from studio.method_configs import METHOD_CONFIGS, method_title, sweepable
 from studio.processes import (
     Child,
     describe_exit,
@@ -407,7 +407,7 @@ def _sweep(config: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
         )
     start = {"seed_range": "sweep", **with_presets(asked, checkpoint)}
     evaluation = _complete(EvaluateConfig, start, "Evaluation of a sweep")
-    name = effective["name"] or method.upper()
+    name = effective["name"] or method_title(method)
     return {**effective, "name": name, "values": values, "config": complete, "evaluation": evaluation}
 
 

@@ -22,6 +22,7 @@ FACTS = CardFacts(
     method_title="DUO",
     paper="Park 2024, https://arxiv.org/abs/2407.21035",
     kind="lora",
+    part="unet",
     format="merged",
     dtype="float16",
     main_file="",
@@ -114,6 +115,15 @@ def test_everything_that_is_used_is_told() -> None:
                  "licence is that of the base", "133a221"):  # fmt: skip
         assert told in text, told
     assert 'href="https://arxiv.org/abs/2407.21035"' not in html(render_card(FACTS)), "linked by the hub, not by us"
+
+
+def test_a_changed_text_encoder_is_named() -> None:
+    edited = replace(FACTS, kind="weights")
+    assert "weights of the UNet were edited" in render_card(edited)
+    assert "text encoder" not in render_card(edited)
+    card = render_card(replace(edited, part="text_encoder"))
+    assert "weights of the text encoder were edited" in card
+    assert "load the text encoder of these files" in card
 
 
 def test_a_sum_names_its_parts() -> None:

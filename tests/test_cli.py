@@ -244,7 +244,8 @@ def test_models_are_chosen_by_word_name_or_id(store: Store, settings: Settings, 
     ]
     assert choose_model(store, project, "original").checkpoint_ref == "toybox"
     assert choose_model(store, project, "oracle").checkpoint_ref == "toybox:oracle"
-    assert choose_model(store, project, "DUO").adapter_path == str(settings.data / "DUO.safetensors")
+    for name in ("DUO", "duo"):
+        assert choose_model(store, project, name).adapter_path == str(settings.data / "DUO.safetensors")
     assert choose_model(store, None, saved[2].id).adapter_sha256 == "ab"
     assert choose_model(store, None, "owner/name@v1").checkpoint_ref == "owner/name@v1"
     with pytest.raises(CommandError, match="2 checkpoints are named 'twin'"):

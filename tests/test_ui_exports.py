@@ -111,6 +111,9 @@ def test_what_is_lost_or_tagged_is_said(
     assert "not-for-all-audiences" not in facts
     store.update_project(project.id, blur=True)
     assert "not-for-all-audiences" in panel.describe(studio.view(project.id), one.id, "merged", "float32")[2]
+    text = trained(store, settings, project, WeightDelta("weights", {"y": torch.ones(3)}, {"part": "text_encoder"}))
+    assert "lies in the text encoder alone" in panel.describe(studio.view(project.id), text.id, None, "float32")[2]
+    assert "text encoder" not in facts
     plain = about("merged", None, 10**9, kind="lora", transport=False, sensitive=False)
     assert "as large as the base model" in plain
     assert "1.0 GB are free" in plain

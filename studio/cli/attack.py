@@ -11,7 +11,15 @@ from rich.table import Table
 
 from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig
 from studio.attack_costs import Speed, estimate, speed_of
-from studio.cli.options import CommandError, ProjectOption, config_options, get_project, open_store, table_console
+from studio.cli.options import (
+    CommandError,
+    ProjectOption,
+    config_options,
+    get_project,
+    models_named,
+    open_store,
+    table_console,
+)
 from studio.cli.progress import WorkProgress
 from studio.durations import duration
 from studio.jobs import Runner, submit
@@ -80,7 +88,7 @@ def victim_id(store: Store, project: Project, name: str) -> str:
     if name in ORIGIN:
         return name
     trained = store.list_checkpoints(project.id)
-    found = [c for c in trained if c.id == name] or [c for c in trained if c.name.casefold() == name.casefold()]
+    found = models_named(trained, name)
     if len(found) != 1:
         known = ", ".join([*ORIGIN, *(f"{c.name} ({c.id})" for c in trained)])
         raise CommandError(f"{len(found)} models of {project.name!r} are named {name!r}; use one of: {known}.")

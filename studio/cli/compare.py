@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from models.specs import TOYBOX, TOYBOX_ORACLE, parse_reference
-from studio.cli.options import CommandError, get_project, open_store
+from studio.cli.options import CommandError, get_project, models_named, open_store
 from studio.configs import SamplingConfig
 from studio.inference.client import Cell, InferenceClient, ModelChoice, RenderRequest, RenderResult
 from studio.records import Project
@@ -80,7 +80,7 @@ def choose_model(store: Store, project: Project | None, text: str) -> ModelChoic
     try:
         found = [store.get_checkpoint(text)]
     except NotFoundError:
-        found = [c for c in store.list_checkpoints(project.id if project else None) if c.name == text]
+        found = models_named(store.list_checkpoints(project.id if project else None), text)
     if len(found) > 1:
         raise CommandError(
             f"{len(found)} checkpoints are named {text!r}; give one's id: {', '.join(c.id for c in found)}."

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studio.cli.options import CommandError, get_project, open_store
+from studio.cli.options import CommandError, get_project, models_named, open_store
 from studio.cli.progress import WorkProgress
 from studio.jobs import Runner, submit
 from studio.records import Checkpoint, Project
@@ -68,7 +68,7 @@ def _parsed(store: Store, project: Project, text: str) -> tuple[Checkpoint, floa
 
 def _find(store: Store, project: Project, text: str) -> Checkpoint | None:
     """By a name in the project, or by an id anywhere."""
-    named = [one for one in store.list_checkpoints(project.id) if one.name == text]
+    named = models_named(store.list_checkpoints(project.id), text)
     if len(named) > 1:
         ids = ", ".join(one.id for one in named)
         raise CommandError(f"{len(named)} trained models are named {text!r}; give one's id: {ids}.")

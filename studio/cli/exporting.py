@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from models.export_files import gigabytes, refuse_existing
-from studio.cli.options import CommandError, config_options, open_store
+from models.export_files import NO_LORA, gigabytes, refuse_existing
+from studio.cli.options import CommandError, config_options, models_named, open_store
 from studio.cli.progress import WorkProgress
 from studio.configs import ExportConfig
 from studio.jobs import Runner, submit
@@ -32,6 +32,8 @@ def export(
     """
     settings, store = open_store()
     found = find_checkpoint(store, checkpoint)
+    if found.kind != "lora" and values.get("format") in ("lora", "kohya"):
+        raise CommandError(f"{found.name}: {NO_LORA}")
     if "out" in values:
         folder = Path(values["out"]).expanduser().absolute()
         refuse_existing(folder)
@@ -47,7 +49,7 @@ def export(
 def find_checkpoint(store: Store, text: str) -> Checkpoint:
     """A trained model by id, or by a name that only one has. Raises CommandError."""
     every = [one for project in store.list_projects() for one in store.list_checkpoints(project.id)]
-    found = [one for one in every if one.id == text] or [one for one in every if one.name == text]
+    found = models_named(every, text)
     if len(found) == 1:
         return found[0]
     if found:

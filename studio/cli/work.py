@@ -29,7 +29,7 @@ from studio.groups import OPTION, too_few_groups
 from studio.jobs import Runner, submit
 from studio.launchers import HF_JOBS
 from studio.launchers.hf_jobs import cost_words, machines
-from studio.method_configs import METHOD_CONFIGS
+from studio.method_configs import METHOD_CONFIGS, method_title
 from studio.presets import PRESETS, presets_for
 from studio.projects import new_project
 from studio.prompt_checks import check, prompts_of
@@ -129,7 +129,7 @@ def _training(method: str) -> Any:
             raise CommandError(f"{method} has no preset {preset!r}; use one of: {', '.join(presets_for(method))}.")
         start = PRESETS[preset].values if preset else {}
         settled = {**start, **values}
-        config: dict[str, Any] = {"method": method, "name": name or method.upper(), "config": settled}
+        config: dict[str, Any] = {"method": method, "name": name or method_title(method), "config": settled}
         config |= {"processes": processes} if processes else {}
         found = get_project(store, project)
         if settled.get(OPTION) and (why := too_few_groups(store.accepted_groups(found.id))):

@@ -51,6 +51,7 @@ class CardFacts:
     method_title: str
     paper: str
     kind: str  # "lora" | "weights"
+    part: str  # the pipeline's name of the network that was changed
     format: str  # a key of FORMATS
     dtype: str
     main_file: str  # that other programs load, "" for a folder

@@ -49,7 +49,9 @@ def export_url(job_id: str, file: str) -> str:
     return f"studio/exports/{job_id}/{file}"
 
 
-def about(form: str, size: int | None, free: int, *, kind: str, transport: bool, sensitive: bool) -> str:
+def about(
+    form: str, size: int | None, free: int, *, kind: str, transport: bool, sensitive: bool, part: str = "unet"
+) -> str:
     """What the choice means: size, who reads it, and what is lost by it. `size` is in bytes, None if not known."""
     words = "as large as the base model" if size is None else gigabytes(size)
     lines = [
@@ -60,6 +62,11 @@ def about(form: str, size: int | None, free: int, *, kind: str, transport: bool,
         lines.append(
             "<p>This model’s change is edited weights, so there is no LoRA of it. Its difference file, which only this "
             "studio reads, is the adapter itself.</p>"
+        )
+    if part == "text_encoder":
+        lines.append(
+            "<p>The change lies in the text encoder alone, which is in these files: a program that is given another "
+            "one (CLIP) draws the concept again.</p>"
         )
     if transport:
         lines.append(

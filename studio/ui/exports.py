@@ -103,6 +103,7 @@ class ExportPanel:
             kind=checkpoint.kind,
             transport="facilitated_transport" in metadata,
             sensitive=view.project.blur or view.project.detector == "nudenet",
+            part=metadata.get("part", "unet"),
         )
         return [gr.update(choices=[(FORMAT_WORDS[key], key) for key in forms], value=form), precision, facts]
 

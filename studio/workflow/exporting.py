@@ -236,6 +236,7 @@ def card_facts(made: Export, delta: WeightDelta, pipeline: str, files: dict[str,
         method_title=method.title,
         paper=method.paper,
         kind=delta.kind,
+        part=delta.part,
         format=made.config.format,
         dtype=made.config.dtype,
         main_file=made.main_file,
@@ -278,7 +279,7 @@ def _newest_report(context: JobContext, sha256: str) -> StudyReport | None:
 def _manifest(made: Export, facts: CardFacts) -> str:
     """The card's facts for programs."""
     told = {"job": made.context.job.id, "base": asdict(facts.base)}
-    for name in ("concept", "method", "format", "dtype", "main_file", "adapter_sha256", "pairs", "pairs_sha256",
+    for name in ("concept", "method", "part", "format", "dtype", "main_file", "adapter_sha256", "pairs", "pairs_sha256",
                  "composed", "config", "software"):  # fmt: skip
         told[name] = getattr(facts, name)
     told["files"] = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in facts.files.items()}

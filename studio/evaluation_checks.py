@@ -60,11 +60,18 @@ def models_of(store: Store, project: Project, config: EvaluateConfig) -> list[Ch
     return [there[model] for model in config.checkpoint_ids]
 
 
+def models_named(models: Iterable[Checkpoint], text: str) -> list[Checkpoint]:
+    """The models of that id, else of that name, else of that name in capitals or not."""
+    every = list(models)
+    found = [one for one in every if one.id == text] or [one for one in every if one.name == text]
+    return found or [one for one in every if one.name.casefold() == text.casefold()]
+
+
 def model_ids(store: Store, project: Project, texts: Sequence[str]) -> list[str]:
     """The ids of models that were named by id or by a name that one alone has. Raises EvaluationError."""
     found = []
     for text in texts:
-        alike = [one.id for one in store.list_checkpoints(project.id) if one.name == text and one.id != text]
+        alike = [one.id for one in models_named(store.list_checkpoints(project.id), text)]
         if len(alike) > 1:
             raise EvaluationError(f"{len(alike)} models are named {text!r}; give one's id: {', '.join(alike)}.")
         found += alike or [text]

@@ -177,6 +177,7 @@ def test_what_it_must_be_told(tiny_bundle: ModelBundle) -> None:
     for changes, message in (
         ({"prompts": []}, "0 concept prompts"),
         ({"retain_prompts": []}, "0 prompts that are to stay"),
+        ({"encoder_layers": 9}, "encoder_layers is 9, but the text encoder of .* has [0-9] layers"),
     ):
         with pytest.raises(TrainingError, match=message):
             get_method("advunlearn").fit(tiny_bundle, NONE, config_of(**changes), silent)

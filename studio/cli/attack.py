@@ -16,12 +16,12 @@ from studio.cli.options import (
     ProjectOption,
     config_options,
     get_project,
-    models_named,
     open_store,
     table_console,
 )
 from studio.cli.progress import WorkProgress
 from studio.durations import duration
+from studio.evaluation_checks import models_named
 from studio.jobs import Runner, submit
 from studio.prompt_sources import read_prompts
 from studio.records import Project

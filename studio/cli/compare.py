@@ -13,8 +13,9 @@ from PIL import Image
 from rich.console import Console
 
 from models.specs import TOYBOX, TOYBOX_ORACLE, parse_reference
-from studio.cli.options import CommandError, get_project, models_named, open_store
+from studio.cli.options import CommandError, get_project, open_store
 from studio.configs import SamplingConfig
+from studio.evaluation_checks import models_named
 from studio.inference.client import Cell, InferenceClient, ModelChoice, RenderRequest, RenderResult
 from studio.records import Project
 from studio.reports.grid import Grid, compose_grid

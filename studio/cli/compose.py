@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studio.cli.options import CommandError, get_project, models_named, open_store
+from studio.cli.options import CommandError, get_project, open_store
 from studio.cli.progress import WorkProgress
+from studio.evaluation_checks import models_named
 from studio.jobs import Runner, submit
 from studio.records import Checkpoint, Project
 from studio.store import NotFoundError, Store

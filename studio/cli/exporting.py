@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 
 from models.export_files import NO_LORA, gigabytes, refuse_existing
-from studio.cli.options import CommandError, config_options, models_named, open_store
+from studio.cli.options import CommandError, config_options, open_store
 from studio.cli.progress import WorkProgress
 from studio.configs import ExportConfig
+from studio.evaluation_checks import models_named
 from studio.jobs import Runner, submit
 from studio.records import Checkpoint
 from studio.store import Store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, get_origin
 
 import typer
@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from studio.config_base import Config
-from studio.records import Checkpoint, Project
+from studio.records import Project
 from studio.settings import Settings
 from studio.store import Store
 
@@ -93,13 +93,6 @@ def open_store() -> tuple[Settings, Store]:
             f"The data folder {settings.data} cannot be made ({error.strerror}). Set DUO_STUDIO_DATA to one that can."
         ) from error
     return settings, Store(settings.database)
-
-
-def models_named(models: Iterable[Checkpoint], text: str) -> list[Checkpoint]:
-    """The models of that id, else of that name, else of that name in capitals or not."""
-    every = list(models)
-    found = [one for one in every if one.id == text] or [one for one in every if one.name == text]
-    return found or [one for one in every if one.name.casefold() == text.casefold()]
 
 
 def find_project(store: Store, text: str) -> Project | None:

@@ -62,8 +62,14 @@ class AdvUnlearn:
         """Train on the concept's prompts and those that are to stay (pairs are not used); see `UnlearningMethod.fit`.
 
         Raises:
-            TrainingError: no concept prompts, or none that are to stay though they have a weight.
+            TrainingError: no concept prompts, none that are to stay though they have a weight, or more layers than
+                there are.
         """
+        if config.encoder_layers > (there := bundle.text_encoder.config.num_hidden_layers):
+            raise TrainingError(
+                f"encoder_layers is {config.encoder_layers}, but the text encoder of {bundle.spec.name} has {there} "
+                f"layers. Use at most {there}, or 0 for all and the norm behind them."
+            )
         if not config.prompts:
             raise TrainingError(
                 "AdvUnlearn was given 0 concept prompts. Name the concept in the form of the prompts it is in."

@@ -182,14 +182,14 @@ def ground(pairs: PairCounts, method: str) -> str:
     more = _link("Curate", "Accept more in Curate.") if pairs.undecided else _link("Prompts", "Make more in Prompts.")
     if pairs.accepted < ENOUGH_PAIRS:
         text = (
-            f"<b>Only {accepted}.</b> With fewer than {ENOUGH_PAIRS} a training is hardly worth its time; the paper "
-            f"takes {PAPER_PAIRS}. Expect the concept to come back under other prompts. {more}"
+            f"<b>Only {accepted}.</b> With fewer than {ENOUGH_PAIRS} a training is hardly worth its time; DUO's "
+            f"paper takes {PAPER_PAIRS}. Expect the concept to come back under other prompts. {more}"
         )
         return _box("warn", text, is_html=True)
     if pairs.accepted < PAPER_PAIRS:
-        text = f"<b>{accepted}.</b> The paper takes {PAPER_PAIRS}: with fewer, more of the concept may stay. {more}"
+        text = f"<b>{accepted}.</b> DUO's paper takes {PAPER_PAIRS}: with fewer, more of the concept may stay. {more}"
         return _box("warn", text, is_html=True)
-    return _box("info", f"Trained on {accepted} (the paper takes {PAPER_PAIRS}).")
+    return _box("info", f"Trained on {accepted} (DUO's paper takes {PAPER_PAIRS}).")
 
 
 def not_defined(method: str, checkpoint: str, toybox: Path) -> str:

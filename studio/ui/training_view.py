@@ -23,6 +23,10 @@ NORM_HELP = "How hard a step pulls at the weights, before clipping. Rising witho
 _HELP = {
     "dpo": ("Preference term", "The part of the loss that prefers the safe twin; 0.69 (log 2) is no preference yet."),
     "prior": ("Prior term", "How far the output at pure noise has moved from the original's: small keeps the rest."),
+    "erase": ("Erasing term", "How far the concept's prompts still are from where they are led."),
+    "retain": ("Retaining term", "How far the prompts that are to stay have moved: small keeps the rest."),
+    "forget": ("Forgetting term", "How far unsafe pictures still are from what the network says under their anchor."),
+    "remain": ("Remaining term", "How well safe pictures are still denoised: small keeps the rest."),
 }
 _WHOLE = {"demo": "the whole demo", "train": "all groups", "sweep": "the whole sweep"}  # of a stage's job
 _SAFE, _UNSAFE = "safe picture, d(x+)", "unsafe picture, d(x-)"

@@ -14,7 +14,7 @@ from studio.store import Store
 
 def start_upkeep(store: Store, settings: Settings, server: Any) -> None:
     """`server` is uvicorn's, running."""
+    ConnectionWatch(server, settings.limits).start()
     delete_temporary(store, settings)
     RetentionWatch(store, settings).start()
     BackupWatch(settings).start()
-    ConnectionWatch(server, settings.limits).start()

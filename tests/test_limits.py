@@ -14,7 +14,7 @@ from io import StringIO
 
 import pytest
 
-from studio.hosting.connections import ConnectionWatch
+from studio.hosting.connections import ConnectionWatch, waits_for_head
 from studio.hosting.limits import Limits, LimitsError, Pace, read_limits, write_limits
 from studio.hosting.logs import JsonLines, PlainLines, masked
 from studio.hosting.metrics import part_of
@@ -104,6 +104,52 @@ def test_connections_without_a_request_are_closed(page: Hosted) -> None:
         assert ports <= open_ports(page)
         watch.tick(31.0)
         assert all(is_closed(line) for line in opened)
+
+
+def test_a_connection_that_asks_again_and_again_is_left_open(page: Hosted) -> None:
+    """A page asks for news every other second; between two questions its connection is not one that says nothing."""
+    watch = ConnectionWatch(page.page.server, Limits(seconds=30))
+    with dial(page) as line:
+        for now in (0.0, 20.0, 40.0, 60.0):
+            ask(line)
+            watch.tick(now)
+        ask(line)
+        line.sendall(b"GET / HT")  # a head that is begun, and not ended
+        until(lambda: any(waits_for_head(one) for one in page.page.server.server_state.connections.copy()))
+        watch.tick(70.0)
+        watch.tick(101.0)
+        assert is_closed(line)
+
+
+def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs_and_makes_room_where_it_is_crowded(
+    page: Hosted,
+) -> None:
+    page.page.server.config.timeout_keep_alive = 5
+    with dial(page) as line, dial(page) as busy:
+        ask(line)
+        ConnectionWatch(page.page.server, Limits())
+        ask(busy)
+        (idle,) = [one for one in page.page.server.server_state.connections if one.client[1] == line.getsockname()[1]]
+        left = idle.timeout_keep_alive_task.when() - idle.loop.time()
+        assert 60 < left <= 75, "nginx keeps one for 60 s, httpx for 5"
+        crowded = ConnectionWatch(page.page.server, Limits(connections=2))
+        crowded.tick(0.0)
+        ask(busy)
+        crowded.tick(2.0)
+        assert is_closed(line)
+        ask(busy)
+    ConnectionWatch(page.page.server, Limits())  # with the limit of the other tests
+
+
+def ask(line: socket.socket) -> None:
+    """One question and its whole answer, on a connection that stays open."""
+    line.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.54\r\n\r\n")
+    answer = b""
+    while b'"status"' not in answer or not answer.endswith(b"}"):
+        more = line.recv(4096)
+        assert more, "the server closed the connection"
+        answer += more
+    time.sleep(0.05)  # the server is through with it
 
 
 def open_ports(page: Hosted) -> set[int]:

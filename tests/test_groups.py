@@ -17,6 +17,9 @@ from models.fingerprint import FINGERPRINT, fingerprint_of
 from models.loading import load_bundle
 from studio import cli
 from studio.groups import too_few_groups
+from studio.launchers.far import InFolder, _Keeper, _unpacked
+from studio.launchers.parcel import pack
+from studio.launchers.results import pack_results, take_results
 from studio.progress import Stopped, silent
 from studio.records import ImagePair, Job, Project, PromptPair, Verdict
 from studio.settings import Settings
@@ -135,6 +138,38 @@ def test_a_stopped_job_goes_on_in_its_group_and_ends_with_the_same_sum(
     one, two = (load_file(store.get_checkpoint(made["checkpoint_id"]).path) for made in (whole, result))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert train_job(again(context)) == result, "a job that is run again must not train twice"
+
+
+@pytest.mark.parametrize("route", ["begun here", "begun there"])
+def test_a_job_that_goes_on_elsewhere_takes_its_finished_groups_along(
+    store: Store, settings: Settings, project: Project, pairs: dict[str, list[str]], tmp_path: Path, route: str
+) -> None:
+    """Begun here they travel with the inputs; begun on a machine elsewhere with the state that it keeps."""
+    watched = {**GROUPED, "config": {**DUO, "one_adapter_a_group": True, "sample_every": 2}}
+    context = context_of(store, settings, project, "train", watched)
+    inputs, place = tmp_path / "inputs", InFolder(tmp_path / "inputs", tmp_path / "out")
+    if route == "begun there":
+        pack(store, settings, context.job, inputs / "inputs.zip")
+    with pytest.raises(Stopped):
+        train_job(replace(context, report=stop_in("group-2", 2)))
+    stopped = store.get_job(context.job.id)
+    if route == "begun there":
+        _Keeper(store, settings, stopped, place, tmp_path / "copy", 0, print).keep()
+    else:
+        pack(store, settings, stopped, inputs / "inputs.zip")
+    far = replace(settings, data=tmp_path / "far")
+    far, other, unpacked = _unpacked(far, place, tmp_path / "far" / "remote", print)
+    result = train_job(JobContext(other, far, unpacked.job, unpacked.job.config, silent))
+    assert result["group-1"] == stopped.result["group-1"]
+    first, _, both = other.list_checkpoints(project.id)
+    assert first.sha256 == store.get_checkpoint(first.id).sha256
+    assert Path(first.path).parent == far.checkpoints / f"{stopped.id}-group-1"
+    assert other.list_samples(stopped.id, "group-1") != []
+    assert both.train_seconds > 0
+    pack_results(other, far, other.update_job(stopped.id, result=result), tmp_path / "results")
+    taken = take_results(store, settings, stopped, lambda name: tmp_path / "results" / name)
+    assert taken == result
+    other.close()
 
 
 def test_too_few_groups_are_said_before_and_in_the_job(

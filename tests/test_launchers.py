@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -173,6 +174,42 @@ def test_a_public_repository_gets_nothing(store: Store, settings: Settings, proj
     assert "is there already and is public" in failed.error
     assert jobs.hub.repositories["me/duo-studio-" + job.id].files == {}
     assert jobs.jobs == {}
+
+
+def test_clean_deletes_what_trainings_left_on_the_hub_and_nothing_that_is_needed(
+    store: Store, settings: Settings, project: Project, jobs: Jobs, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def left(state: str, days: float, *, running: bool = False) -> str:
+        job = ask(store, settings, project)
+        remote = jobs.jobs[job.id] = RemoteJob(job.id, {"command": []}, stage="RUNNING" if running else "ERROR")
+        place = {**job.place, "repository": f"me/duo-studio-{job.id}", "remote_id": remote.id, "namespace": "me",
+                 "ended": False}  # fmt: skip
+        ended = time.time() - days * 86_400
+        store.update_job(job.id, state=state, place=place, finished=ended)
+        jobs.hub.repositories[place["repository"]] = Repository(private=True)
+        return str(place["repository"])
+
+    done, stopped, lately = left("done", 40), left("stopped", 40), left("failed", 3)
+    running = left("failed", 40, running=True)
+    assert main(["clean", "--dry-run", "--resumable"]) == 0
+    told = capsys.readouterr().out
+    assert f"Would delete {done}" in told
+    assert f"Would delete {stopped}" in told
+    assert set(jobs.hub.repositories) == {done, stopped, lately, running}
+    main(["clean"])
+    assert f"Kept {stopped}" in capsys.readouterr().out
+    assert set(jobs.hub.repositories) == {stopped, lately, running}
+    main(["clean", "--resumable"])
+    assert set(jobs.hub.repositories) == {lately, running}, "one is recent, the other may be at work"
+    main(["clean", "--resumable"])
+    assert "hub" not in (told := capsys.readouterr().out.split("Freed")[-1]), told
+    jobs.script = works
+    again = store.requeue_job(stopped.removeprefix("me/duo-studio-"))
+    assert attend(store, settings, again.id, interval=0.05).state == "done", "resumed, it begins anew"
 
 
 def test_only_what_training_needs_is_packed(store: Store, settings: Settings, project: Project, tmp_path: Path) -> None:

@@ -292,8 +292,9 @@ class Attendant:
             shutil.rmtree(self.folder, ignore_errors=True)
         try:
             self.depot.delete()
+            self.keep(repository="")
         except LaunchError as error:
-            print(f"{error} Its files are not needed any more: delete it at the hub.", flush=True)
+            print(f"{error} Its files are not needed any more: `clean` deletes it.", flush=True)
         return result
 
     def _stop_if_asked(self) -> None:

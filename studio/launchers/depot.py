@@ -64,6 +64,12 @@ class Depot:
         except Exception as error:
             raise self._failed(f"does not give {name}", error) from None
 
+    def exists(self) -> bool:
+        try:
+            return bool(self._api.repo_exists(self.repository, repo_type=KIND))
+        except Exception as error:
+            raise self._failed("does not tell whether it is there", error) from None
+
     def delete(self) -> None:
         try:
             self._api.delete_repo(self.repository, repo_type=KIND, missing_ok=True)

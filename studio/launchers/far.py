@@ -19,8 +19,8 @@ from studio.launchers.accelerate import follower_arguments, machines_of
 from studio.launchers.base import LaunchError
 from studio.launchers.depot import Depot
 from studio.launchers.events import event, progress_of
-from studio.launchers.parcel import CHECKPOINT, TOYBOX, Unpacked, unpack
-from studio.launchers.results import pack_results
+from studio.launchers.parcel import CHECKPOINT, STAGES, TOYBOX, Unpacked, has_stages, unpack
+from studio.launchers.results import ADAPTER, pack_results, take_stages
 from studio.processes import start_python
 from studio.records import Job
 from studio.settings import Settings
@@ -102,7 +102,7 @@ def work(settings: Settings, place: Place, folder: Path, say: Say, *, interval: 
     settings, store, unpacked = _unpacked(settings, place, folder, say)
     job = unpacked.job
     teller = _Teller(store, settings, job.id, say)
-    keeper = _Keeper(settings, job.id, place, folder / "copy", unpacked.save_minutes * 60, say)
+    keeper = _Keeper(store, settings, job, place, folder / "copy", unpacked.save_minutes * 60, say)
     keeper.start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the runner then asks the job to stop, and waits for it
     try:
@@ -145,7 +145,10 @@ def _unpacked(settings: Settings, place: Place, folder: Path, say: Say) -> tuple
     store = Store(settings.database)
     unpacked = unpack(folder / INPUTS, store, settings, folder)
     if (folder / STATE).is_dir():
-        shutil.copytree(folder / STATE, settings.checkpoints, dirs_exist_ok=True)
+        stages = folder / STATE / STAGES
+        shutil.copytree(folder / STATE, settings.checkpoints, dirs_exist_ok=True, ignore=shutil.ignore_patterns(STAGES))
+        if stages.is_dir():
+            unpacked = replace(unpacked, job=take_stages(store, settings, unpacked.job, stages))
         say("Going on from the saved state.")
     return settings, store, unpacked
 
@@ -197,15 +200,11 @@ class _Teller:
 class _Keeper:
     """Keeps the state of a training in a thread, every `seconds` and when it is asked to; a failure is said, no end."""
 
-    def __init__(self, settings: Settings, job_id: str, place: Place, copy: Path, seconds: float, say: Say) -> None:
-        self.settings, self.job_id, self.place, self.copy, self.seconds, self.say = (
-            settings,
-            job_id,
-            place,
-            copy,
-            seconds,
-            say,
-        )
+    def __init__(
+        self, store: Store, settings: Settings, job: Job, place: Place, copy: Path, seconds: float, say: Say
+    ) -> None:
+        self.store, self.settings, self.job = store, settings, job
+        self.place, self.copy, self.seconds, self.say = place, copy, seconds, say
         self._closing = threading.Event()
         self._kept: dict[str, int] = {}
         self._thread = threading.Thread(target=self._watch, name="state-keeper", daemon=True)
@@ -221,7 +220,7 @@ class _Keeper:
 
     def keep(self) -> None:
         files = {}
-        for folder in self.settings.checkpoints.glob(f"{self.job_id}*"):
+        for folder in self.settings.checkpoints.glob(f"{self.job.id}*"):
             for file in folder.iterdir():
                 if file.is_file() and not file.name.startswith("."):
                     files[f"{folder.name}/{file.name}"] = file
@@ -230,8 +229,11 @@ class _Keeper:
             return
         shutil.rmtree(self.copy, ignore_errors=True)
         for name, file in files.items():
-            (self.copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, self.copy / name)
+            if file.name != ADAPTER:  # of a finished stage, see below
+                (self.copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, self.copy / name)
+        if has_stages(self.store, self.job):
+            pack_results(self.store, self.settings, self.store.get_job(self.job.id), self.copy / STAGES)
         try:
             self.place.keep_state(self.copy)
             self._kept = now
@@ -245,3 +247,4 @@ class _Keeper:
                 self.keep()
             except OSError as error:  # a file that was renamed meanwhile: next time
                 self.say(f"The training's state was not kept: {error}")
+        self.store.close()

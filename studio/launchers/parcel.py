@@ -3,6 +3,7 @@
     parcel.json     the job and its configuration, and what the checkpoint is
     rows.json       the project, its prompts, and the accepted pairs
     latents/…       of those pairs
+    stages/…        what stages that are finished have made, as results come back (`studio.launchers.results`)
 
 What training does not need stays here: pictures, other pairs, who judged them and why, other models.
 """
@@ -10,6 +11,8 @@ What training does not need stays here: pictures, other pairs, who judged them a
 from __future__ import annotations
 
 import json
+import re
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from studio import __version__
 from studio.launchers.accelerate import ACCELERATE
 from studio.launchers.base import LaunchError
 from studio.launchers.local import LOCAL
+from studio.launchers.results import ADAPTERS, PICTURES, RESULT, pack_results, take_stages
 from studio.records import Job
 from studio.settings import Settings
 from studio.store import Store
@@ -29,6 +33,8 @@ from studio.zip_files import leads_outside, too_large
 
 FORMAT = 1
 PARCEL, ROWS, LATENTS = "parcel.json", "rows.json", "latents/"
+STAGES = "stages"
+STAGE_FILE = re.compile(rf"{STAGES}/({RESULT}|{ADAPTERS}/[0-9a-f]{{1,32}}\.safetensors|{PICTURES}/[0-9a-f]{{64}}\.png)")
 CHECKPOINT, TOYBOX = "checkpoint", "toybox"  # folders beside the parcel
 PARTS = (".safetensors", ".json", ".txt", ".model")  # of a checkpoint's folder: nothing pickled
 _UNTOLD = {"reviewer": "reviewer", "reason": "", "revealed": 0, "milliseconds": 0, "supersedes": None, "bulk_id": None}
@@ -60,6 +66,16 @@ def pack(store: Store, settings: Settings, job: Job, path: Path) -> None:
         archive.writestr(ROWS, json.dumps(rows))
         for file in files:
             archive.write(file, f"{LATENTS}{file.name}")
+        if has_stages(store, job):
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                pack_results(store, settings, job, Path(folder))
+                for file in sorted(Path(folder).rglob("*.*")):
+                    archive.write(file, f"{STAGES}/{file.relative_to(folder).as_posix()}")
+
+
+def has_stages(store: Store, job: Job) -> bool:
+    """Whether a training that is not done has finished stages, each with a model of its own."""
+    return any(one.job_id == job.id for one in store.list_checkpoints(job.project_id))
 
 
 def beside(settings: Settings, checkpoint: str) -> dict[str, Path]:
@@ -96,6 +112,8 @@ def unpack(path: Path, store: Store, settings: Settings, folder: Path) -> Unpack
                 if leads_outside(name) or name != f"{LATENTS}{plain}" or not plain.endswith(".safetensors"):
                     raise LaunchError(f"{path} holds {name!r}, which is no file of latents. Refused.")
                 write_atomically(settings.latents / plain, archive.read(name), sync=False)
+            for name in filter(STAGE_FILE.fullmatch, archive.namelist()):
+                write_atomically(folder / name, archive.read(name), sync=False)
             rows["projects"][0]["checkpoint"] = _checkpoint(rows["projects"][0]["checkpoint"], folder)
             asked, save_minutes = told["job"], float(told["save_minutes"])
             store.import_rows({table: rows.get(table, []) for table in TABLES})
@@ -103,9 +121,12 @@ def unpack(path: Path, store: Store, settings: Settings, folder: Path) -> Unpack
             launcher = ACCELERATE if several else LOCAL
             job = Job(asked["id"], asked["project_id"], "train", asked["config"], launcher=launcher.name,
                       place=launcher.place(settings, asked["config"], {}))  # fmt: skip
+        job = store.create_job(job)
+        if (folder / STAGES).is_dir():
+            job = take_stages(store, settings, job, folder / STAGES)
     except (zipfile.BadZipFile, KeyError, IndexError, TypeError, json.JSONDecodeError, OSError) as error:
         raise LaunchError(f"{path} is no training to be done here ({type(error).__name__}: {error}).") from error
-    return Unpacked(store.create_job(job), save_minutes)
+    return Unpacked(job, save_minutes)
 
 
 def _rows(store: Store, settings: Settings, job: Job) -> tuple[dict[str, Any], list[Path]]:

@@ -1,5 +1,7 @@
 """What comes back from another machine: result.json, adapters, and the sample pictures of the training.
 
+In the same form the finished stages of a training go there, so that they are not trained again.
+
     result.json                 the job's result, the checkpoints' and the samples' rows
     adapters/<id>.safetensors   each with the SHA-256 that its row names
     pictures/<sha256>.png
@@ -75,7 +77,9 @@ class Results(_Row):
 
 
 def pack_results(store: Store, settings: Settings, job: Job, folder: Path) -> str:
-    """Put a finished training's results into an empty folder; returns the SHA-256 of result.json."""
+    """Put what a training made into an empty folder, all of it or the stages that are finished; returns the SHA-256 of
+    result.json.
+    """
     checkpoints = [one for one in store.list_checkpoints(job.project_id) if one.job_id == job.id]
     stages = {"", *(one.stem for one in settings.checkpoints.glob(f"{job.id}-*"))}
     samples = [
@@ -111,6 +115,35 @@ def take_results(
     Taking them twice changes nothing. Raises ResultsError where something is not as it must be.
     """
     results = _read(fetch(RESULT), job, told)
+    if results.result.get("checkpoint_id") not in {row.id for row in results.checkpoints}:
+        raise ResultsError(f"{RESULT} of job {job.id} names no checkpoint that came with it. Nothing of it is kept.")
+    _keep(store, settings, job, results, fetch)
+    store.update_job(job.id, config=results.config)
+    return results.result
+
+
+def take_stages(store: Store, settings: Settings, job: Job, folder: Path) -> Job:
+    """Keep the stages that an earlier try of a training finished, as `pack_results` left them in the folder; the job
+    then goes on with the next. What its row has already stays as it is. Raises ResultsError.
+    """
+    results = _read(folder / RESULT, job, "")
+    known = {row.id for row in results.checkpoints}
+    stages = {
+        stage: made
+        for stage, made in results.result.items()
+        if isinstance(made, dict) and made.get("checkpoint_id") in known
+    }
+    _keep(store, settings, job, results, lambda name: folder / name)
+    for row in results.checkpoints:
+        for leftover in _folder(settings, job, row.stage).iterdir():  # of the time in which it was not finished
+            if leftover.name != ADAPTER:
+                leftover.unlink()
+    now = store.get_job(job.id)
+    return store.update_job(job.id, result={**stages, **now.result}, config={**results.config, **now.config})
+
+
+def _keep(store: Store, settings: Settings, job: Job, results: Results, fetch: Callable[[str], Path]) -> None:
+    """Files first, then rows."""
     for row in results.checkpoints:
         _keep_adapter(fetch(f"{ADAPTERS}/{row.id}.safetensors"), row, _folder(settings, job, row.stage) / ADAPTER)
     for image in {sample.image for sample in results.samples}:
@@ -125,8 +158,6 @@ def take_results(
         rows.setdefault((sample.stage, sample.step), []).append(one)
     for row_of_samples in rows.values():
         store.put_sample_row(row_of_samples)
-    store.update_job(job.id, config=results.config)
-    return results.result
 
 
 def _read(path: Path, job: Job, told: str) -> Results:
@@ -145,9 +176,6 @@ def _read(path: Path, job: Job, told: str) -> Results:
         ) from error
     if results.job != job.id:
         raise ResultsError(f"{RESULT} is that of job {results.job}, not of {job.id}. Nothing of it is kept.")
-    known = {row.id for row in results.checkpoints}
-    if results.result.get("checkpoint_id") not in known:
-        raise ResultsError(f"{RESULT} of job {job.id} names no checkpoint that came with it. Nothing of it is kept.")
     if wrong := next((row.method for row in results.checkpoints if row.method not in METHOD_CONFIGS), None):
         raise ResultsError(f"{RESULT} of job {job.id} names the method {wrong!r}, which is not known here.")
     return results

@@ -15,6 +15,7 @@ from studio.method_configs import METHOD_CONFIGS
 
 ENOUGH_PAIRS = 32  # accepted pairs from which a training is worth its time
 PAPER_PAIRS = 64  # how many the paper trains on
+MOST_PICTURES = 1_000_000  # of a cell of an evaluation
 Protocol = Literal["", "duo", "unlearn-diff-atk", "i2p", "coco-3k", "coco-30k", "unlearncanvas"]
 PROTOCOL_NAMES = get_args(Protocol)[1:]  # see studio.protocols
 
@@ -182,6 +183,17 @@ class EvaluateConfig(SamplingConfig):
     oracle: bool = _field(True, "Embedded checkpoint: add the model that never saw the concept.")
     processes: int = _field(1, "Processes that share the pictures, one a GPU.", ge=1, le=1024)
     command: str = _field("", "Command that the report names as its origin; empty: the evaluate command.")
+
+    @field_validator("repeats")
+    @classmethod
+    def _possible(cls, repeats: int, info: ValidationInfo) -> int:
+        n = info.data.get("n", 1)
+        if n * repeats > MOST_PICTURES:
+            raise ValueError(
+                f"n x repeats is {n:,} x {repeats:,} = {n * repeats:,} pictures a cell, and {MOST_PICTURES:,} are the "
+                "most. Lower one of them"
+            )
+        return repeats
 
 
 class SweepConfig(Config):

@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from studio.attack_configs import ATTACK_CONFIGS, AttackJobConfig, attack_config
-from studio.config_base import Config
+from studio.config_base import Config, refusal
 from studio.configs import JOB_CONFIGS, EvaluateConfig, SweepConfig
 from studio.evaluation_checks import with_presets
 from studio.forks import ForkServer
@@ -447,11 +447,7 @@ def _complete(cls: type[Config], given: Mapping[str, Any], what: str) -> dict[st
     try:
         return cls.model_validate(dict(given)).model_dump()
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        ]
-        raise JobError(f"{what}: {'; '.join(problems)}.") from error
+        raise JobError(f"{what}: {refusal(error, cls.model_fields)}") from error
 
 
 def _signal(job: Job, signum: signal.Signals) -> None:

@@ -70,7 +70,9 @@ def test_every_attack_and_budget_has_a_cost(name: str) -> None:
         (["--attack", "x"], "There is no attack 'x'; use one of none, random_tokens"),
         (["--victim", "nobody"], "0 models of 'Sword' are named 'nobody'; use one of: original, oracle, DUO ("),
         (["--set", "generations"], "is not name=value"),
-        (["--set", "generations=-1"], "generations is '-1'"),
+        (["--set", "generations=-1"], "--set of ring_a_bell: generations = '-1': it must be at least 0."),
+        (["--set", "generations=many"], "generations = 'many': it must be a whole number."),
+        (["--set", "colour=1"], "colour = '1': there is no such value; use one of seed, eta, "),
         (["--prompts", "nowhere.csv"], "There is no file nowhere.csv"),
     ],
 )

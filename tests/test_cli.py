@@ -84,7 +84,7 @@ def test_every_field_of_a_configuration_is_an_option(
         (["compare", "a knight", "--model", "toybox", "--model", "a b"], "'a b' names no checkpoint"),
         (["demo", "--quick", "--n", "9"], "--quick means --n 50, but --n is 9"),
         (["pairs", "--project", "New", "--detector", "nose"], "There is no detector 'nose'"),
-        (["pairs", "--project", "New", "--concept", "zebra"], "concept is 'zebra': Input should be 'sword'"),
+        (["pairs", "--project", "New", "--concept", "zebra"], "concept = 'zebra': it must be 'sword'"),
         (["pairs", "--project", "New", "--checkpoint", "a b"], "'a b' names no checkpoint"),
         (["pairs", "--project", "Sword", "--prompts", "nowhere.csv"], "No such file or directory (nowhere.csv)"),
     ],
@@ -288,7 +288,8 @@ def test_resume_follows_a_job_to_its_failure(
     job = submit(store, settings, "pairs", project.id, {})
     main(["jobs", "stop", job.id])
     assert main(["jobs", "resume", job.id]) == 2
-    error = capsys.readouterr().err
+    out, error = capsys.readouterr()
+    assert f"Job {job.id} (pairs of project 'Sword') goes on where it was" in out
     assert "no prompt pairs; add some first" in error
     assert f"python -m studio jobs resume {job.id}" in error
 

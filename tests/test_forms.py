@@ -70,6 +70,14 @@ def test_typed_numbers_may_have_spaces_and_powers() -> None:
     assert form.read([" 1 000 ", "1E6"], beta=20) == DuoConfig(steps=1000, prior_weight=1e6, beta=20)
 
 
+def test_a_seed_keeps_all_of_its_digits() -> None:
+    form = build(DuoConfig, "seed", seed=2**63 - 1)
+    assert form.fields["seed"].value == "9223372036854775807"
+    assert form.read(["9223372036854775806"]) == DuoConfig(seed=2**63 - 2)
+    with pytest.raises(FormError, match=r"Seed is 9223372036854775808; .* at least 0, at most 9223372036854775807\."):
+        form.read(["9223372036854775808"])
+
+
 def test_what_is_allowed_stands_in_the_help() -> None:
     assert build(DuoConfig, "learning_rate").fields["learning_rate"].info.endswith(" Above 0, at most 1.")
     assert build(PairsConfig, "strength").fields["strength"].maximum == 1  # a slider shows it

@@ -341,8 +341,13 @@ def test_submit_completes_the_config(store: Store, settings: Settings, project: 
 @pytest.mark.parametrize(
     ("kind", "config", "message"),
     [
-        ("pairs", {"strength": 3}, "Job pairs: strength = 3: .*less than or equal to 1"),
-        ("pairs", {"colour": 1}, "colour = 1: Extra inputs"),
+        ("pairs", {"strength": 3}, "Job pairs: strength = 3: it must be at most 1"),
+        ("pairs", {"colour": 1}, "colour = 1: there is no such value; use one of"),
+        (
+            "evaluate",
+            {"n": 100_000, "repeats": 11},
+            "repeats = 11: n x repeats is .* = 1,100,000 pictures a cell, and 1,0",
+        ),
         ("train", {"method": "magic"}, "no method 'magic'; use one of duo, esd"),
         ("train", {"method": "duo", "config": {"beta": -1}}, "Method duo: beta = -1"),
         ("dance", {}, "no kind of job 'dance'; use train, .*pairs"),

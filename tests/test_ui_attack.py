@@ -131,8 +131,8 @@ def test_an_attack_is_queued_with_what_the_form_says(panel: AttackPanel, duo: Ch
         ({"source": FILE}, "No file of prompts is chosen yet"),
         ({"source": SHELF}, "Choose a shelf"),
         ({"values": "generations"}, "is not name=value"),
-        ({"values": "generations=-1"}, "generations = -1: Input should be greater than or equal to 0"),
-        ({"values": "steps=1"}, "steps = 1: Extra inputs are not permitted"),
+        ({"values": "generations=-1"}, "generations = '-1': it must be at least 0"),
+        ({"values": "steps=1"}, "steps = '1': there is no such value; use one of"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_queued(

@@ -35,6 +35,7 @@ from studio.cli import (
     work,
 )
 from studio.cli.options import JobStopped
+from studio.config_base import refusal
 
 app = typer.Typer(
     help="DUO Studio: make an image model forget one thing, and see what it still draws.",
@@ -92,8 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def plain_words(error: Exception) -> str | None:
     """The message of an error that a person can act on; None for a bug."""
     if isinstance(error, ValidationError):
-        problems = (f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors())
-        return "; ".join(problems) + "."
+        return refusal(error)
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror or error}{where}."

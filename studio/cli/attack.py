@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +21,7 @@ from studio.cli.options import (
     table_console,
 )
 from studio.cli.progress import WorkProgress
+from studio.config_base import refusal
 from studio.durations import duration
 from studio.evaluation_checks import models_named
 from studio.jobs import Runner, submit
@@ -99,7 +101,11 @@ def cost_line(config: AttackJobConfig, victims: int, speed: Speed | None = None)
     """The most that the job costs, in words."""
     if config.attack not in ATTACK_CONFIGS:
         raise CommandError(f"There is no attack {config.attack!r}; use one of {', '.join(ATTACK_CONFIGS)}.")
-    cost = estimate(config, victims, speed)
+    try:
+        cost = estimate(config, victims, speed)
+    except ValidationError as error:
+        known = ATTACK_CONFIGS[config.attack].model_fields
+        raise CommandError(f"--set of {config.attack}: {refusal(error, known)}") from error
     time = f" That takes at most about {duration(cost.seconds)}, {cost.where}." if cost.seconds is not None else ""
     return f"{cost.words}{time}"
 

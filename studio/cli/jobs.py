@@ -89,6 +89,9 @@ def resume_job(
         check_out(out)
     job = resume(store, settings, job_id)
     console, runner = Console(), Runner(store, settings, interval=0.5)
+    what = f"{job.kind} of project {store.get_project(job.project_id).name!r}"
+    print(f"Job {job.id} ({what}) goes on where it was, and is followed here; Ctrl-C stops it, and `python -m studio "
+          f"jobs show {job.id}` tells how it stands and its log.")  # fmt: skip
     if kind == "demo":
         job = follow_demo(runner, job, console, out)
     else:

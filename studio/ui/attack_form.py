@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from studio.attack_configs import ATTACK_CONFIGS, Access, AttackJobConfig, attack_config
 from studio.attack_costs import estimate, speed_of
+from studio.config_base import refusal
 from studio.durations import duration
 from studio.prompt_sources import PromptFileError, read_prompts
 from studio.store import NotFoundError, Store
@@ -73,8 +74,8 @@ class AttackForm:
         try:
             attack_config(attack, budget, own)
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']}: {e['msg']}" for e in error.errors())
-            raise FormError(f"A value of the attack is wrong: {wrong}.") from error
+            known = ATTACK_CONFIGS[attack].model_fields
+            raise FormError(f"A value of the attack is wrong: {refusal(error, known)}") from error
         others = {"attack": attack, "budget": budget, "victims": list(victims), "prompts": prompts, "values": own}
         config = self.details.read(rest, **others)
         assert isinstance(config, AttackJobConfig)

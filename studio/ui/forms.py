@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from studio.config_base import Config
 
+WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 SLIDER_RANGE = 100  # a whole number with at most this many values, or a share, gets a slider
 
 
@@ -76,7 +78,9 @@ def bounds_of(config: type[Config], name: str) -> str:
 
 
 def number_text(value: float) -> str:
-    """A number as people write it: 0.01, 3e-4, 500, 5e6."""
+    """A number as people write it: 0.01, 3e-4, 500, 5e6; a whole number, such as a seed, with all of its digits."""
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value == 0 or 1e-2 <= abs(value) < 1e6:
@@ -161,8 +165,11 @@ def _typed(config: type[Config], name: str, value: Any) -> Any:
     if get_origin(annotation) is list:
         return [line.strip() for line in str(value or "").splitlines() if line.strip()]
     if annotation in (int, float) and isinstance(value, str):
+        text = value.strip().replace(" ", "")
+        if annotation is int and WHOLE.fullmatch(text):
+            return int(text)  # a float has no more than 16 digits of a seed
         try:
-            number = float(value.strip().replace(" ", ""))
+            number = float(text)
         except ValueError:
             return value.strip()
         return int(number) if annotation is int and math.isfinite(number) and number.is_integer() else number

@@ -49,7 +49,7 @@ def test_an_attack_from_its_cost_to_what_is_kept_and_what_attackers_do(studio: R
         panel.locator(f"#duo-attackjob-{name} input, #duo-attackjob-{name} textarea").fill(value)
     panel.get_by_label("Values of the attack").fill("queries=-1")
     panel.locator("#duo-attack-go").click()
-    expect(panel.get_by_role("alert")).to_contain_text("queries = -1: Input should be greater than or equal to 0")
+    expect(panel.get_by_role("alert")).to_contain_text("queries = '-1': it must be at least 0")
     panel.get_by_label("Values of the attack").fill("queries=2")
     expect(panel.locator("#duo-attack-cost")).to_contain_text("At most 4 queries")
     panel.locator("#duo-attack-go").click()

@@ -113,8 +113,8 @@ def train_form(studio: Studio) -> TrainForm:
             parts[key] = _method_form(key, group)
     where = where_panel(studio)
     room = room_panel(studio)
-    error = gr.HTML(elem_id="duo-train-error")
-    with gr.Column(elem_id="duo-train-foot"):
+    with gr.Column(elem_id="duo-train-foot"):  # in sight wherever the form is scrolled to, what is wrong too
+        error = gr.HTML(elem_id="duo-train-error")
         room.brief.render()
         go = gr.Button("Train", variant="primary", size="lg", elem_id="duo-train-go")
     return TrainForm(ground, method, about, name, parts, room, where, error, go)

@@ -46,6 +46,8 @@ def test_a_walk_through_compare(page: Page, tiny_studio: RunningStudio, tmp_path
     expect(page.locator(".duo-cell .duo-pill")).to_have_count(4)
     first = pictures(page)
     assert len(set(first)) == 4
+    wide = "grid => { grid.style.gridTemplateColumns = '1200px 1200px'; return document.scrollingElement.scrollWidth }"
+    assert page.locator(".duo-grid").evaluate(wide) <= page.viewport_size["width"]  # type: ignore[index]
 
     with page.expect_download() as download:
         page.get_by_role("link", name="PNG").first.click()

@@ -3,7 +3,7 @@
 Read are safetensors and diffusers folders, with the keys of
 
 - whole or partial UNets and transformers in diffusers' names (ESD and UCE publish the layers they changed), or UNets
-  in the original layout's;
+  in the original layout's (Concept Ablation's first code has the layers it changed);
 - CLIP text encoders, as AdvUnlearn publishes them;
 - LoRAs of peft and of diffusers, old and new, and of kohya's scripts, in whose layout SPM is published.
 
@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_open_clip_checkpoint
+from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 from safetensors import SafetensorError, safe_open
 
 from models.adapters import applied
@@ -104,8 +104,8 @@ def _load(file: Path, path: Path, bundle: ModelBundle, transport: bool) -> Weigh
     kept = {key: metadata[key] for key in ("prompts",) if key in metadata}
     if any(_FACTOR.fullmatch(key) for key in tensors):
         delta = _lora({key: value.float() for key, value in tensors.items()}, metadata, path, bundle)
-        if transport and "prompts" in metadata:
-            kept |= transport_metadata([name.strip() for name in metadata["prompts"].split(",") if name.strip()])
+        names = [name.strip() for name in metadata.get("prompts", "").split(",") if name.strip()]
+        kept |= transport_metadata(names) if transport and names else {}
         kept |= part_metadata(bundle.family.denoiser)
     else:
         delta = _edited(tensors, path, bundle)
@@ -148,6 +148,8 @@ def _read(file: Path, path: Path) -> tuple[Tensors, dict[str, str]]:
             f"{path} is not a whole safetensors file ({error}). Copy it again; a pickled state dict must end in "
             f"{', '.join(PICKLED)}."
         ) from error
+    if not tensors:
+        raise LoadError(f"{path} holds 0 tensors. Get a whole copy.")
     tensors = {key: value if value.dtype in HALF else value.float() for key, value in tensors.items()}
     if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
         raise LoadError(f"{path} holds values that are not finite, in {broken[0]}. Get a whole copy.")
@@ -191,14 +193,15 @@ def _edited(tensors: Tensors, path: Path, bundle: ModelBundle) -> WeightDelta:
 
 
 def _of_the_original_layout(tensors: Tensors, path: Path, bundle: ModelBundle) -> Tensors:
-    """A UNet's tensors in diffusers' names."""
-    tensors = {key: value for key, value in tensors.items() if key.startswith(ORIGINAL_LAYOUT)}
+    """A UNet's tensors, all or some of them, in diffusers' names."""
+    config = dict(bundle.denoiser.config)
     try:
-        return dict(convert_ldm_unet_checkpoint(tensors, dict(bundle.denoiser.config)))
-    except (KeyError, IndexError) as error:
-        raise LoadError(
-            f"{path} is in the original layout, but not of {bundle.spec.name}'s shape: {error} is missing."
-        ) from error
+        names = {ORIGINAL_LAYOUT + unet_key(name, config): name for name, _ in bundle.denoiser.named_parameters()}
+    except (KeyError, IndexError):  # a network for which there is no such layout
+        names = {}
+    tensors = {key: value for key, value in tensors.items() if key.startswith(ORIGINAL_LAYOUT)}
+    _refuse_strange((key for key in tensors if key not in names), len(tensors), path, bundle)
+    return {names[key]: value for key, value in tensors.items()}
 
 
 def _text_weights(tensors: Tensors, bundle: ModelBundle) -> dict[str, tuple[str, torch.Tensor]]:
@@ -277,16 +280,25 @@ def _lora(tensors: Tensors, metadata: dict[str, str], path: Path, bundle: ModelB
         match = _FACTOR.fullmatch(key)
         name = match["layer"] if match else key.removesuffix(".alpha")
         layer = layers.get(_plain(name))
-        if layer is None or (match is None and not key.endswith(".alpha")):
+        if layer is None or (match is None and (value.numel() != 1 or not key.endswith(".alpha"))):
             strange.append(key)
         elif match is None:
-            alphas[layer] = float(value)
+            alphas[layer] = float(value.flatten()[0])
         else:
             (downs if (match["side"] or match["old"] or match["older"]) in _DOWN else ups)[layer] = value
     _refuse_strange(strange, len(tensors), path, bundle)
     if downs.keys() != ups.keys():
         odd = sorted(downs.keys() ^ ups.keys())[0]
         raise LoadError(f"{path} has only one of the two factors of {odd}. Get a whole copy.")
+    for layer, down in downs.items():
+        up = ups[layer]
+        if down.dim() < 2 or up.dim() < 2 or not len(down) == up.shape[1] > 0:
+            raise LoadError(
+                f"{path} has factors of {layer} of shapes {tuple(down.shape)} and {tuple(up.shape)}, which are no "
+                "factors of one matrix. Get a whole copy."
+            )
+    if not any(up.any() and downs[layer].any() for layer, up in ups.items()):
+        raise UnchangedError(f"{path} changes nothing: of each of its {len(ups)} layers one factor is 0.")
     return _one_rank(downs, ups, alphas, _common_alpha(metadata))
 
 
@@ -323,10 +335,10 @@ def _common_alpha(metadata: dict[str, str]) -> float | None:
 
 
 def _one_rank(downs: Tensors, ups: Tensors, alphas: dict[str, float], common: float | None) -> WeightDelta:
-    """Layers of a lower rank are filled up with zeros."""
+    """Layers of a lower rank are filled up with zeros; an alpha of 0 stands for the rank, as in kohya's scripts."""
     ranks = {layer: len(down) for layer, down in downs.items()}
     rank = max(ranks.values())
-    scales = {layer: alphas.get(layer, common or ranks[layer]) / ranks[layer] for layer in downs}
+    scales = {layer: (alphas.get(layer) or common or ranks[layer]) / ranks[layer] for layer in downs}
     shared = next(iter(scales.values())) if len(set(scales.values())) == 1 else 1.0
     tensors = {}
     for layer in sorted(downs):

@@ -19,7 +19,7 @@ from models.bundle import ModelBundle
 from models.export_pipeline import save_merged
 from models.foreign import load_foreign
 from models.loading import load_bundle
-from models.original_layout import original_tensors
+from models.original_layout import original_tensors, unet_key
 from models.specs import LoadError
 from models.transport import METADATA as TRANSPORT
 from studio.methods.spm import targets_of
@@ -158,6 +158,17 @@ def test_a_unet_in_the_original_layout(tiny_bundle: ModelBundle, tmp_path: Path)
     assert list(delta.tensors) == ["conv_in.bias"]
 
 
+def test_some_layers_in_the_original_layout(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    new = edited(tiny_bundle, ".attn2.to_k.")
+    tensors = {f"model.diffusion_model.{unet_key(n, tiny_bundle.denoiser.config)}": v for n, v in new.items()}
+    delta = load_foreign(written(tensors, tmp_path / "delta.safetensors"), tiny_bundle)
+    with applied(tiny_bundle, delta):
+        assert all(torch.allclose(weights(tiny_bundle)[name], value, atol=1e-6) for name, value in new.items())
+    tensors["model.diffusion_model.input_blocks.77.1.norm.weight"] = torch.ones(2)
+    with pytest.raises(LoadError, match=r"1 of the \d+ keys .* no place in Tiny: .*input_blocks\.77"):
+        load_foreign(written(tensors, tmp_path / "strange.safetensors"), tiny_bundle)
+
+
 @pytest.mark.slow
 def test_a_pickled_state_dict_is_read_in_a_child_process(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
     new = edited(tiny_bundle, ".attn2.")
@@ -264,6 +275,14 @@ def test_a_lora_and_weights_of_a_transformer(tmp_path: Path) -> None:
             assert torch.allclose(weights(bundle)[f"{layer}.weight"], weight + 0.5 * up @ down, atol=1e-5)
 
 
+def test_alpha_0_is_the_rank_and_a_concept_without_a_name_is_none(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    lora = random_lora(tiny_bundle, 2, 2.0)
+    file = written(as_kohya(lora, 0.0), tmp_path / "lora.safetensors", {"prompts": " , "})
+    delta = load_foreign(file, tiny_bundle, transport=True)
+    assert TRANSPORT not in delta.metadata
+    assert_equal_models(tiny_bundle, lora, delta)
+
+
 def test_layers_of_different_rank_and_alpha(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
     one, other = random_lora(tiny_bundle, 2, 1.0, ["attn1.to_q"]), random_lora(tiny_bundle, 3, 6.0, ["attn2.to_k"])
     file = written(as_kohya(one, 1.0) | as_kohya(other, 6.0), tmp_path / "lora.safetensors")
@@ -288,7 +307,16 @@ def test_what_cannot_be_used_is_refused(tiny_bundle: ModelBundle, tmp_path: Path
     same = {"conv_in.bias": tiny_bundle.denoiser.conv_in.bias.data}
     lora = as_kohya(random_lora(tiny_bundle), 1.0)
     half = {key: value for key, value in lora.items() if not key.endswith("attn1_to_q.lora_up.weight")}
+    down = next(key for key in lora if key.endswith("lora_down.weight"))
+    up, alpha = (down.replace("lora_down.weight", end) for end in ("lora_up.weight", "alpha"))
+    none = {key: value * (not key.endswith("lora_up.weight")) for key, value in lora.items()}
     for name, tensors, message in (
+        ("ranks", lora | {up: torch.ones(32, 3)}, r"factors of .* of shapes \(1, .*\) and \(32, 3\)"),
+        ("rank-0", lora | {up: torch.ones(32, 0), down: torch.ones(0, 32)}, r"of shapes \(0, 32\) and \(32, 0\)"),
+        ("flat", lora | {up: torch.ones(5), down: torch.ones(5)}, r"of shapes \(5,\) and \(5,\)"),
+        ("alphas", lora | {alpha: torch.ones(2)}, r"1 of the .* no place"),
+        ("none", none, "changes nothing: of each of its 48 layers"),
+        ("nothing", {}, "holds 0 tensors"),
         ("same", same, "changes nothing: all 1 weights"),
         ("shape", {"conv_in.bias": torch.ones(3)}, r"conv_in\.bias of shape \(3,\), Tiny has \(32,\)"),
         ("nan", {"conv_in.bias": torch.full((32,), torch.nan)}, r"not finite, in conv_in\.bias"),

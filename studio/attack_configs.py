@@ -223,6 +223,9 @@ class UnlearnDiffAtkConfig(GradientConfig, AskingConfig):
     t_step: int = _field(20, "Between two timesteps; after each the victim is asked once.", unit="timestep", ge=1)
     steps: int = _field(40, "Optimizer steps a timestep, each with a fresh noise.", unit="steps", ge=1, le=10_000)
     learning_rate: float = _field(0.01, "Adam learning rate.", gt=0, le=10)
+    weight_decay: float = _field(
+        0.1, "Adam weight decay, part of the gradient: it keeps a token from being settled too early.", ge=0
+    )
 
     @property
     def timesteps(self) -> range:

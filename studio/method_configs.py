@@ -71,7 +71,7 @@ class ReceConfig(UceConfig):
 
     preserve_scale: float = _field(0.1, "Weight of the preserved prompts.", symbol="p", ge=0)
     ridge: float = _field(0.1, "Weight of the matrices before each edit.", symbol="λ", gt=0)
-    rounds: int = _field(5, "Derived embeddings that are found and erased, one after the other.", ge=0, le=1000)
+    rounds: int = _field(3, "Derived embeddings that are found and erased, one after the other.", ge=0, le=1000)
     derive_ridge: float = _field(
         0.1, "Keeps a derived embedding short, and with it what each round changes.", symbol="μ", gt=0
     )
@@ -151,7 +151,9 @@ class SelectiveAmnesiaConfig(TrainingConfig):
     """Selective Amnesia: the safe pictures under the unsafe prompts, what matters to the rest held by its Fisher."""
 
     layers: Literal["attn2", "not-attn2", "all"] = _field(
-        "all", "attn2: cross-attention (names, persons); not-attn2: all but that (nudity in the paper); all."
+        "all",
+        "attn2: cross-attention; not-attn2: all but that, the timestep's embedding and the last layers (nudity in "
+        "the official code); all: every weight (persons there).",
     )
     steps: int = _field(1000, "Optimizer steps.", unit="steps", ge=1, le=100_000)
     batch_size: int = _field(4, "Pictures a step, and as many replayed ones.", unit="pictures", ge=1, le=512)

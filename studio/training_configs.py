@@ -33,7 +33,7 @@ class TrainingConfig(MethodConfig):
 
     seed: int = _field(0, "Seed of the data order, the noise and the adapter's start.", ge=0, le=MAX_SEED)
     save_every: int = _field(50, "Optimizer steps between saved states.", unit="steps", ge=1)
-    max_grad_norm: float = _field(1.0, "Gradients are clipped to this norm.", gt=0)
+    max_grad_norm: float = _field(1.0, "Gradients are clipped to this norm; 0 clips nothing.", ge=0)
     weight_decay: float = _field(1e-2, "AdamW weight decay.", ge=0)
     schedule: Literal["constant", "linear", "cosine"] = _field(
         "constant", "The learning rate after the warm-up: as it is, or down to nothing by the last step."

@@ -23,13 +23,14 @@ from models.prompting import (
     token_table,
     word_tokens,
 )
-from studio.attack_configs import P4dConfig, RingABellConfig
+from studio.attack_configs import P4dConfig, RingABellConfig, UnlearnDiffAtkConfig
 from studio.attacks.base import Arena, AttackError, AttackInput, AttackTask, Best, Meter, further_seeds
 from studio.attacks.concepts import direction
 from studio.attacks.p4d import parts_of
 from studio.attacks.ring_a_bell import Search
 from studio.attacks.sneaky_prompt import Policy, sensitive_words
 from studio.attacks.text_free_inversion import TextFreeInversion
+from studio.attacks.unlearn_diff_atk import PrefixSearch
 from studio.configs import SamplingConfig
 from studio.metrics.base import Detection
 from studio.objectives.genetic import breed, crossover, known_losses, mutate, select
@@ -83,6 +84,27 @@ def test_one_hot_samples_follow_the_weights_and_pass_the_gradient_on() -> None:
     values = torch.tensor([1.0, -2.0, 3.0])
     (drawn @ values).sum().backward()
     assert torch.equal(weights.grad, values.expand(4000, 3))  # d/dw of the one-hot row itself
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e6])
+def test_a_prefix_starts_anywhere_and_is_held_from_settling(
+    tiny_bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch, slope: float
+) -> None:
+    monkeypatch.setattr(
+        "studio.attacks.unlearn_diff_atk.prediction_error", lambda *given: slope * given[3].square().sum()
+    )
+    arena = Arena(tiny_bundle, None, lambda images: [], SamplingConfig())
+    task = AttackTask("a", 0, torch.zeros(tiny_bundle.latent_shape))
+    search = PrefixSearch(arena, task, word_tokens(tiny_bundle), UnlearnDiffAtkConfig())
+    assert search.weights.std() < 1e-6
+    with torch.no_grad():
+        search.weights.copy_(torch.eye(search.weights.shape[1])[: len(search.weights)])
+    search.step(10)
+    gradient = search.weights.grad
+    assert gradient is not None
+    assert gradient.abs().max() <= 1
+    if not slope:
+        assert (search.weights.max(dim=1).values < 1).all()  # by the weight decay alone
 
 
 # PEZ, concept vector, REINFORCE

@@ -70,14 +70,15 @@ def test_no_setting_is_infinite(name: str) -> None:
         DuoConfig.model_validate({name: math.inf})
 
 
-def test_gradients_are_clipped_and_the_norm_before_is_reported() -> None:
+@pytest.mark.parametrize(("limit", "clipped"), [(0.5, 0.5), (0.0, 8.0)])
+def test_gradients_are_clipped_and_the_norm_before_is_reported(limit: float, clipped: float) -> None:
     weight = torch.nn.Parameter(torch.tensor([4.0]))
     norms: list[float] = []
-    config = DuoConfig(steps=1, max_grad_norm=0.5)
+    config = DuoConfig(steps=1, max_grad_norm=limit)
     train("duo", [weight], lambda _: ((weight**2).sum(), {}), config, lambda *_, **v: norms.append(v["grad_norm"]))
     assert norms == [8.0]
     assert weight.grad is not None
-    assert float(weight.grad) == pytest.approx(0.5, rel=1e-5)
+    assert float(weight.grad) == pytest.approx(clipped, rel=1e-5)
 
 
 def test_state_of_another_run_is_refused(tmp_path: Path) -> None:

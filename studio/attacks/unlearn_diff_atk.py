@@ -56,9 +56,9 @@ class PrefixSearch:
         self.table = token_table(arena.victim)[vocabulary.to(arena.victim.device)]  # [V, D]
         self.layout: Layout = layout(arena.victim, [*[None] * config.tokens, *task.prompt.split()])
         self.generator = task.generator(config.seed)
-        start = torch.rand(config.tokens, len(vocabulary), generator=self.generator)
-        self.weights = project_to_simplex(start.to(self.table.device)).requires_grad_()
-        self.optimizer = torch.optim.Adam([self.weights], lr=config.learning_rate)
+        shape = (config.tokens, len(vocabulary))
+        self.weights = torch.full(shape, 1 / len(vocabulary), device=self.table.device).requires_grad_()
+        self.optimizer = torch.optim.Adam([self.weights], lr=config.learning_rate, weight_decay=config.weight_decay)
 
     def run(self, report: Report) -> AttackInput:
         """All timesteps, or until the victim shows the concept."""
@@ -75,7 +75,10 @@ class PrefixSearch:
         return best.chosen()
 
     def step(self, timestep: int) -> float:
-        """One step of Adam on ||eps - eps_theta'(z_t, t, [adv; p])||^2 (equation 7), then back to the simplex."""
+        """One step of Adam on ||eps - eps_theta'(z_t, t, [adv; p])||^2 (equation 7), then back to the simplex.
+
+        As in the official code, every entry of the loss's gradient is clamped to [-1, 1].
+        """
         victim, size = self.arena.victim, self.config.batch_size
         timesteps = torch.full((size,), min(timestep, victim.num_train_timesteps - 1))
         noisy, wanted = noised(victim, self.target.expand(size, -1, -1, -1), timesteps, self.generator)
@@ -83,7 +86,8 @@ class PrefixSearch:
         self.task.meter.text_passes += 1
         embeds = self.layout.encode((chosen @ self.table.float()).unsqueeze(0))
         loss = prediction_error(victim, noisy, timesteps, embeds, wanted, self.task.meter)
-        (self.weights.grad,) = torch.autograd.grad(loss, [self.weights])
+        (gradient,) = torch.autograd.grad(loss, [self.weights])
+        self.weights.grad = gradient.clamp(-1, 1)
         self.optimizer.step()
         with torch.no_grad():
             self.weights.copy_(project_to_simplex(self.weights))

@@ -24,6 +24,8 @@ from studio.methods.layers import has_part
 from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
 from studio.methods.trajectories import Tensors, remembered, sample_pictures
 
+ENDS = ("time_embedding.", "conv_norm_out.", "conv_out.", "time_text_embed.", "norm_out.", "proj_out.")
+
 
 class SelectiveAmnesia:
     """Continual learning turned round: elastic weights (EWC) and generative replay keep all but the concept."""
@@ -42,12 +44,15 @@ class SelectiveAmnesia:
     def changes(self, bundle: ModelBundle, config: SelectiveAmnesiaConfig) -> list[str]:
         """Names of the network's parameters that are trained.
 
-        "attn2" is, in a transformer over picture and text together, what its attention makes of the text.
+        "attn2" is, in a transformer over picture and text together, what its attention makes of the text. "not-attn2"
+        leaves out what the official code leaves out, or stands in a transformer where that does in a UNet.
         """
         names = [name for name, _ in bundle.denoiser.named_parameters()]
         if config.layers == "all":
             return names
-        return [name for name in names if has_part(name, bundle.family.text_layers) == (config.layers == "attn2")]
+        if config.layers == "attn2":
+            return [name for name in names if has_part(name, bundle.family.text_layers)]
+        return [name for name in names if not (has_part(name, bundle.family.text_layers) or name.startswith(ENDS))]
 
     def fit(
         self,

@@ -151,7 +151,7 @@ class Loop:
             values = self.gradients()
         values = self.group.average(values, self.device)
         self.group.average_gradients(self.parameters)
-        grad_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
+        grad_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf))
         self.check(number, values["loss"], grad_norm)
         self.optimizer.step()
         return {**values, "grad_norm": grad_norm, "learning_rate": learning_rate(self.config, number)}

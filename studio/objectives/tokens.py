@@ -15,11 +15,8 @@ def project_to_simplex(rows: torch.Tensor) -> torch.Tensor:
 
 
 def sample_one_hot(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """One-hot rows [K, V] drawn from simplex rows [K, V]; the gradient goes to the weights straight through.
-
-    The published hard clamp to [0, 1] in the backward pass (Zhang 2023, arXiv:2310.11868) does nothing on the simplex,
-    but torch's clamp has no gradient at its ends: tokens of weight 0 could never come back. So it is left out.
-    """
+    """One-hot rows [K, V] drawn from simplex rows [K, V]; the gradient goes to the weights straight through
+    (Zhang 2023, arXiv:2310.11868)."""
     drawn = torch.multinomial(weights.detach().cpu().clamp(min=0) + 1e-12, 1, generator=generator).squeeze(-1)
     hard = torch.nn.functional.one_hot(drawn, weights.shape[-1]).to(weights)
     return hard + (weights - weights.detach())

@@ -1,10 +1,10 @@
 """Prompts that are not drawn, in any project, whatever its concept is called: people shown as minors. Torch-free.
 
 This studio looks for ways to make models draw what they should not, nudity among it, so it draws no minors at all. The
-rule: a prompt is refused when it holds a word or an age that means somebody under 18 (`MINORS`, `AGE`) *and* a word for
-people (`PEOPLE`) or for sexual content or nudity (`SEXUAL`). A word for minors alone is not refused (a classroom of
-children, a toy), nor is any other prompt, whatever the project's concept. Phrases that only sound like it ("kid
-gloves", "baby blue") are taken out first, see `HARMLESS`.
+rule: a prompt is refused when it holds a word or an age that means somebody under 18 (`MINORS`, `AGE`) *and* a word
+for people (`PEOPLE`) or for sexual content or nudity (`SEXUAL`). A word for minors alone is not refused (a classroom
+of children, a toy), unless it means both by itself, nor is any other prompt, whatever the project's concept. Phrases
+that only sound like it ("kid gloves", "baby blue") are taken out first, see `HARMLESS`.
 
 Limits. It is a list of English words with their common plurals and spellings. It knows no other language, no slang of
 tomorrow, and no meaning: it refuses a harmless family picture, and not a prompt that finds other words. Letters that
@@ -42,24 +42,29 @@ MINOR_PHRASES = (
     "young boy", "young boys", "young girl", "young girls", "little boy", "little boys", "little girl", "little girls",
     "small boy", "small girl", "high school student", "middle school", "elementary school", "primary school",
     "high schooler", "high schoolers", "middle schooler", "middle schoolers", "grade schooler", "grade schoolers",
-    "pre teen", "pre teens", "under age", "boy scout", "girl scout", "boy scouts", "girl scouts",
+    "high school girl", "high school girls", "high school boy", "high school boys", r"\w+(?:st|nd|rd|th) graders?",
+    r"(?:weeks?|months?) olds?", "pre teen", "pre teens", "under age",
+    "boy scout", "girl scout", "boy scouts", "girl scouts",
 )  # fmt: skip
 SEXUAL = frozenset(
     """
     anal anus areola areolas aroused bdsm bikini blowjob bondage boobs breast breasts butt buttocks cleavage
     clitoris coitus cum cumshot dildo ecchi ejaculation erect erection erotic erotica explicit fellatio fetish
-    fondling genital genitalia genitals groin groping hardcore hentai horny incest intercourse kinky labia lewd
-    lingerie lust lustful masturbate masturbating masturbation molest molested naked nakedness nipple nipples nsfw
-    nude nudes nudism nudist nudity orgasm orgy panties penetration penis porn porno pornographic pornography
-    provocative pubic r18 rape raped risque scrotum seductive seductively semen sensual sensually sex sexual
-    sexualised sexualized sexually sexy slutty sodomy softcore stripping striptease tits topless unclad unclothed
-    undressed undressing upskirt vagina vulva xxx
+    fondling genital genitalia genitals groin groping hardcore hentai horny incest intercourse jailbait kinky labia
+    lewd lingerie lolicon lust lustful masturbate masturbating masturbation molest molested naked nakedness nipple
+    nipples nsfw nude nudes nudism nudist nudity orgasm orgy panties penetration penis porn porno pornographic
+    pornography provocative pubic r18 rape raped risque scrotum seductive seductively semen sensual sensually sex
+    sexual sexualised sexualized sexually sexy slutty sodomy softcore stripping striptease tits topless unclad
+    unclothed undressed undressing upskirt vagina vulva xxx
     """.split()  # noqa: SIM905 (a list of words is read best as words)
 )
-SEXUAL_PHRASES = ("without clothes", "no clothes", "without clothing", "no clothing", "bare chested", "see through")
+SEXUAL_PHRASES = ("without clothes", "no clothes", "without clothing", "no clothing", "bare chested", "see through",
+                  "barely legal")  # fmt: skip
 # Taken out before the words are read: things, sayings and colours whose words would count.
 HARMLESS = (
-    "kid gloves", "kid glove", "baby blue", "baby pink", "baby oil", "baby grand", "baby corn", "baby carrots",
+    "kid gloves", "kid glove", "kid leather", "baby elephant", "baby elephants", "baby stroller", "baby carriage",
+    "minor injury", "minor injuries", "juvenile court",
+    "baby blue", "baby pink", "baby oil", "baby grand", "baby corn", "baby carrots",
     "baby shark", "baby animal", "baby animals", "child seat", "child proof", "childproof", "child lock", "kids menu",
     "minor key", "minor scale", "minor chord", "in a minor", "in b minor", "in c minor", "in d minor", "in e minor",
     "in f minor", "in g minor", "asia minor", "ursa minor", "minor detail", "minor details", "minor damage",
@@ -71,12 +76,16 @@ HARMLESS = (
     "baby birds", "baby dragon", "teen drama", "minor character", "minor characters", "youth center", "child care sign",
 )  # fmt: skip
 ADULT_AGE = 18
-AGE = re.compile(r"\b(\d{1,2})\s*(?:(?:years?|yrs?|y)\s*olds?|yo|y o)\b|\b(?:aged?|age of)\s+(\d{1,2})\b")
+_OLD = r"(?:(?:and a half )?(?:years?|yrs?|y)\s*(?:olds?|of age)|yo|y o)"
+AGE = re.compile(
+    rf"\b(\d{{1,2}})\s*{_OLD}\b|\b(?:aged?|age of)\s+(\d{{1,2}})\b"
+    r"|\b(?:girl|boy)s? (?:of )?(\d{1,2})(?: years?| yrs?)?(?= (?:and|in|on|at|with|who|nude|naked|topless)\b|$)"
+)
 NUMBERS = (
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
     "fourteen", "fifteen", "sixteen", "seventeen",
 )  # fmt: skip
-WRITTEN_AGE = re.compile(rf"\b({'|'.join(NUMBERS)})\s+years?\s+old\b|\b(?:aged|age)\s+({'|'.join(NUMBERS)})\b")
+WRITTEN_AGE = re.compile(rf"\b({'|'.join(NUMBERS)})\s+{_OLD}\b|\b(?:aged|age)\s+({'|'.join(NUMBERS)})\b")
 LOOK_ALIKES = str.maketrans(
     {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i", "|": "i"}
     | dict(zip("аеорсухіѕ", "aeopcyxis", strict=True))  # Cyrillic letters that look Latin
@@ -135,4 +144,4 @@ def _says(text: str, words: set[str], single: frozenset[str], phrases: tuple[str
 def _young(text: str) -> bool:
     """Whether an age under 18 years is named."""
     ages = [int(number) for found in AGE.finditer(text) for number in found.groups() if number]
-    return any(0 < age < ADULT_AGE for age in ages) or WRITTEN_AGE.search(text) is not None
+    return any(age < ADULT_AGE for age in ages) or WRITTEN_AGE.search(text) is not None

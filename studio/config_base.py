@@ -5,11 +5,10 @@ Torch-free. `symbol` in a field's extras is the paper's letter, `unit` its unit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 MAX_SEED = 2**63 - 1  # PyTorch's generators take no larger one
 
@@ -33,7 +32,7 @@ def refusal(error: ValidationError, known: Iterable[str] = ()) -> str:
     return f"{'; '.join(problems).removesuffix('.')}."
 
 
-def _why(details: ErrorDetails, known: Iterable[str]) -> str:
+def _why(details: Mapping[str, Any], known: Iterable[str]) -> str:
     """pydantic's words about one value in the studio's own."""
     kind, bound = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":

@@ -43,7 +43,6 @@ from studio.store import Store
 USUAL = DemoConfig()
 DEMO_FOLDER = Path("demo")
 MINUTES = {USUAL.n: 8, QUICK_N: 5}  # by pictures a cell
-MINUTES_ALL = {USUAL.n: 20, QUICK_N: 12}  # of all methods, reckoned from the time of its parts
 WIDE = 6  # models whose columns still fit a terminal
 SHORT = {"neighbour": "like it", "background": "place"}
 PICTURE_NAME = re.compile(r"[0-9a-f]{32}\.png")  # as studio.workflow.evaluate names a picture: by what made it
@@ -107,7 +106,7 @@ def demo_config(seed: int, n: int, pairs: int, methods: str) -> DemoConfig:
 
 def minutes(config: DemoConfig) -> str:
     """How long it takes, where that was measured."""
-    measured = {tuple(USUAL.methods): MINUTES, tuple(ALL_METHODS): MINUTES_ALL}.get(tuple(config.methods), {})
+    measured = MINUTES if config.methods == USUAL.methods else {}
     return f"; about {measured[config.n]} minutes on two idle cores" if config.n in measured else ""
 
 

@@ -48,7 +48,7 @@ def leave(code: int) -> NoReturn:
 
 
 def leave_after(
-    settings: Settings, job_id: str, *, patience: float = PATIENCE, leave: Callable[[int], object] = os._exit
+    settings: Settings, job_id: str, *, patience: float = PATIENCE, leave: Callable[[int], object] = leave
 ) -> None:
     """Leave `patience` seconds after the job has ended, whatever this process then waits for.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,8 +46,9 @@ def test_pairs_come_in_and_go_out_again(
     assert main(["take", str(tmp_path / "out.zip"), "--project", "Sword", "--form", "parquet"]) == 0
     assert "2 pairs are in" in capsys.readouterr().out
     assert main(["take", str(tmp_path / "out"), "--project", "Sword", "--no-names"]) == 0
-    assert "reviewer 1" in (tmp_path / "out" / "metadata.jsonl").read_text()
-    assert "0.png" not in (tmp_path / "out" / "metadata.jsonl").read_text()  # nor the files' names
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()]
+    assert [row["decided_by"] for row in rows] == ["reviewer 1", "reviewer 1"]
+    assert {row[side] for row in rows for side in ("unsafe_source", "safe_source")} == {""}  # nor the files' names
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_the_loss_equals_the_formulas_written_out(
     concept = bundle.predict(noisy, t, bundle.encode_prompt([CONCEPTS[row % 2] for row in rows]))
     anchor = bundle.predict(noisy, t, bundle.encode_prompt(ANCHORS * 2))
     ablation, prior = (concept - anchor).square().mean(), (anchor - wanted).square().mean()
-    assert values == pytest.approx({"ablation": float(ablation), "prior": float(prior)}, rel=1e-4)
+    assert values == pytest.approx({"ablation": float(ablation), "keep_anchor": float(prior)}, rel=1e-4)
     assert float(loss.detach()) == pytest.approx(float(ablation + 3 * prior), rel=1e-4)
 
 

@@ -97,8 +97,8 @@ class AblationStep:
             anchored = bundle.predict(noisy, at, anchors)
         ablation = F.mse_loss(bundle.predict(noisy, at, concepts), anchored.detach())
         if config.prior_weight == 0:
-            return ablation, {}
+            return ablation, {}  # the loss is the ablation
         wanted = bundle.forward.target(latents, noise, timesteps).to(bundle.device)
         prior = F.mse_loss(anchored, wanted)
-        values = {"ablation": float(ablation.detach()), "prior": float(prior.detach())}
+        values = {"ablation": float(ablation.detach()), "keep_anchor": float(prior.detach())}
         return ablation + config.prior_weight * prior, values

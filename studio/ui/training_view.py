@@ -23,6 +23,10 @@ NORM_HELP = "How hard a step pulls at the weights, before clipping. Rising witho
 _HELP = {
     "dpo": ("Preference term", "The part of the loss that prefers the safe twin; 0.69 (log 2) is no preference yet."),
     "prior": ("Prior term", "How far the output at pure noise has moved from the original's: small keeps the rest."),
+    "ablation": ("Ablation term", "How far what the concept's prompts predict still is from what the anchor's do."),
+    "keep_anchor": ("Anchor term", "How well the anchor's own pictures are still denoised: small keeps the anchor."),
+    "anchoring": ("Anchoring term", "How far prompts beside the concept have moved: small keeps the rest."),
+    "attention": ("Attention term", "How much of the pictures' attention still goes to the concept's tokens."),
     "erase": ("Erasing term", "How far the concept's prompts still are from where they are led."),
     "retain": ("Retaining term", "How far the prompts that are to stay have moved: small keeps the rest."),
     "forget": ("Forgetting term", "How far unsafe pictures still are from what the network says under their anchor."),

@@ -1,9 +1,12 @@
 """Kills the studio's processes again and again while people work with it: `python -m tests.faults --count 50 --seed 0`.
 
-A round is one line of a schedule that the seed decides: who is killed with SIGKILL (the worker of a job, the web
-process, or both), and when. Meanwhile somebody judges pairs over HTTP. After each round: every verdict that was
-acknowledged is there, no process is left that nobody knows, no file is half, the database is whole, and the next action
-works.
+A round is one line of a schedule that the seed decides: what runs (pairs, a training, an attack, an evaluation), who is
+killed with SIGKILL (its worker, the web process, or both), when, and whether in the middle of a transaction. Meanwhile
+somebody judges pairs over HTTP. After each round: every verdict that was acknowledged is there, no process is left that
+nobody knows, no file is half, the database is whole, and the next action works.
+
+In the middle of a transaction: Linux's /proc/locks says who holds SQLite's write lock. That process is stopped; if it
+still holds the lock, it is killed, else it goes on and is watched for its next transaction.
 """
 
 from __future__ import annotations
@@ -29,33 +32,53 @@ from typing import Any
 import numpy as np
 import psutil
 
+from models.deltas import file_sha256
 from studio import jobs
 from studio.images import put_image
+from studio.prompts import pair_prompts
 from studio.records import ImagePair, Job, Project, PromptPair
 from studio.settings import Settings
 from studio.store import Store, integrity_of
 from tests.browser.running import RunningStudio, running_studio
 
 VICTIMS = ("worker", "web", "both")
-PAIRS = {"steps": 2, "batch_size": 1, "max_tries": 2}
+UNFILTERED = {"filter_by_detector": False, "auto_accept": True}
+JOBS: dict[str, dict[str, Any]] = {
+    "pairs": {"steps": 2, "batch_size": 1, "max_tries": 2},
+    "train": {"method": "duo", "config": {"steps": 40, "batch_size": 2, "rank": 2, "alpha": 2.0, "sample_every": 10,
+                                          "save_every": 2}},
+    "attack": {"attack": "unlearn_diff_atk", "n": 3, "fresh": 2, "steps": 2, "batch_size": 4,
+               "values": {"steps": 2, "t_step": 250, "tokens": 2, "batch_size": 1}},
+    "evaluate": {"n": 6, "steps": 2, "batch_size": 2},
+}  # fmt: skip
 JUDGED = 400  # pairs that somebody judges meanwhile
 PATIENCE = 120.0  # seconds, for a loaded machine
+TRANSACTION = 15.0  # seconds that a process is watched for its next one
+WRITE_LOCK = "120"  # the byte of SQLite's -shm file that a writer locks (WAL_WRITE_LOCK)
 
 
 @dataclass(frozen=True)
 class Round:
+    kind: str
     victim: str
     after: float  # seconds since the job's worker has its process
+    inside: bool  # in the middle of a transaction, the next one from then on
 
     def __str__(self) -> str:
-        return f"{self.victim} after {self.after:.2f} s"
+        return f"{self.kind}: {self.victim} after {self.after:.2f} s{', inside a transaction' * self.inside}"
 
 
 def schedule(seed: int, count: int) -> list[Round]:
-    """Each victim in turn, at moments from the start of Python to the middle of the work."""
+    """Each kind of job and each victim in turn, at moments from the start of Python to the middle of the work."""
     chance = random.Random(seed)
+    kinds = list(JOBS)
     return [
-        Round(VICTIMS[n % len(VICTIMS)], chance.choice((0.0, 0.3, 1.0, 3.0, 6.0)) * chance.random())
+        Round(
+            kinds[n % len(kinds)],
+            VICTIMS[n % len(VICTIMS)],
+            chance.choice((0.0, 0.3, 1.0, 3.0, 6.0)) * chance.random(),
+            chance.random() < 0.4,
+        )
         for n in range(count)
     ]
 
@@ -72,7 +95,7 @@ class Reviewer(threading.Thread):
 
     def __post_init__(self) -> None:
         super().__init__(daemon=True)
-        self.pairs = [pair for pair in self.store.list_image_pairs(self.project.id) if pair.origin == "brought"]
+        self.pairs = self.store.list_image_pairs(self.project.id)
 
     def __hash__(self) -> int:
         return id(self)
@@ -107,16 +130,32 @@ def post(url: str, told: dict[str, Any]) -> int:
         return error.code
 
 
-def fill(settings: Settings) -> tuple[Store, Project]:
+def fill(settings: Settings) -> tuple[Store, Project, Project]:
+    """A project whose jobs are killed, and one with pairs that somebody judges."""
     settings.create_folders()
     store = Store(settings.database)
-    project = store.create_project(Project("", "Sword", "sword", "toybox", "toybox", {"concept": "sword"}))
+    project, judging = (
+        store.create_project(Project("", name, "sword", "toybox", "toybox", {"concept": "sword"}))
+        for name in ("Sword", "Judged")
+    )
     shown = [put_image(settings, np.full((64, 64, 3), shade, np.uint8)) for shade in (10, 200)]
-    (judged,) = store.add_prompt_pairs([PromptPair("", project.id, "a knight", "a gardener", count=0)])
+    (judged,) = store.add_prompt_pairs([PromptPair("", judging.id, "a knight", "a gardener", count=0)])
     for n in range(JUDGED):
-        store.add_image_pair(ImagePair("", project.id, judged.id, n, n, "ready", *shown, origin="brought"))
-    store.add_prompt_pairs([PromptPair("", project.id, "a pirate", "a painter", count=3, seed=9)])
-    return store, project
+        store.add_image_pair(ImagePair("", judging.id, judged.id, n, n, "ready", *shown, origin="brought"))
+    texts = pair_prompts(4, 0)
+    store.add_prompt_pairs(PromptPair("", project.id, text.unsafe, text.safe, seed=n) for n, text in enumerate(texts))
+    return store, project, judging
+
+
+def writes(pid: int, database: Path) -> bool:
+    """Whether this process is in the middle of a transaction that writes. False where /proc/locks is not there."""
+    with contextlib.suppress(OSError):
+        inode = f":{database.with_name(f'{database.name}-shm').stat().st_ino}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if words[3:5] == ["WRITE", str(pid)] and words[5].endswith(inode) and words[6] == WRITE_LOCK:
+                return True
+    return False
 
 
 class Faults:
@@ -124,9 +163,10 @@ class Faults:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store, self.project = fill(settings)
-        self.reviewer = Reviewer(self.store, self.project)
+        self.store, self.project, judging = fill(settings)
+        self.reviewer = Reviewer(self.store, judging)
         self.studio: RunningStudio | None = None
+        self.inside = 0  # processes that were killed in the middle of a transaction
         self._running: Any = None
 
     def start(self) -> None:
@@ -139,33 +179,38 @@ class Faults:
         self._running.__exit__(None, None, None)
         self.studio = None
 
+    def prepare(self) -> None:
+        """What trainings, attacks and evaluations need: pairs, and a trained model. Nobody is killed here."""
+        for kind, extra in (("pairs", UNFILTERED), ("train", {})):
+            self.finish(jobs.submit(self.store, self.settings, kind, self.project.id, {**JOBS[kind], **extra}))
+
     def play(self, turn: Round) -> None:
         assert self.studio is not None
-        job = self.job()
+        job = self.job(turn.kind)
         self.until(lambda: self.store.get_job(job.id).state == "running" and self.worker(job) is not None)
         time.sleep(turn.after)
         if turn.victim in ("worker", "both"):
-            self.kill(self.worker(job))
+            self.kill(self.worker(job), turn.inside)
         if turn.victim in ("web", "both"):
-            self.kill(self.studio.process.pid)
+            self.kill(self.studio.process.pid, turn.inside)
             self.studio.process.wait()
             self.check_no_inference_worker()
             self.stop()
             self.start()
         self.check(job)
 
-    def job(self) -> Job:
-        """The job that is to be killed: the last one again, where it has not ended well."""
-        last = next(iter(self.store.list_jobs(self.project.id)[::-1]), None)
+    def job(self, kind: str) -> Job:
+        """The job that is to be killed: the last one of its kind again, where it has not ended well."""
+        last = next((job for job in self.store.list_jobs(self.project.id)[::-1] if job.kind == kind), None)
         if last is not None and last.state == "failed":
             return jobs.resume(self.store, self.settings, last.id)
         if last is not None and not last.is_final:
             return last
-        (prompt,) = self.store.add_prompt_pairs(
-            [PromptPair("", self.project.id, f"a pirate {secrets.token_hex(4)}", "a painter", count=2)]
-        )
-        assert prompt
-        return jobs.submit(self.store, self.settings, "pairs", self.project.id, PAIRS)
+        if kind == "pairs":
+            self.store.add_prompt_pairs(
+                [PromptPair("", self.project.id, f"a pirate {secrets.token_hex(4)}", "a painter", count=2)]
+            )
+        return jobs.submit(self.store, self.settings, kind, self.project.id, JOBS[kind])
 
     def worker(self, job: Job) -> int | None:
         """The process of a job that was started for it, not the runner's own that claimed it."""
@@ -173,10 +218,19 @@ class Faults:
         pid = self.store.get_job(job.id).pid
         return pid if pid not in (None, self.studio.process.pid) else None
 
-    def kill(self, pid: int | None) -> None:
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):  # it was quicker
-                os.kill(pid, signal.SIGKILL)
+    def kill(self, pid: int | None, inside: bool) -> None:
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):  # it was quicker
+            end = time.monotonic() + TRANSACTION * inside
+            while time.monotonic() < end:
+                if writes(pid, self.settings.database):
+                    os.kill(pid, signal.SIGSTOP)
+                    if writes(pid, self.settings.database):
+                        self.inside += 1
+                        break
+                    os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGKILL)
 
     def check(self, job: Job) -> None:
         """What must hold after each round."""
@@ -184,7 +238,7 @@ class Faults:
         self.until(ended)
         assert integrity_of(self.settings.database) == []
         acknowledged = list(self.reviewer.acknowledged)
-        kept = {one.id for one in self.store.list_verdicts(self.project.id)}
+        kept = {one.id for one in self.store.list_verdicts(self.reviewer.project.id)}
         assert set(acknowledged) <= kept, "a verdict that was acknowledged is lost"
         self.check_files()
         self.until(lambda: self.strangers() == [], "processes that nobody knows")
@@ -199,12 +253,15 @@ class Faults:
         for path in self.settings.images.glob("??/*.png"):
             assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem, f"{path} is half"
         for pair in self.store.list_image_pairs(self.project.id, "ready"):
-            if pair.origin != "brought":
-                found = list(self.settings.latents.glob(f"{pair.id}*.safetensors"))
-                assert found, f"pair {pair.id} has no latents"
-                for path in found:
-                    size = int.from_bytes(path.read_bytes()[:8], "little")
-                    json.loads(path.read_bytes()[8 : 8 + size])
+            found = list(self.settings.latents.glob(f"{pair.id}*.safetensors"))
+            assert found, f"pair {pair.id} has no latents"
+            for path in found:
+                size = int.from_bytes(path.read_bytes()[:8], "little")
+                json.loads(path.read_bytes()[8 : 8 + size])
+        for one in self.store.list_checkpoints(self.project.id):
+            assert file_sha256(self.settings.data / one.path) == one.sha256, f"{one.path} is half"
+        for one in self.store.list_evaluations(self.project.id):
+            json.loads((self.settings.data / one.folder / "report.json").read_bytes())
 
     def check_no_inference_worker(self) -> None:
         self.until(
@@ -236,9 +293,8 @@ class Faults:
                 continue
         return found
 
-    def finish(self) -> None:
-        """The job that was killed so often goes on to its end."""
-        job = self.job()
+    def finish(self, job: Job) -> None:
+        """A job goes on to its end."""
         self.until(lambda: self.store.get_job(job.id).is_final, "the job does not end")
         row = self.store.get_job(job.id)
         assert row.state == "done", row.error
@@ -254,12 +310,15 @@ def run(settings: Settings, seed: int, count: int) -> int:
     """Play the schedule; the number of verdicts that were acknowledged, all of which are there."""
     faults = Faults(settings)
     faults.start()
-    faults.reviewer.start()
     try:
+        faults.prepare()
+        faults.reviewer.start()
         for number, turn in enumerate(schedule(seed, count), 1):
             print(f"{number} of {count}: {turn}; {len(faults.reviewer.acknowledged)} verdicts so far", flush=True)
             faults.play(turn)
-        faults.finish()
+        for kind in JOBS:  # what was killed so often
+            faults.finish(faults.job(kind))
+        print(f"{faults.inside} processes were killed in the middle of a transaction")
         return len(faults.reviewer.acknowledged)
     finally:
         faults.reviewer.leaves.set()

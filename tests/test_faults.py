@@ -18,7 +18,7 @@ from studio.records import ImagePair, Project, PromptPair
 from studio.settings import REPOSITORY, Settings
 from studio.store import Store, integrity_of
 from studio.ui.curation import curation_routes
-from tests.faults import VICTIMS, run, schedule
+from tests.faults import JOBS, VICTIMS, run, schedule, writes
 from tests.hosted import hosted
 
 
@@ -41,7 +41,33 @@ def told(pair: ImagePair, number: int) -> dict[str, str]:
 
 def test_a_schedule_is_the_same_for_the_same_seed_and_kills_everybody() -> None:
     assert schedule(7, 20) == schedule(7, 20) != schedule(8, 20)
-    assert {turn.victim for turn in schedule(0, 3)} == set(VICTIMS)
+    turns = schedule(0, len(VICTIMS) * len(JOBS))
+    assert {(turn.kind, turn.victim) for turn in turns} == {(kind, victim) for kind in JOBS for victim in VICTIMS}
+    assert {turn.inside for turn in turns} == {True, False}
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux says who holds a lock")
+def test_who_is_in_the_middle_of_a_transaction_is_known(settings: Settings, store: Store, project: Project) -> None:
+    code = """import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("in", flush=True)
+sys.stdin.readline()
+db.execute("COMMIT")
+print("out", flush=True)
+sys.stdin.readline()"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, settings.database], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        seen = {}
+        for _ in range(2):
+            seen[other.stdout.readline().strip()] = writes(other.pid, settings.database)
+            other.stdin.write("\n")
+            other.stdin.flush()
+    assert seen == {"in": True, "out": False}
+    assert not writes(os.getpid(), settings.database)
 
 
 @pytest.mark.slow

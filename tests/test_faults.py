@@ -63,7 +63,8 @@ sys.stdin.readline()"""
         assert other.stdout is not None
         seen = {}
         for _ in range(2):
-            seen[other.stdout.readline().strip()] = writes(other.pid, settings.database)
+            said = other.stdout.readline().strip()
+            seen[said] = writes(other.pid, settings.database)
             other.stdin.write("\n")
             other.stdin.flush()
     assert seen == {"in": True, "out": False}

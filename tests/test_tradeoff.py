@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -11,8 +12,9 @@ import pytest
 
 from studio.metrics.base import Detection
 from studio.prompts import EvaluationItem
+from studio.reports.colours import colour_of
 from studio.reports.html import render_html
-from studio.reports.scales_figure import lines, mean, scales_svgs
+from studio.reports.scales_figure import Plot, lines, mean, scales_svgs
 from studio.reports.schema import Measured, Scaled, StudyReport
 from studio.reports.statistics import wilson
 from studio.reports.table import table_csv, table_latex
@@ -141,6 +143,27 @@ def test_strengths_are_a_line_a_model_in_each_cell(report: StudyReport, tmp_path
     for text in ("At several strengths", "0.5, 1", "DUO times 0.5: 60.0"):
         assert text in render_html(report, tmp_path)
         assert text in findings_of(report)
+
+
+def test_what_is_kept_is_drawn_by_the_logarithm_of_what_is_lost() -> None:
+    plot = Plot(0.3 / 1.1, 340, 280)
+    places = [plot.x(1 - lost) for lost in (0.3, 0.1, 0.03, 0.01, 0.0)]
+    width = places[-1] - places[0]
+    assert (places[0], places[-1]) == pytest.approx((52, 340 - 14))
+    assert width / (places[-1] - places[-2]) == pytest.approx(math.log(31) / math.log(2)), "the first per cent"
+    assert ">70%<" in plot.grid()
+    assert ">0%</text>" in plot.grid()
+    assert plot.grid().count('text-anchor="middle"') == 4
+    assert Plot(0.0, 340, 280).most == 0.03
+
+
+def test_no_two_of_a_dozen_models_have_one_colour(report: StudyReport) -> None:
+    trained = {f"id{n}": report.models["duo"] for n in range(10)}
+    models = {"original": report.models["original"], **trained, "oracle": report.models["original"]}
+    many = report.model_copy(update={"models": models})
+    assert len({colour_of(many, key) for key in models}) == 12
+    fewer = report.model_copy(update={"models": {key: models[key] for key in ("original", "id0", "oracle")}})
+    assert all(colour_of(fewer, key) == colour_of(many, key) for key in ("original", "oracle"))
 
 
 def findings_of(report: StudyReport) -> str:

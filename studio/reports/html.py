@@ -15,7 +15,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from studio.reports.scales_figure import scales_svgs, strengths_of
+from studio.reports.colours import COLOURS, number_of
+from studio.reports.scales_figure import MANY, scales_svgs, strengths_of
 from studio.reports.schema import Rate, StudyReport
 from studio.reports.tradeoff import matched_sentences
 from studio.reports.tradeoff_figure import tradeoff_svg
@@ -36,7 +37,8 @@ from studio.reports.words import (
     training_time,
 )
 
-BAR_LEFT, BAR_WIDTH, ROW_HEIGHT = 88.0, 184.0, 28.0  # of a figure 340 wide
+NAMES, BARS_END, ROW_HEIGHT = 88.0, 272.0, 28.0  # least room for names, and end of the bars, in a figure 340 wide
+LETTER, LONGEST = 7.2, 18  # width of a name's letter, about, and letters of a name
 
 
 @dataclass(frozen=True)
@@ -61,32 +63,37 @@ class Panel:
     help: str
     bars: list[Bar]
     height: float
+    left: float  # where the bars begin
+    length: float  # of a bar of 100 %
 
 
 def panel(title: str, help: str, rates: dict[str, Rate], labels: dict[str, str], styles: dict[str, int]) -> Panel:
     """A figure of one measure; a model that lacks it gets no bar."""
+    names = {key: textwrap.shorten(labels[key], LONGEST, placeholder="…") for key in rates}
+    left = max(NAMES, 10 + LETTER * max(map(len, names.values()), default=0))
+    length = BARS_END - left
     bars = []
     for row, (key, rate) in enumerate(rates.items()):
         bars.append(
             Bar(
-                label=textwrap.shorten(labels[key], 13, placeholder="…"),
+                label=names[key],
                 style=styles[key],
                 y=row * ROW_HEIGHT,
-                width=BAR_WIDTH * rate.rate,
-                low=BAR_LEFT + BAR_WIDTH * rate.low,
-                high=BAR_LEFT + BAR_WIDTH * rate.high,
+                width=length * rate.rate,
+                low=left + length * rate.low,
+                high=left + length * rate.high,
                 value=percent(rate.rate),
                 title=f"{labels[key]}: {percent(rate.rate)}, 95 % interval {interval(rate)}, "
                 f"{count(rate.n, rate.prompts)}",
             )
         )
-    return Panel(title, help, bars, height=len(bars) * ROW_HEIGHT + 18)
+    return Panel(title, help, bars, len(bars) * ROW_HEIGHT + 18, left, length)
 
 
 def render_html(report: StudyReport, folder: Path) -> str:
     """The page for a report whose gallery pictures lie in `folder`."""
     labels = {key: label_of(key, model) for key, model in report.models.items()}
-    styles = {key: index for index, key in enumerate(report.models)}
+    styles = {key: number_of(report, key) for key in report.models}
 
     def panels(kind: str, titled: Callable[[str], str], helped: Callable[[str], str]) -> list[Panel]:
         figures = []
@@ -111,6 +118,8 @@ def render_html(report: StudyReport, folder: Path) -> str:
         report=report,
         labels=labels,
         styles=styles,
+        places={key: index for index, key in enumerate(report.models)},
+        colours=COLOURS,
         headline=headline(report),
         date=_date(report.created),
         concept_panels=panels("concept_rate", cell_title, cell_help),
@@ -127,13 +136,12 @@ def render_html(report: StudyReport, folder: Path) -> str:
         tradeoff=Markup(tradeoff_svg(report)),
         matched=matched_sentences(report),
         scales=[(cell_title(cell), Markup(svg)) for cell, svg in scales_svgs(report).items()],
+        scales_wide=len(report.models) > MANY,
         strengths=strengths_of(report),
         scaled_n=max((rate.n for one in report.scaled for rate in one.concept_rate.values()), default=0),
         measures={name: one for model in reversed(report.models.values()) for name, one in model.measures.items()},
         cells=list(dict.fromkeys(row.cell for row in report.gallery)),
         embed=lambda picture: _data_url(folder / picture),
-        bar_left=BAR_LEFT,
-        bar_width=BAR_WIDTH,
     )
 
 

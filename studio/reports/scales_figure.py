@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markupsafe import escape
 
+from studio.reports.colours import colour_of, number_of
 from studio.reports.schema import ConceptCell, Rate, RetentionKind, StudyReport
-from studio.reports.tradeoff_figure import COLOURS, INK, span
+from studio.reports.tradeoff_figure import INK
 from studio.reports.words import cell_title, interval, label_of, percent
 
-WIDTH, HEIGHT = 340, 280
+SMALL, LARGE = (340, 280), (680, 400)  # width and height
+MANY = 6  # models: more want the large one
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
+FINE = 0.01  # lost shares up to here are drawn as they are, beyond in decades
+TICKS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of what is lost
 
 
 @dataclass(frozen=True)
@@ -58,48 +63,46 @@ def scales_svg(report: StudyReport, cell: ConceptCell) -> str:
     found = lines(report, cell)
     if not found:
         return ""
-    low, high = span([step.kept for steps in found.values() for step in steps])
-    plot = Plot(low, max(high, low + 0.02))
+    lost = max(1 - step.kept for steps in found.values() for step in steps)
+    plot = Plot(lost, *(LARGE if len(report.models) > MANY else SMALL))
     title = f"{cell_title(cell)}: share with the {report.concept} against what is kept, a line a model"
     drawn = "".join(_line(report, key, steps, plot) for key, steps in found.items())
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}" '
+        f'<svg viewBox="0 0 {plot.width} {plot.height}" role="img" aria-label="{escape(title)}" '
         f'font-family="system-ui, sans-serif" font-size="11" class="scales"><title>{escape(title)}</title>'
         f"{plot.grid()}{drawn}"
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle" fill="{INK}">'
-        "Kept: mean of all shares</text></svg>"
+        f'<text x="{(LEFT + plot.width - RIGHT) / 2}" y="{plot.height - 8}" text-anchor="middle" fill="{INK}">'
+        "Kept: mean of all shares, drawn wider near 100%</text></svg>"
     )
 
 
 class Plot:
-    """From shares to places in the view box."""
+    """From shares to places in the view box. What is lost is drawn by its logarithm, the first per cent as it is."""
 
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
+    def __init__(self, lost: float, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.most = min(max(1.1 * lost, TICKS[2]), 1.0)
 
     def x(self, kept: float) -> float:
-        return LEFT + (kept - self.low) / (self.high - self.low) * (WIDTH - LEFT - RIGHT)
+        share = math.log1p((1 - kept) / FINE) / math.log1p(self.most / FINE)
+        return self.width - RIGHT - share * (self.width - LEFT - RIGHT)
 
     def y(self, found: float) -> float:
-        return TOP + (1 - found) * (HEIGHT - TOP - BOTTOM)
+        return TOP + (1 - found) * (self.height - TOP - BOTTOM)
 
     def grid(self) -> str:
         parts = []
         for share in (0.0, 0.5, 1.0):
             y = self.y(share)
-            parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{INK}" opacity="0.15"/>')
+            parts.append(f'<path d="M{LEFT} {y:.1f}H{self.width - RIGHT}" stroke="{INK}" opacity="0.15"/>')
             parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="{INK}">{share:.0%}</text>')
-        for number in range(3):
-            share = self.low + (self.high - self.low) * number / 2
-            anchor = ("start", "middle", "end")[number]
-            parts.append(f'<text x="{self.x(share):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}" ')
-            parts.append(f'fill="{INK}">{100 * share:.3g}%</text>')
+        for lost in TICKS:
+            if lost <= self.most:
+                x, anchor = self.x(1 - lost), "end" if lost == 0 else "middle"
+                parts.append(f'<path d="M{x:.1f} {self.y(1):.1f}V{self.y(0):.1f}" stroke="{INK}" opacity="0.08"/>')
+                parts.append(f'<text x="{x:.1f}" y="{self.height - BOTTOM + 16}" text-anchor="{anchor}" ')
+                parts.append(f'fill="{INK}">{1 - lost:.0%}</text>')
         return "".join(parts)
-
-
-def colour_of(report: StudyReport, key: str) -> str:
-    """The model's colour in every figure."""
-    return COLOURS[list(report.models).index(key) % len(COLOURS)]
 
 
 def _line(report: StudyReport, key: str, steps: list[Step], plot: Plot) -> str:
@@ -113,8 +116,7 @@ def _line(report: StudyReport, key: str, steps: list[Step], plot: Plot) -> str:
         told = f"{label}{strength}: {percent(step.found.rate)} ({interval(step.found)}, n = {step.found.n})"
         told += f", keeps {percent(step.kept)}"
         marks.append(f"<g><title>{escape(told)}</title>{_shape(key, step.scale, x, y, colour)}</g>")
-    number = list(report.models).index(key) % len(COLOURS)
-    return f'<g class="m{number}">{joined if len(steps) > 1 else ""}{"".join(marks)}</g>'
+    return f'<g class="m{number_of(report, key)}">{joined if len(steps) > 1 else ""}{"".join(marks)}</g>'
 
 
 def _shape(key: str, scale: float, x: float, y: float, colour: str) -> str:

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 from markupsafe import escape
 
+from studio.reports.colours import colour_of
 from studio.reports.schema import StudyReport
 from studio.reports.tradeoff import DISTANCE_TITLES, Point, contenders, pareto, points
 from studio.reports.words import cell_title, label_of, percent
 
 WIDTH, HEIGHT = 420, 320  # small enough that a phone shows its words at a size that can be read
 LEFT, RIGHT, TOP, BOTTOM = 60, 18, 18, 52
-COLOURS = (  # of the report's models, in its order
-    "#767b86", "#1769aa", "#c2570c", "#0b7a5c", "#8a3ea8", "#a3781a", "#b8336a", "#4b7f1f", "#00808f", "#5a5fc7"
-)  # fmt: skip
 LETTER, LINE = 7.4, 14  # of a name, about, in the units of the view box
 LONGEST = 26  # letters of a name
 INK = "currentColor"  # the ground's own: black in a file
@@ -165,7 +163,7 @@ def _names(report: StudyReport, found: list[Point], axes: Axes) -> dict[str, Pla
 
 
 def _mark(report: StudyReport, point: Point, axes: Axes, name: Place) -> str:
-    colour = COLOURS[list(report.models).index(point.key) % len(COLOURS)]
+    colour = colour_of(report, point.key)
     label = label_of(point.key, report.models[point.key])
     x, y = axes.x(point.preservation), axes.y(point.defence)
     told = (

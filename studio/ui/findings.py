@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from studio.durations import duration
 from studio.records import Evaluation
-from studio.reports.scales_figure import colour_of, scales_svgs, strengths_of
+from studio.reports.colours import colour_of
+from studio.reports.scales_figure import MANY, scales_svgs, strengths_of
 from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
 from studio.reports.tradeoff import matched_sentences, points
 from studio.reports.tradeoff_figure import pictures_id, tradeoff_svg
@@ -116,12 +117,13 @@ def _scales(report: StudyReport) -> str:
         f"{escape(label_of(key, model))}</span>"
         for key, model in report.models.items()
     )
+    wide = " is-wide" if len(report.models) > MANY else ""
     drawn = "".join(f"<div><h4>{escape(cell_title(cell))}</h4>{svg}</div>" for cell, svg in figures.items())
     return (
         f'<section id="duo-scales"><h3>At several strengths</h3><p>A line a model: its change times '
         f"{strengths_of(report)} of what was trained. Down is less of the concept, right is more of everything else; "
         "large dots are the models as trained, hollow squares the original and the oracle.</p>"
-        f'<p>{names}</p><div class="duo-scales">{drawn}</div></section>'
+        f'<p>{names}</p><div class="duo-scales{wide}">{drawn}</div></section>'
     )
 
 

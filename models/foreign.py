@@ -8,7 +8,8 @@ Read are safetensors and diffusers folders, with the keys of
 - LoRAs of peft and of diffusers, old and new, and of kohya's scripts, in whose layout SPM is published.
 
 A pickled state dict is first turned into safetensors by a child process: see `models.unpickle`. Every key must find its
-place; those that do not are named.
+place; those that do not are named, and so are two that have one place and do not hold the same. Names and shapes are
+judged by the file's header, before its gigabytes are read.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
@@ -96,13 +99,16 @@ def _only(deltas: list[WeightDelta], path: Path, unchanged: UnchangedError | Non
 
 def _load(file: Path, path: Path, bundle: ModelBundle, transport: bool) -> WeightDelta:
     """`file` is what is read, `path` what it is called."""
-    tensors, metadata = _read(file, path)
+    header, metadata = _header(file, path)
     if "kind" in metadata:  # one of ours
         delta = load_delta(file)
         with applied(bundle, delta):
             return delta
     kept = {key: metadata[key] for key in ("prompts",) if key in metadata}
-    if any(_FACTOR.fullmatch(key) for key in tensors):
+    is_lora = any(_FACTOR.fullmatch(key) for key in header)
+    (_factors if is_lora else _by_part)(header, path, bundle)
+    tensors = _read(file, path)
+    if is_lora:
         delta = _lora({key: value.float() for key, value in tensors.items()}, metadata, path, bundle)
         names = [name.strip() for name in metadata.get("prompts", "").split(",") if name.strip()]
         kept |= transport_metadata(names) if transport and names else {}
@@ -137,23 +143,37 @@ def _weights_files(path: Path) -> list[Path]:
     return files
 
 
-def _read(file: Path, path: Path) -> tuple[Tensors, dict[str, str]]:
-    """Tensors in float32, or in half precision where they are kept so."""
+@contextmanager
+def _opened(file: Path, path: Path) -> Iterator[Any]:
+    """A safetensors file. Raises LoadError."""
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
-            metadata = dict(opened.metadata() or {})
+            yield opened
     except (SafetensorError, OSError) as error:
         raise LoadError(
             f"{path} is not a whole safetensors file ({error}). Copy it again; a pickled state dict must end in "
             f"{', '.join(PICKLED)}."
         ) from error
-    if not tensors:
+
+
+def _header(file: Path, path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Tensors of the file's names and shapes that hold nothing, and its metadata."""
+    with _opened(file, path) as opened:
+        shapes = {key: opened.get_slice(key).get_shape() for key in opened.keys()}  # noqa: SIM118 (not a dict)
+        metadata = dict(opened.metadata() or {})
+    if not shapes:
         raise LoadError(f"{path} holds 0 tensors. Get a whole copy.")
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}, metadata
+
+
+def _read(file: Path, path: Path) -> Tensors:
+    """Tensors in float32, or in half precision where they are kept so."""
+    with _opened(file, path) as opened:
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
     tensors = {key: value if value.dtype in HALF else value.float() for key, value in tensors.items()}
     if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
         raise LoadError(f"{path} holds values that are not finite, in {broken[0]}. Get a whole copy.")
-    return tensors, metadata
+    return tensors
 
 
 def _unpickled(path: Path, folder: Path) -> Path:
@@ -176,20 +196,29 @@ def _unpickled(path: Path, folder: Path) -> Path:
 
 def _edited(tensors: Tensors, path: Path, bundle: ModelBundle) -> WeightDelta:
     """The change of the one network that differs; a whole checkpoint's decoder is left alone."""
-    text = _text_weights(tensors, bundle)
-    if any(key.startswith(ORIGINAL_LAYOUT) for key in tensors):
-        others = _of_the_original_layout(tensors, path, bundle)
-    else:
-        others = {key: value for key, value in tensors.items() if key not in text and not key.endswith(_POSITIONS)}
-    by_part = {TEXT: dict(text.values())} if text else {}
-    by_part |= {bundle.family.denoiser: others} if others or not text else {}
     found, unchanged = [], None
-    for part, weights in by_part.items():
+    for part, weights in _by_part(tensors, path, bundle).items():
         try:
             found.append(_difference(weights, path, bundle, part))
         except UnchangedError as error:
             unchanged = error
     return _only(found, path, unchanged)
+
+
+def _by_part(tensors: Tensors, path: Path, bundle: ModelBundle) -> dict[str, Tensors]:
+    """The tensors by the networks they belong to and their names there. Raises LoadError where one has no place."""
+    text = _text_weights(tensors, bundle)
+    if any(key.startswith(ORIGINAL_LAYOUT) for key in tensors):
+        others = _of_the_original_layout(tensors, path, bundle)
+    else:
+        others = {key: value for key, value in tensors.items() if key not in text and not key.endswith(_POSITIONS)}
+    parts = {TEXT: _placed(((key, *text[key]) for key in text), path, bundle, TEXT)} if text else {}
+    if others or not text:
+        part = bundle.family.denoiser
+        known = dict(bundle.network(part).named_parameters())
+        named = ((key, _without_prefix(key, known), value) for key, value in others.items())
+        parts[part] = _placed(named, path, bundle, part)
+    return parts
 
 
 def _of_the_original_layout(tensors: Tensors, path: Path, bundle: ModelBundle) -> Tensors:
@@ -222,23 +251,51 @@ def _text_weights(tensors: Tensors, bundle: ModelBundle) -> dict[str, tuple[str,
     return found
 
 
-def _difference(tensors: Tensors, path: Path, bundle: ModelBundle, part: str) -> WeightDelta:
-    """New minus original of the weights that differ by more than the rounding of either's half precision."""
-    weights = dict(bundle.network(part).named_parameters())
-    renamed = {_without_prefix(key, weights): value for key, value in tensors.items()}
-    _refuse_strange((key for key in renamed if key not in weights), len(renamed), path, bundle)
-    changes = {}
-    for name, value in sorted(renamed.items()):
-        here = weights[name].detach().cpu()
-        if value.shape != here.shape:
+def _placed(named: Iterable[tuple[str, str, torch.Tensor]], path: Path, bundle: ModelBundle, part: str) -> Tensors:
+    """A network's tensors by their names there, of keys, names and tensors. Raises LoadError."""
+    weights, places = dict(bundle.network(part).named_parameters()), Places(path)
+    for key, name, value in named:
+        places.put(name, key, value)
+    found = places.tensors
+    _refuse_strange((key for key in found if key not in weights), len(found), path, bundle)
+    for name, value in sorted(found.items()):
+        if value.shape != weights[name].shape:
             raise LoadError(
-                f"{path} has {name} of shape {tuple(value.shape)}, {bundle.spec.name} has {tuple(here.shape)}. Load "
-                "it in a project about the checkpoint that it was made from."
+                f"{path} has {name} of shape {tuple(value.shape)}, {bundle.spec.name} has "
+                f"{tuple(weights[name].shape)}. Load it in a project about the checkpoint that it was made from."
             )
+    return found
+
+
+class Places:
+    """Tensors by where they belong. Two keys have one place only if they hold the same, as far as that is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tensors: Tensors = {}
+        self._keys: dict[str, str] = {}
+
+    def put(self, place: str, key: str, value: torch.Tensor) -> None:
+        """Raises LoadError."""
+        first, before = self._keys.setdefault(place, key), self.tensors.setdefault(place, value)
+        same = before.shape == value.shape and (value.is_meta or torch.equal(before.float(), value.float()))
+        if not same:
+            raise LoadError(
+                f"{self.path} holds {place} twice, as {first} and as {key}, and they differ. Take the wrong one out, "
+                "or get a copy that holds it once."
+            )
+
+
+def _difference(weights: Tensors, path: Path, bundle: ModelBundle, part: str) -> WeightDelta:
+    """New minus original of the weights that differ by more than the rounding of either's half precision."""
+    own = dict(bundle.network(part).named_parameters())
+    changes = {}
+    for name, value in sorted(weights.items()):
+        here = own[name].detach().cpu()
         if not torch.equal(value, here.to(value.dtype)) and not torch.equal(value.to(here.dtype), here):
             changes[name] = value.float() - here.float()
     if not changes:
-        raise UnchangedError(f"{path} changes nothing: all {len(renamed)} weights are {bundle.spec.name}'s own.")
+        raise UnchangedError(f"{path} changes nothing: all {len(weights)} weights are {bundle.spec.name}'s own.")
     return WeightDelta("weights", changes, part_metadata(part))
 
 
@@ -271,10 +328,17 @@ def _refuse_strange(keys: Iterable[str], total: int, path: Path, bundle: ModelBu
 
 def _lora(tensors: Tensors, metadata: dict[str, str], path: Path, bundle: ModelBundle) -> WeightDelta:
     """Any layout's LoRA in ours: one rank for all, each layer's alpha / rank in its second factor where they differ."""
+    downs, ups, alphas = _factors(tensors, path, bundle)
+    if not any(up.any() and downs[layer].any() for layer, up in ups.items()):
+        raise UnchangedError(f"{path} changes nothing: of each of its {len(ups)} layers one factor is 0.")
+    own = {layer: float(value.flatten()[0]) for layer, value in alphas.items()}
+    return _one_rank(downs, ups, own, _common_alpha(metadata))
+
+
+def _factors(tensors: Tensors, path: Path, bundle: ModelBundle) -> tuple[Tensors, Tensors, Tensors]:
+    """Both factors of each layer, and the alphas of those that have their own. Raises LoadError."""
     layers = _layer_names(bundle)
-    downs: Tensors = {}
-    ups: Tensors = {}
-    alphas: dict[str, float] = {}
+    downs, ups, alphas = Places(path), Places(path), Places(path)
     strange = []
     for key, value in tensors.items():
         match = _FACTOR.fullmatch(key)
@@ -283,23 +347,22 @@ def _lora(tensors: Tensors, metadata: dict[str, str], path: Path, bundle: ModelB
         if layer is None or (match is None and (value.numel() != 1 or not key.endswith(".alpha"))):
             strange.append(key)
         elif match is None:
-            alphas[layer] = float(value.flatten()[0])
+            alphas.put(layer, key, value)
         else:
-            (downs if (match["side"] or match["old"] or match["older"]) in _DOWN else ups)[layer] = value
+            side = downs if (match["side"] or match["old"] or match["older"]) in _DOWN else ups
+            side.put(layer, key, value)
     _refuse_strange(strange, len(tensors), path, bundle)
-    if downs.keys() != ups.keys():
-        odd = sorted(downs.keys() ^ ups.keys())[0]
+    if downs.tensors.keys() != ups.tensors.keys():
+        odd = sorted(downs.tensors.keys() ^ ups.tensors.keys())[0]
         raise LoadError(f"{path} has only one of the two factors of {odd}. Get a whole copy.")
-    for layer, down in downs.items():
-        up = ups[layer]
+    for layer, down in downs.tensors.items():
+        up = ups.tensors[layer]
         if down.dim() < 2 or up.dim() < 2 or not len(down) == up.shape[1] > 0:
             raise LoadError(
                 f"{path} has factors of {layer} of shapes {tuple(down.shape)} and {tuple(up.shape)}, which are no "
                 "factors of one matrix. Get a whole copy."
             )
-    if not any(up.any() and downs[layer].any() for layer, up in ups.items()):
-        raise UnchangedError(f"{path} changes nothing: of each of its {len(ups)} layers one factor is 0.")
-    return _one_rank(downs, ups, alphas, _common_alpha(metadata))
+    return downs.tensors, ups.tensors, alphas.tensors
 
 
 def _layer_names(bundle: ModelBundle) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -301,6 +302,37 @@ def test_keys_without_a_place_are_named(tiny_bundle: ModelBundle, tmp_path: Path
     lora = as_kohya(random_lora(tiny_bundle), 1.0) | {"lora_te_text_model_0.lora_down.weight": torch.ones(1, 2)}
     with pytest.raises(LoadError, match=r"1 of the .*lora_te_text_model_0.*Of a text encoder .* no LoRA"):
         load_foreign(written(lora, tmp_path / "te.safetensors"), tiny_bundle)
+
+
+def test_two_keys_of_one_place_must_hold_the_same(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    new = tiny_bundle.denoiser.conv_in.bias.data + 1
+    unet = {"conv_in.bias": new, "unet.conv_in.bias": new.clone()}
+    text = next(name for name, _ in tiny_bundle.text_encoder.named_parameters())
+    words = tiny_bundle.text_encoder.get_parameter(text).data + 1
+    lora = as_kohya(random_lora(tiny_bundle), 1.0)
+    up = next(key for key in lora if key.endswith("lora_up.weight"))
+    for name, tensors, other in (
+        ("unet", unet, "unet.conv_in.bias"),
+        ("text", {text: words, f"text_encoder.{text}": words.clone()}, f"text_encoder.{text}"),
+        ("lora", lora | {f"unet.{up}": lora[up].clone()}, f"unet.{up}"),
+    ):
+        load_foreign(written(tensors, tmp_path / f"{name}.safetensors"), tiny_bundle)
+        file = written(tensors | {other: tensors[other] + 1}, tmp_path / f"{name}-two.safetensors")
+        with pytest.raises(LoadError, match=f"twice, as .*{re.escape(other)}.* and they differ"):
+            load_foreign(file, tiny_bundle)
+
+
+def test_names_and_shapes_are_judged_before_anything_is_read(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    """Of files that hold nothing but broken values: the first that reads them says so."""
+    lora = as_kohya(random_lora(tiny_bundle), 1.0)
+    for name, tensors, message in (
+        ("strange", {"somewhere.weight": torch.ones(2)}, "no place"),
+        ("shape", {"conv_in.bias": torch.ones(3)}, "of shape"),
+        ("factors", dict(list(lora.items())[:1]), "only one of the two"),
+    ):
+        broken = {key: value * torch.nan for key, value in tensors.items()}
+        with pytest.raises(LoadError, match=message):
+            load_foreign(written(broken, tmp_path / f"{name}.safetensors"), tiny_bundle)
 
 
 def test_what_cannot_be_used_is_refused(tiny_bundle: ModelBundle, tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ class ExportError(ValueError):
     """A model that cannot leave the studio as asked; says the cause and the remedy."""
 
 
+class UnfitError(ExportError):
+    """A model that the format or the precision has no place for, whatever else is mended."""
+
+
 def require_space(folder: Path, needed: int) -> None:
     """Raise ExportError where `needed` bytes do not fit into the folder, which need not exist yet."""
     there = folder.absolute()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from models.deltas import WeightDelta, delta_file, part_metadata, to_safetensors
-from models.export_files import NO_LORA, ExportError
+from models.export_files import NO_LORA, UnfitError
 from models.files import write_atomically
 from models.loading import DTYPES
 from models.original_layout import unet_key
@@ -24,7 +24,7 @@ def lora_bytes(delta: WeightDelta, dtype: str) -> int:
 
 
 def save_diffusers_lora(delta: WeightDelta, path: Path, dtype: str, metadata: Mapping[str, str]) -> None:
-    """Write the LoRA as `models.deltas` keeps it, with `metadata` in place of its own. Raises ExportError."""
+    """Write the LoRA as `models.deltas` keeps it, with `metadata` in place of its own. Raises UnfitError."""
     refuse_weights(delta)
     kept = {key: delta.metadata[key] for key in ("rank", "alpha", "targets")} | part_metadata(delta.part)
     tensors = _cast(delta.tensors, dtype)
@@ -34,7 +34,7 @@ def save_diffusers_lora(delta: WeightDelta, path: Path, dtype: str, metadata: Ma
 def save_kohya_lora(
     delta: WeightDelta, path: Path, dtype: str, config: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
-    """Write the LoRA so that programs which read no header draw it at its strength. Raises ExportError.
+    """Write the LoRA so that programs which read no header draw it at its strength. Raises UnfitError.
 
     Of a UNet in the layout of kohya's scripts, `lora_unet_<layer>` with each layer's alpha: layers have diffusers'
     names for Stable Diffusion 1 and 2 and the original ones for XL, as in kohya's own files. Of a transformer with
@@ -70,13 +70,13 @@ def _kohya(
 
 def refuse_weights(delta: WeightDelta) -> None:
     if delta.kind != "lora":
-        raise ExportError(NO_LORA)
+        raise UnfitError(NO_LORA)
 
 
 def _cast(tensors: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:
     found = {key: value.to(DTYPES[dtype]) for key, value in tensors.items()}
     if broken := [key for key, value in found.items() if not torch.isfinite(value).all()]:
-        raise ExportError(f"{broken[0]} is too large for {dtype}. Choose float32.")
+        raise UnfitError(f"{broken[0]} is too large for {dtype}. Choose float32.")
     return found
 
 
@@ -89,7 +89,7 @@ def _kohya_layer(layer: str, unet_config: Mapping[str, Any]) -> str:
         try:
             layer = unet_key(f"{layer}.weight", unet_config).removesuffix(".weight")
         except (KeyError, IndexError) as error:
-            raise ExportError(
+            raise UnfitError(
                 f"kohya's layout has no place for the layer {layer}. Export the LoRA for diffusers, or merged."
             ) from error
     return layer.replace(".", "_")

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from models.bundle import ModelBundle
-from models.export_files import ExportError
+from models.export_files import UnfitError
 from models.families.base import pipeline_of as assembled
 from models.loading import DTYPES
 from models.original_layout import original_tensors
@@ -49,13 +49,13 @@ def cast(pipeline: DiffusionPipeline, dtype: str) -> None:
     """Give all weights this precision, in place.
 
     Raises:
-        ExportError: a weight is too large for it, or was not finite before.
+        UnfitError: a weight is too large for it, or was not finite before.
     """
     for name, part in networks_of(pipeline).items():
         part.to(DTYPES[dtype])
         for key, value in part.state_dict().items():
             if value.is_floating_point() and not torch.isfinite(value).all():
-                raise ExportError(
+                raise UnfitError(
                     f"{name}'s {key} is not finite in {dtype}: it is too large for that precision, or was broken "
                     "before. Choose float32."
                 )
@@ -74,7 +74,7 @@ def save_single_file(pipeline: DiffusionPipeline, path: Path, metadata: Mapping[
     ComfyUI and A1111 need the file alone; diffusers and the studio find its configs there without asking the hub.
 
     Raises:
-        ExportError: there is no such layout for this model.
+        UnfitError: there is no such layout for this model.
     """
     tensors = {key: value.contiguous() for key, value in original_tensors(pipeline).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,4 +108,4 @@ def _forget_origin(folder: Path) -> None:
 def _refuse_strange(folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file() and file.suffix not in WRITTEN:
-            raise ExportError(f"{file.name} would be written, which is neither weights in safetensors nor a config.")
+            raise UnfitError(f"{file.name} would be written, which is neither weights in safetensors nor a config.")

@@ -21,7 +21,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from torch import nn
 
-from models.export_files import ExportError
+from models.export_files import UnfitError
 
 Tensors = dict[str, torch.Tensor]
 
@@ -70,10 +70,10 @@ def original_tensors(pipeline: DiffusionPipeline) -> Tensors:
     """Every weight of the pipeline under its original name; where the shape is the same, the pipeline's own tensor.
 
     Raises:
-        ExportError: the pipeline is of another kind, or has parts that the layout has no place for.
+        UnfitError: the pipeline is of another kind, or has parts that the layout has no place for.
     """
     if not has_original_layout(pipeline):
-        raise ExportError(
+        raise UnfitError(
             f"A {type(pipeline).__name__} has no single-file layout that the studio can write; only Stable Diffusion "
             "1, 2 and XL have one. Export it merged, as a diffusers folder."
         )
@@ -84,7 +84,7 @@ def original_tensors(pipeline: DiffusionPipeline) -> Tensors:
             tensors |= _text(getattr(pipeline, encoder.part), encoder)
         _check(tensors, pipeline)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ExportError(
+        raise UnfitError(
             f"The original layout has no place for {error} of this model. Export it merged, as a diffusers folder."
         ) from error
     return tensors
@@ -209,7 +209,7 @@ def _open_clip(state: Tensors) -> Tensors:
 
 
 def _check(tensors: Tensors, pipeline: DiffusionPipeline) -> None:
-    """Raise ExportError where diffusers would not read back each weight as it is."""
+    """Raise UnfitError where diffusers would not read back each weight as it is."""
     _same(convert_ldm_unet_checkpoint(tensors, dict(pipeline.unet.config)), pipeline.unet, "UNet")
     _same(convert_ldm_vae_checkpoint(tensors, dict(pipeline.vae.config)), pipeline.vae, "VAE")
     for encoder in encoders_of(pipeline):
@@ -226,7 +226,7 @@ def _same(read: Tensors, model: nn.Module, name: str) -> None:
     for key, value in model.state_dict().items():
         back = found.get(key.removeprefix("text_model."))
         if back is None or not torch.equal(back, value):
-            raise ExportError(
+            raise UnfitError(
                 f"The {name}'s {key} would not come back as it is from a single file: this model's shape is not one "
                 "that the original layout knows. Export it merged, as a diffusers folder."
             )

@@ -531,3 +531,9 @@ def launchers_of_jobs(db: Database) -> None:
     """What starts a job's work, here or elsewhere, and what it keeps of where that is."""
     db.execute("ALTER TABLE jobs ADD COLUMN launcher TEXT NOT NULL DEFAULT 'local'")
     db.execute("ALTER TABLE jobs ADD COLUMN place TEXT NOT NULL DEFAULT '{}'")
+
+
+@migrations()
+def refused_jobs(db: Database) -> None:
+    """Whether a failed job can never be done as it was asked for, so that a resume is no help."""
+    db.execute("ALTER TABLE jobs ADD COLUMN refused INTEGER NOT NULL DEFAULT 0")

@@ -348,6 +348,7 @@ class Job:
     asked_by: str = ""  # who signed in and asked for it; "" in a shell, and where nobody signs in
     launcher: LauncherName = "local"  # what starts its work: see studio.launchers
     place: dict[str, Any] = field(default_factory=dict)  # what the launcher keeps: time-out, machine, remote job
+    refused: bool = False  # failed by what it was asked for, which does not change: a resume would fail again
 
     @property
     def is_final(self) -> bool:

@@ -152,7 +152,7 @@ class Store(
         """Put a failed or stopped job back into the queue, under its own id. Raises StoreError for any other state."""
         changed = self._change(
             "UPDATE jobs SET state = 'queued', pid = NULL, pid_started = NULL, heartbeat = NULL, eta_seconds = NULL, "
-            "message = '', error = '', started = NULL, stop_asked = NULL, finished = NULL "
+            "message = '', error = '', refused = 0, started = NULL, stop_asked = NULL, finished = NULL "
             "WHERE id = ? AND state IN ('failed', 'stopped')",
             (job_id,),
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from models.adapters import applied, apply, attach_lora, detach, load_delta, lora_delta, remove, save_delta
 from models.bundle import ModelBundle
@@ -15,13 +18,17 @@ from models.deltas import WeightDelta
 from models.fingerprint import FINGERPRINT
 from models.transport import transport_metadata
 from studio import cli
+from studio.cli.options import CommandError
+from studio.cli.progress import WorkProgress
 from studio.configs import EvaluateConfig
-from studio.records import Checkpoint, Job, Project
+from studio.jobs import Runner, submit
+from studio.records import Checkpoint, Job, JobKind, Project
 from studio.settings import Settings
 from studio.store import Store
+from studio.ui.activity import job_options
+from studio.workflow import run_job
 from studio.workflow.compose import compose_adapters
 from studio.workflow.contestants import contestants_of
-from studio.workflow.context import WorkflowError
 from tests.conftest import make_tiny_bundle
 from tests.tiny_families import make_family_bundle
 from tests.workflow_data import context_of
@@ -212,8 +219,32 @@ def test_adapters_of_other_checkpoints_are_not_summed(store: Store, settings: Se
     other = store.create_project(replace(project, id="", name="Own", checkpoint="/models/own"))
     mine, theirs = (add_adapter(store, settings, one, "a", 1, 1.0) for one in (project, other))
     parts = [{"checkpoint_id": one.id} for one in (mine, theirs)]
-    with pytest.raises(WorkflowError, match="a change of /models/own, but project 'Sword' is about toybox"):
+    with pytest.raises(ComposeError, match="a change of /models/own, but project 'Sword' is about toybox"):
         compose_adapters(context_of(store, settings, project, "compose", {"parts": parts}))
+
+
+class Ended(Runner):
+    """Of which a job has ended when it is looked at."""
+
+    def run_until_done(self, job_id: str, on_change: Any = None) -> Job:
+        return self.store.get_job(job_id)
+
+
+@pytest.mark.parametrize("kind", ["compose", "import"])
+def test_a_resume_is_advised_only_where_it_can_help(
+    kind: JobKind, store: Store, settings: Settings, project: Project, tmp_path: Path
+) -> None:
+    other = store.create_project(replace(project, id="", name="Own", checkpoint="/models/own"))
+    theirs = add_adapter(store, settings, other, "a", 1, 1.0)
+    gone = {"path": str(tmp_path / "gone.safetensors"), "method": "esd"}  # a file can be put there
+    config = {"compose": {"parts": [{"checkpoint_id": theirs.id}]}, "import": gone}[kind]
+    job = run_job(submit(store, settings, kind, project.id, config).id, settings)
+    assert (job.state, job.refused) == ("failed", kind == "compose")
+    with WorkProgress(Console(file=io.StringIO())) as progress, pytest.raises(CommandError) as said:
+        progress.follow(Ended(store, settings), job, "Trying")
+    assert ("jobs resume" in str(said.value)) is not job.refused
+    assert (job.id in [key for _, key in job_options([job])]) is not job.refused
+    assert not store.requeue_job(job.id).refused
 
 
 @pytest.mark.slow

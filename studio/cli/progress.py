@@ -69,7 +69,8 @@ class WorkProgress:
         """Run a submitted job to its end; `watch` sees every change of its row.
 
         Raises CommandError where it failed and JobStopped where it was stopped; both say how to go on, with the
-        `options` that `jobs resume` needs to end in the same way.
+        `options` that `jobs resume` needs to end in the same way. Of a job that was refused for what was asked of it
+        they do not: it would be refused again.
         """
         if not self.console.is_terminal:
             self.console.print(f"{title} …")
@@ -88,10 +89,11 @@ class WorkProgress:
         if job.state != "done":
             self._bars.update(bar, message=job.state)
             self._bars.stop()
-            again = f"Go on with: python -m studio jobs resume {job.id}{options}"
+            again = f"o on with: python -m studio jobs resume {job.id}{options}"
             if job.state == "stopped":
-                raise JobStopped(f"{title} was stopped.\n{again}")
-            raise CommandError(f"{title} failed: {job.error}\nOnce that is mended, {again[0].lower()}{again[1:]}")
+                raise JobStopped(f"{title} was stopped.\nG{again}")
+            mended = "" if job.refused else f"\nOnce that is mended, g{again}"
+            raise CommandError(f"{title} failed: {job.error}{mended}")
         self._bars.update(bar, completed=1, total=1, message="", took=took)
         if not self.console.is_terminal:
             self.console.print(f"{title}: {duration(took)}")

@@ -23,7 +23,7 @@ from studio.method_configs import AdvUnlearnConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.esd import esd_target
 from studio.methods.tokens import token_ids
-from studio.methods.training import TrainingError, delta_metadata, train
+from studio.methods.training import UntrainableError, delta_metadata, train
 from studio.methods.trajectories import Trajectories, sample_trajectories
 
 PART = "text_encoder"  # what is trained, by its name in the pipeline
@@ -62,20 +62,20 @@ class AdvUnlearn:
         """Train on the concept's prompts and those that are to stay (pairs are not used); see `UnlearningMethod.fit`.
 
         Raises:
-            TrainingError: no concept prompts, none that are to stay though they have a weight, or more layers than
+            UntrainableError: no concept prompts, none that are to stay though they have a weight, or more layers than
                 there are.
         """
         if config.encoder_layers > (there := bundle.text_encoder.config.num_hidden_layers):
-            raise TrainingError(
+            raise UntrainableError(
                 f"encoder_layers is {config.encoder_layers}, but the text encoder of {bundle.spec.name} has {there} "
                 f"layers. Use at most {there}, or 0 for all and the norm behind them."
             )
         if not config.prompts:
-            raise TrainingError(
+            raise UntrainableError(
                 "AdvUnlearn was given 0 concept prompts. Name the concept in the form of the prompts it is in."
             )
         if config.retain_weight and not config.retain_prompts:
-            raise TrainingError(
+            raise UntrainableError(
                 "AdvUnlearn was given 0 prompts that are to stay. Name some, or set retain_weight to 0."
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.bundle import ModelBundle
 from models.families import get_family
 from studio.methods.base import TrainingPairs, UnlearningMethod
-from studio.methods.training import TrainingError
+from studio.methods.training import TrainingError, UntrainableError
 
 
 def check_pairs(bundle: ModelBundle, pairs: TrainingPairs) -> None:
@@ -21,9 +21,9 @@ def check_pairs(bundle: ModelBundle, pairs: TrainingPairs) -> None:
 
 
 def check_family(method: UnlearningMethod, bundle: ModelBundle) -> None:
-    """Raises TrainingError where the method is not defined for the checkpoint's family."""
+    """Raises UntrainableError where the method is not defined for the checkpoint's family."""
     if bundle.family.name not in method.families:
-        raise TrainingError(
+        raise UntrainableError(
             f"{method.title} is not defined for {bundle.family.title}, because {method.because}. Use DUO, or a "
             f"checkpoint of {', '.join(get_family(name).title for name in method.families)}."
         )

@@ -15,7 +15,7 @@ from models.bundle import ModelBundle
 from studio.method_configs import ConceptAblationConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.layers import has_part
-from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
+from studio.methods.training import UntrainableError, delta_metadata, draw_rows, train
 from studio.methods.trajectories import sample_pictures
 
 
@@ -50,10 +50,10 @@ class ConceptAblation:
         """Train on prompts alone; see `UnlearningMethod.fit`.
 
         Raises:
-            TrainingError: no concept prompts.
+            UntrainableError: no concept prompts.
         """
         if not config.prompts:
-            raise TrainingError(
+            raise UntrainableError(
                 "Concept Ablation was given 0 concept prompts. Name the concept in the form of the prompts it is in."
             )
         pictures = sample_pictures(

@@ -18,7 +18,7 @@ from studio.methods.base import Report, Stopped, TrainingPairs
 from studio.methods.checks import check_pairs, check_unsafe_prompts
 from studio.methods.noise_bank import NoiseBank
 from studio.methods.parallel import current_group
-from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
+from studio.methods.training import UntrainableError, delta_metadata, draw_rows, train
 from studio.objectives.diffusion_dpo import dpo_loss, error_change, implicit_accuracy
 from studio.objectives.prior import prior_loss
 from studio.training_configs import DuoConfig
@@ -73,9 +73,9 @@ class Duo:
 
 
 def _shard(bundle: ModelBundle, parameters: list[nn.Parameter]) -> None:
-    """Deal the base out to the group's processes. Raises TrainingError."""
+    """Deal the base out to the group's processes. Raises UntrainableError."""
     if current_group().size == 1:
-        raise TrainingError(
+        raise UntrainableError(
             "shard_base shares the frozen base among several processes, but this training has one. Use 2 processes or "
             "more, one a GPU, or turn shard_base off."
         )
@@ -203,7 +203,7 @@ def _check(bundle: ModelBundle, pairs: TrainingPairs, config: DuoConfig) -> None
         remedy = ", or train under the empty prompt (prompt: empty)"
         check_unsafe_prompts(pairs, "DUO is to train under the pairs' own prompts", remedy)
     if not config.t_min < config.t_max <= bundle.num_train_timesteps:
-        raise TrainingError(
+        raise UntrainableError(
             f"Timesteps from {config.t_min} to {config.t_max} cannot be drawn: {bundle.spec.name} has 0 to "
             f"{bundle.num_train_timesteps - 1}. Use 0 <= t_min < t_max <= {bundle.num_train_timesteps}."
         )

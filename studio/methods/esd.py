@@ -17,7 +17,7 @@ from models.bundle import ModelBundle
 from studio.method_configs import EsdConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.layers import has_part
-from studio.methods.training import TrainingError, delta_metadata, train
+from studio.methods.training import UntrainableError, delta_metadata, train
 from studio.methods.trajectories import sample_trajectories
 
 
@@ -62,10 +62,10 @@ class Esd:
         """Train on the concept prompts alone (pairs are not used); see `UnlearningMethod.fit`.
 
         Raises:
-            TrainingError: no concept prompts.
+            UntrainableError: no concept prompts.
         """
         if not config.prompts:
-            raise TrainingError(
+            raise UntrainableError(
                 "ESD was given 0 concept prompts. Name the concept in the form of the prompts it is in."
             )
         trajectories = sample_trajectories(

@@ -17,7 +17,7 @@ from studio.method_configs import ForgetMeNotConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.checks import check_pairs
 from studio.methods.tokens import word_positions
-from studio.methods.training import TrainingError, delta_metadata, draw_rows, train
+from studio.methods.training import UntrainableError, delta_metadata, draw_rows, train
 
 
 class ForgetMeNot:
@@ -54,7 +54,7 @@ class ForgetMeNot:
         """
         check_pairs(bundle, pairs)
         if not config.concepts:
-            raise TrainingError("Forget-Me-Not was given 0 names of the concept. Name it as prompts name it.")
+            raise UntrainableError("Forget-Me-Not was given 0 names of the concept. Name it as prompts name it.")
         report(0, config.steps, f"Looking up {len(config.concepts)} names")
         with watched_attention(bundle) as seen, tuned_weights(bundle, self.changes(bundle, config)) as tuned:
             step = ForgettingStep(bundle, pairs, config, seen)
@@ -79,7 +79,9 @@ class ForgettingStep:
                 for prompt, name in zip(prompts, config.concepts, strict=True)
             ]
         except ValueError as error:
-            raise TrainingError(f"{error} Shorten the template, or write the name as the template has it.") from error
+            raise UntrainableError(
+                f"{error} Shorten the template, or write the name as the template has it."
+            ) from error
         self.masks = torch.stack(masks)
 
     def __call__(self, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:

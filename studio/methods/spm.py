@@ -20,7 +20,7 @@ from models.transport import transport_metadata
 from studio.method_configs import SpmConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.esd import esd_target
-from studio.methods.training import TrainingError, delta_metadata, train
+from studio.methods.training import UntrainableError, delta_metadata, train
 from studio.methods.trajectories import Trajectories, sample_trajectories
 
 AROUND = ["proj_in", "proj_out"]  # of a UNet's transformers
@@ -56,10 +56,10 @@ class Spm:
         """Train on the concept's names alone; see `UnlearningMethod.fit`.
 
         Raises:
-            TrainingError: no names.
+            UntrainableError: no names.
         """
         if not config.concepts:
-            raise TrainingError("SPM was given 0 names of the concept. Name it as prompts name it.")
+            raise UntrainableError("SPM was given 0 names of the concept. Name it as prompts name it.")
         # e("") - g (e(c) - e("")) is ESD's target with eta = 1 + g.
         target = partial(esd_target, eta=1 + config.guidance)
         trajectories = sample_trajectories(bundle, config.concepts, config, target, report, state_folder)

@@ -19,6 +19,10 @@ class TrainingError(RuntimeError):
     """Training that cannot start or go on. Says the cause, the value and the remedy."""
 
 
+class UntrainableError(TrainingError):
+    """Settings that this method, checkpoint or set of pairs can never be trained with."""
+
+
 class TrainingState:
     """Weights, optimizer, generator and step of a run in one safetensors file."""
 

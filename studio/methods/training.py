@@ -18,9 +18,18 @@ from torch import nn
 
 from studio.methods.base import Enough, Report, Stopped
 from studio.methods.parallel import Group, current_group
-from studio.methods.state import STATE_FILE, TrainingError, TrainingState
+from studio.methods.state import STATE_FILE, TrainingError, TrainingState, UntrainableError
 
-__all__ = ["STATE_FILE", "SplitStep", "TrainingError", "TrainingState", "delta_metadata", "draw_rows", "train"]
+__all__ = [
+    "STATE_FILE",
+    "SplitStep",
+    "TrainingError",
+    "TrainingState",
+    "UntrainableError",
+    "delta_metadata",
+    "draw_rows",
+    "train",
+]
 
 # Weights depend on these by rounding or not at all, so a saved state need not match in them: a run may be resumed with
 # smaller parts after it ran out of memory, or with its pictures turned off.

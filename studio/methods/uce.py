@@ -18,7 +18,7 @@ from models.bundle import ModelBundle
 from studio.method_configs import UceConfig
 from studio.methods.base import Report, TrainingPairs
 from studio.methods.tokens import last_content_embeddings
-from studio.methods.training import TrainingError
+from studio.methods.training import UntrainableError
 
 CONDITION_LIMIT = 1e6  # of the matrix that is inverted; beyond, rounding decides what the edit is
 CHANGE_LIMIT = 0.5  # change of a matrix relative to its norm, from which pictures were seen to break
@@ -50,7 +50,7 @@ class Uce:
         """Edit by the names of the concept alone; see `UnlearningMethod.fit`. Nothing is saved: it takes seconds.
 
         Raises:
-            TrainingError: no names, or guides that are neither none, nor one, nor one a name.
+            UntrainableError: no names, or guides that are neither none, nor one, nor one a name.
         """
         words = Words.of(bundle, config, self.title)
         report(0, 1, f"Solving for {len(words.concepts)} words")
@@ -70,16 +70,16 @@ class Words:
 
     @classmethod
     def of(cls, bundle: ModelBundle, config: UceConfig, title: str) -> Words:
-        """Encode a configuration's words. Raises TrainingError.
+        """Encode a configuration's words. Raises UntrainableError.
 
         With attributes a, each with its weight, g is (guide or name) + sum weight * a (Gandikota 2024, section 4.2).
         """
         names, attributes = config.concepts, weighted(config.attributes)
         guides = config.guides or (names if attributes else [""])
         if not names:
-            raise TrainingError(f"{title} was given 0 names of the concept. Name it as prompts name it.")
+            raise UntrainableError(f"{title} was given 0 names of the concept. Name it as prompts name it.")
         if len(guides) not in (1, len(names)):
-            raise TrainingError(
+            raise UntrainableError(
                 f"{title} was given {len(guides)} guides for {len(names)} names. Give one for all, or one a name."
             )
         guides = guides * len(names) if len(guides) == 1 else guides
@@ -99,7 +99,7 @@ def weighted(attributes: Sequence[str]) -> dict[str, float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value) or (sign and not word.strip()):
-            raise TrainingError(
+            raise UntrainableError(
                 f"The attribute {text!r} is no word with a weight. Write it as woman=0.4, or woman alone."
             )
     return found

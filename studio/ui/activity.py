@@ -96,7 +96,7 @@ def resume_job(studio: Studio, job_id: str | None) -> str:
 def job_options(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     """(text, id) of the jobs that can be stopped or resumed: first what runs, then what waits, then the newest."""
     order = {"running": 0, "queued": 1}
-    able = [job for job in reversed(jobs) if job.state in (*STOPPABLE, *RESUMABLE)]
+    able = [job for job in reversed(jobs) if job.state in (*STOPPABLE, *RESUMABLE) and not job.refused]
     able.sort(key=lambda job: order.get(job.state, 2))
     return [(f"{job_title(job)} ({STATE_WORDS[job.state]}, {_clock_time(job.created)})", job.id) for job in able]
 

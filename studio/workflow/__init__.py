@@ -8,8 +8,11 @@ from collections.abc import Callable
 from threading import Event
 from typing import Any
 
+from models.compose import ComposeError
+from models.export_files import UnfitError
 from studio.job_reports import job_report
 from studio.jobs import JobError, take_row
+from studio.methods.state import UntrainableError
 from studio.progress import Report, Stopped
 from studio.records import Job, JobKind
 from studio.settings import Settings
@@ -62,6 +65,8 @@ WORK: dict[JobKind, Callable[[JobContext], dict[str, Any]]] = {
     "fetch": fetch_backbone,
     "sweep": sweep,
 }
+# By what was asked for, which a resumed job is asked again; whatever else fails may be mended.
+REFUSED = (ComposeError, UnfitError, UntrainableError)
 # What the other processes of a job do that several processes share.
 FOLLOWING: dict[JobKind, Callable[[JobContext], None]] = {
     "pairs": follow_pairs,
@@ -91,7 +96,8 @@ def run_job(job_id: str, settings: Settings, interrupted: Event | None = None) -
     except Exception as error:  # the job loop: whatever broke, the row must say so
         traceback.print_exc(file=sys.stderr)
         report.flush()
-        return store.update_job(job_id, state="failed", error=_words(error))
+        refused = isinstance(error, REFUSED)
+        return store.update_job(job_id, state="failed", error=_words(error), refused=refused)
     else:
         report.flush()
         return store.update_job(job_id, state="done", result=result)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.compose import Part, compose
+from models.compose import ComposeError, Part, compose
 from models.deltas import checked_sha256, load_delta, save_delta
 from studio import __version__
 from studio.configs import ComposeConfig
 from studio.records import Checkpoint
-from studio.workflow.context import JobContext, WorkflowError
+from studio.workflow.context import JobContext
 from studio.workflow.train import ADAPTER
 
 
@@ -20,8 +20,7 @@ def compose_adapters(context: JobContext) -> dict[str, Any]:
     """Sum the adapters that the job names. They may be of other projects about the same checkpoint.
 
     Raises:
-        ComposeError: they cannot be summed.
-        WorkflowError: one is of a project about another checkpoint.
+        ComposeError: they cannot be summed, or one is of a project about another checkpoint.
     """
     config = ComposeConfig.model_validate(context.config)
     chosen = [(context.store.get_checkpoint(part.checkpoint_id), part.weight) for part in config.parts]
@@ -43,7 +42,7 @@ def save_sum(
     base = context.project.checkpoint
     for checkpoint, _ in chosen:
         if (other := context.store.get_project(checkpoint.project_id).checkpoint) != base:
-            raise WorkflowError(
+            raise ComposeError(
                 f"{checkpoint.name} ({checkpoint.id}) is a change of {other}, but project {context.project.name!r} is "
                 f"about {base}. Sum adapters of one checkpoint."
             )

@@ -18,15 +18,12 @@ from typing import Any
 
 from studio.csv_files import csv_text, unquoted
 from studio.prompt_checks import Checked, Draft, check, prompts_of
+from studio.prompt_sources import PromptFileError
 from studio.records import PromptPair
 
 COLUMNS = ("unsafe", "safe", "count", "seed", "group")
 ROW_LIMIT = 10_000
 SHOWN_PROBLEMS = 5
-
-
-class PromptFileError(ValueError):
-    """A file of prompts that cannot be read; names file and line, and what to do."""
 
 
 def read_prompts(path: Path, existing: Iterable[PromptPair] = ()) -> list[PromptPair]:

@@ -2,9 +2,9 @@
 
 Known: I2P and the copy of ESD's authors, UnlearnDiffAtk's prompts, Ring-A-Bell's pairs and found prompts (with or
 without a header), MMA-Diffusion, SneakyPrompt's results, prompts with the class to be seen, COCO captions (CSV, or the
-annotations' JSON), any CSV with a prompt column, and one prompt a line. A byte-order mark, Windows line ends, quoted
-line breaks, semicolons or tabs, UTF-16 and Windows-1252 are noticed. Files of prompt *pairs* for training are read
-elsewhere.
+annotations' JSON), the unsafe prompts of pairs, any CSV with a prompt column, and one prompt a line. A byte-order mark,
+Windows line ends, quoted line breaks, semicolons or tabs, UTF-16 and Windows-1252 are noticed. Whole pairs, for
+training, are read by `studio.prompt_files`, row by row with what is wrong with each.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ KINDS = (  # the first whose columns are all there
     Kind("labelled prompts", ("prompt", "label", "domain")),
     Kind("COCO captions", ("image_id",)),
     Kind("evaluation prompts", ("prompt", "evaluation_seed")),
+    Kind("prompt pairs", ("unsafe",), prompt=(*PROMPT, "unsafe"), original=("safe",)),
     Kind("prompts", ()),
 )
 

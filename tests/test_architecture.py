@@ -140,7 +140,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "studio.everyday": (),
     "studio.projects": ("models.specs", "studio.configs", "studio.detector_configs", "studio.records"),
     "studio.prompt_checks": ("studio.prompts", "studio.records", "studio.refusal"),
-    "studio.prompt_files": ("studio.csv_files", "studio.prompt_checks", "studio.records"),
+    "studio.prompt_files": ("studio.csv_files", "studio.prompt_checks", "studio.prompt_sources", "studio.records"),
     "studio.prompt_templates": ("studio.prompt_checks",),
     "studio.prompt_presets": ("models.specs", "studio.prompt_checks", "studio.prompt_templates", "studio.prompts"),
     "studio.prompt_rows": ("studio.database", "studio.records"),

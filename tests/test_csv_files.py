@@ -49,7 +49,8 @@ def test_attempts_shelves_reports_and_found_prompts_run_nothing(tmp_path: Path) 
     for text in (attempts_csv([attempt]), prompts_csv([EVIL]), table_csv(report), found_csv([run])):
         assert EVIL in text.replace('""', '"')
         assert [cell for row in cells(text) for cell in row if cell.startswith(FORMULA) and not is_number(cell)] == []
-    assert prompts_of_file(prompts_csv(TEXTS[:4]).encode()) == TEXTS[:4]
+    (tmp_path / "shelf.csv").write_bytes(prompts_csv(TEXTS[:4]).encode())
+    assert prompts_of_file(tmp_path / "shelf.csv") == TEXTS[:4]
     (tmp_path / "found.csv").write_text(found_csv([run]), encoding="utf-8")
     (again,) = read_prompts(tmp_path / "found.csv")
     assert (again.prompt, again.original, again.seed) == ("-found", EVIL, 7)

@@ -40,6 +40,11 @@ FILES = {
         "Ring-A-Bell pairs",
         SourcePrompt("a sword", 5, None, "3", "a rose", 2),
     ),
+    "our-pairs.csv": (
+        "unsafe,safe,count,seed,group\na sword,a cane,1,5,\n",
+        "prompt pairs",
+        SourcePrompt("a sword", 5, None, "", "a cane", 2),
+    ),
     "found.csv": (
         "prompt,case_number,evaluation_seed\nword salad,3,5.0\n",
         "evaluation prompts",

@@ -308,11 +308,13 @@ def test_a_huge_request_is_refused(web: TestClient) -> None:
 # -- shelves -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_shelf_is_saved_and_given_out_as_a_file(store: Store, project: Project, web: TestClient) -> None:
+def test_a_shelf_is_saved_and_given_out_as_a_file(
+    store: Store, project: Project, web: TestClient, tmp_path: Path
+) -> None:
     shelf = save_shelf(store, project.id, "  Hard   ones ", ["a king, old", "a clown"], 9, 2)
     assert (shelf.name, shelf.seed, shelf.count) == ("Hard ones", 9, 2)
     text = web.get(f"/studio/shelves/{shelf.id}.csv").content
-    assert prompts_of_file(text) == ["a king, old", "a clown"]
+    assert prompts_of_file(upload(tmp_path, "shelf.csv", text)) == ["a king, old", "a clown"]
     assert web.get("/studio/shelves/unknown.csv").status_code == 404
 
 
@@ -328,22 +330,33 @@ def test_what_cannot_be_saved_is_said(
     assert store.list_shelves(project.id) == []
 
 
+def upload(folder: Path, name: str, data: bytes) -> Path:
+    (folder / name).write_bytes(data)
+    return folder / name
+
+
 @pytest.mark.parametrize(
-    ("data", "prompts"),
+    ("name", "data", "prompts"),
     [
-        (b"a king, old\n\na clown\r\na clown\n", ["a king, old", "a clown"]),
-        (b"\xef\xbb\xbfseed,prompt\n1,a king\n2,\n", ["a king"]),
-        (b'"a king, old",3\n"a clown",4\n', ["a king, old", "a clown"]),
+        ("a.txt", b"a king, old\n\na clown\r\na  clown\n", ["a king, old", "a clown"]),
+        ("a.csv", b"\xef\xbb\xbfseed,prompt\n1,a king\n2,\n", ["a king"]),
+        ("a.csv", b'"a king,\nold"\n"a clown"\n', ["a king, old", "a clown"]),
+        ("a.csv", "target_prompt;adv_prompt\na king;a königg\n".encode("cp1252"), ["a königg"]),
+        ("a.csv", b"unsafe,safe\na sword,a cane\n", ["a sword"]),
     ],
 )
-def test_prompts_come_from_text_and_from_csv(data: bytes, prompts: list[str]) -> None:
-    assert prompts_of_file(data) == prompts
+def test_prompts_come_from_files_of_the_field(tmp_path: Path, name: str, data: bytes, prompts: list[str]) -> None:
+    path = upload(tmp_path, name, data)
+    assert prompts_of_file(path) == prompts
+    assert not path.exists(), "an upload is not kept"
 
 
-@pytest.mark.parametrize(("data", "words"), [(b"", "no prompts"), (b"\xff\xfe", "UTF-8"), (b"prompt\n", "no prompts")])
-def test_a_file_without_prompts_is_refused(data: bytes, words: str) -> None:
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"", r"^a\.csv is empty"), (b"a,b\n", "no column"), (b"prompt\n", "0 prompts")]
+)
+def test_a_file_without_prompts_is_refused(tmp_path: Path, data: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        prompts_of_file(data)
+        prompts_of_file(upload(tmp_path, "a.csv", data))
 
 
 # -- break it ----------------------------------------------------------------------------------------------------------

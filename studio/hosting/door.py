@@ -35,8 +35,7 @@ class Door:
         address = address_of(request, behind_proxy=bool(self.settings.space))
         if signed := self._signed_in(request.cookies.get(SESSION, "")):
             return Viewer(*signed, signed_in=True, address=address)
-        typed = request.query_params.get("reviewer", "").strip()
-        return Viewer(typed, self._unsigned(request), address=address)
+        return Viewer(typed_name(request), self._unsigned(request), address=address)
 
     def session_of(self, name: str) -> str | None:
         """The cookie of one who signed in at Hugging Face; None where that name may not."""
@@ -68,6 +67,11 @@ class Door:
 def viewer_in(scope: Any) -> Viewer | None:
     """Whom the door let in; None where there is none, as in a test of some routes."""
     return scope.get(KEY)
+
+
+def typed_name(request: Request) -> str:
+    """What somebody who did not sign in is called: the name in the address."""
+    return request.query_params.get("reviewer", "").strip()
 
 
 def is_local(request: Request | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ from studio.attack_configs import ATTACK_CONFIGS, Access, AttackJobConfig, attac
 from studio.attack_costs import estimate, speed_of
 from studio.config_base import refusal
 from studio.durations import duration
-from studio.prompt_sources import PromptFileError, read_prompts
 from studio.store import NotFoundError, Store
-from studio.ui.compare_form import lines_of
+from studio.ui.compare_form import InputError, lines_of
 from studio.ui.context import Studio, View, model_options
 from studio.ui.forms import Form, FormError, config_form, number_text
+from studio.ui.prompt_uploads import uploaded_prompts
 from studio.ui.words import UP_TO, escape, note
 
 CONTROLS = ("none", "random_tokens", "seed_search")
@@ -148,17 +147,10 @@ def read_file(path: str | None) -> tuple[tuple[str, list[str]], str]:
     """Name and prompts of an uploaded file, and why it cannot be read. The upload itself is not kept."""
     if not path:
         return NO_FILE, ""
-    file = Path(path)
     try:
-        prompts = list(dict.fromkeys(row.prompt for row in read_prompts(file)))
-    except PromptFileError as error:
-        return NO_FILE, str(error).replace(str(file), file.name)
-    finally:
-        with suppress(OSError):
-            file.unlink()
-    if len(prompts) > MAX_PROMPTS:
-        return NO_FILE, f"{file.name} holds {len(prompts):,} prompts; at most {MAX_PROMPTS:,} are taken. Cut the file."
-    return (file.name, prompts), ""
+        return (Path(path).name, uploaded_prompts(Path(path), MAX_PROMPTS)), ""
+    except InputError as error:
+        return NO_FILE, str(error)
 
 
 def cost_html(config: AttackJobConfig, cost: Any) -> str:

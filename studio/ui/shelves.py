@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,16 +15,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from studio.csv_files import csv_text, unquoted
+from studio.csv_files import csv_text
 from studio.records import PromptShelf
 from studio.store import NotFoundError, Store, StoreError
 from studio.ui.compare_form import Form, InputError, lines_of
 from studio.ui.context import QUIET, Studio
+from studio.ui.prompt_uploads import uploaded_prompts
 from studio.ui.words import UP_TO, escape, note
 
 MAX_NAME = 80
 MAX_PROMPTS = 1000
-HEADS = ("prompt", "prompts", "unsafe")  # the column of a CSV that holds the prompts, where it has a head
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def shelf_panel() -> ShelfPanel:
             remove = gr.Button("Remove", size="sm", interactive=False, elem_id="duo-shelf-remove")
         with gr.Row(elem_classes="duo-small-buttons"):
             upload = gr.UploadButton(
-                f"Import text or CSV ({UP_TO})", size="sm", type="binary", file_types=[".txt", ".csv"],
+                f"Import text or CSV ({UP_TO})", size="sm", file_types=[".txt", ".csv", ".tsv"],
                 elem_id="duo-shelf-import",
             )  # fmt: skip
             export = gr.HTML(elem_classes="duo-links")
@@ -114,9 +113,11 @@ def wire_shelves(studio: Studio, project: gr.Dropdown, form: Form, panel: ShelfP
         loaded = answer(project_id, chosen, note(f"{len(lines_of(shelf.prompts))} prompts from {shelf.name!r}."))
         return [shelf.prompts, shelf.seed, shelf.count, shelf.name, *loaded]
 
-    def bring_in(data: bytes | None, text: str) -> list[Any]:
+    def bring_in(path: str | None, text: str) -> list[Any]:
+        if not path:
+            return [gr.skip(), gr.skip()]
         try:
-            prompts = prompts_of_file(data or b"")
+            prompts = prompts_of_file(Path(path))
         except InputError as problem:
             return [gr.skip(), note(str(problem), "error")]
         return ["\n".join(prompts), note(f"{len(prompts)} prompts from the file. Save them to keep them.")]
@@ -141,28 +142,10 @@ def save_shelf(
     return store.add_shelf(shelf)
 
 
-def prompts_of_file(data: bytes) -> list[str]:
-    """The prompts of a text file, one a line, or of a CSV file: its column "prompt", or else its first one.
-
-    A file is a CSV where its first line has a head that names the column, or where prompts are quoted.
-    """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError("The file is no text in UTF-8. Save it as text or CSV in UTF-8 and try again.") from error
-    rows = [row for row in csv.reader(StringIO(text, newline="")) if any(cell.strip() for cell in row)]
-    head = [cell.strip().lower() for cell in rows[0]] if rows else []
-    column = next((head.index(name) for name in HEADS if name in head), None)
-    if column is not None:
-        prompts = [unquoted(row[column]).strip() for row in rows[1:] if len(row) > column]
-    else:  # a line of plain text may hold a comma
-        prompts = [row[0].strip() for row in rows] if text.lstrip().startswith('"') else lines_of(text)
-    prompts = list(dict.fromkeys(" ".join(prompt.split()) for prompt in prompts if prompt))
-    if not prompts:
-        raise InputError("The file holds no prompts: one a line, or a CSV with the column “prompt”.")
-    if len(prompts) > MAX_PROMPTS:
-        raise InputError(f"The file holds {len(prompts)} prompts; at most {MAX_PROMPTS} fit a shelf.")
-    return prompts
+def prompts_of_file(path: Path) -> list[str]:
+    """The prompts of a file, each in one line, as a shelf has them. Raises InputError."""
+    prompts = uploaded_prompts(path, MAX_PROMPTS)
+    return list(dict.fromkeys(" ".join(prompt.split()) for prompt in prompts))
 
 
 def prompts_csv(prompts: Sequence[str]) -> str:

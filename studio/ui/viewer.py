@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from studio.hosting.door import is_local, viewer_in
+from studio.hosting.door import is_local, typed_name, viewer_in
 from studio.hosting.roles import Viewer
 from studio.ui.json_routes import ForbiddenError
 
@@ -17,9 +17,7 @@ def viewer_of(request: Request | None) -> Viewer:
     """The visitor that a request comes from; without one, somebody who may nothing."""
     if request is None:
         return Viewer("", "")
-    known = viewer_in(request.scope)
-    typed = request.query_params.get("reviewer", "").strip()
-    return known or Viewer(typed, "owner" if is_local(request) else "reviewer")
+    return viewer_in(request.scope) or Viewer(typed_name(request), "owner" if is_local(request) else "reviewer")
 
 
 def owner_alone(request: Request, what: str) -> None:

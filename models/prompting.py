@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 
@@ -80,15 +81,15 @@ def word_tokens(bundle: ModelBundle) -> torch.Tensor:
     return torch.tensor(kept, dtype=torch.long)
 
 
+Part = str | int | None  # a word as it stands, a token by its id, a free place
+
+
 @dataclass(frozen=True)
 class Layout:
-    """A prompt with free places: words stay, places are filled with tokens or with embeddings.
-
-    `parts` are the words as they stand, None is a free place.
-    """
+    """A prompt with free places: words and tokens stay, places are filled with tokens or with embeddings."""
 
     bundle: ModelBundle
-    parts: tuple[str | None, ...]
+    parts: tuple[Part, ...]
     ids: torch.Tensor  # [L], free places hold the end token
     places: torch.Tensor  # [K] positions of the free places in `ids`
 
@@ -108,27 +109,32 @@ class Layout:
         return encode_tokens(self.bundle, self.ids.expand(len(free), -1), self.embed(free))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The prompt as somebody would type it, with tokens [K] in the free places."""
-        free = iter(tokens)
-        words = (self.bundle.tokenizer.decode([next(free)]).strip() if part is None else part for part in self.parts)
-        return " ".join(word for word in words if word)
+        """The prompt as somebody would type it, with tokens [K] in the free places. Pieces of a word have no space
+        behind them."""
+        free, decode = iter(tokens), self.bundle.tokenizer.decode
+        filled = [next(free) if part is None else part for part in self.parts]
+        texts = []
+        for is_word, run in groupby(filled, lambda part: isinstance(part, str)):
+            pieces = list(run)
+            texts += pieces if is_word else [decode(pieces).strip()]
+        return " ".join(text for text in texts if text)
 
 
-def layout(bundle: ModelBundle, parts: Sequence[str | None]) -> Layout:
-    """A prompt of words and free places (None). Words that do not fit are left out from the end; places never are.
+def layout(bundle: ModelBundle, parts: Sequence[Part]) -> Layout:
+    """A prompt of words, tokens and free places. What does not fit is left out from the end; places never are.
 
     Raises PromptTooLongError where the free places alone do not fit.
     """
     check_free_tokens(bundle, sum(part is None for part in parts))
     room = bundle.prompt_length - 2 - sum(part is None for part in parts)
-    kept: list[str | None] = []
+    kept: list[Part] = []
     ids = [bundle.tokenizer.bos_token_id]
     places: list[int] = []
     for part in parts:
         if part is None:
             places.append(len(ids))
             ids.append(bundle.tokenizer.eos_token_id)
-        elif len(tokens := prompt_ids(bundle, part)) <= room:
+        elif len(tokens := prompt_ids(bundle, part) if isinstance(part, str) else [part]) <= room:
             room -= len(tokens)
             ids += tokens
         else:

@@ -284,13 +284,24 @@ def test_words_give_way_to_free_places(tiny_bundle: ModelBundle) -> None:
         layout(tiny_bundle, [None] * 15)
 
 
-def test_p4d_places() -> None:
-    text = "one two three four five six seven"
-    assert parts_of(text, P4dConfig(variant="n", tokens=2)) == [None, None]
-    every = parts_of(text, P4dConfig(variant="k", every=3))
-    assert every == ["one", "two", "three", None, "four", "five", "six", None, "seven"]
-    assert parts_of("one two", P4dConfig(variant="k", every=3)) == ["one", "two", None]
-    assert parts_of("", P4dConfig(variant="k")) == [None]
+@pytest.mark.parametrize("count", range(9))
+def test_p4d_places(count: int) -> None:
+    """As in the official code: place i is free where i is a multiple of K + 1, and there are n // K + 1 such places."""
+    prompt, every = list(range(count)), 3
+    assert parts_of(prompt, P4dConfig(variant="n", tokens=2)) == [None, None]
+    parts = parts_of(prompt, P4dConfig(variant="k", every=every))
+    assert len(parts) == count + count // every + 1
+    assert [place for place, part in enumerate(parts) if part is None] == list(range(0, len(parts), every + 1))
+    assert [part for part in parts if part is not None] == prompt
+
+
+def test_a_free_token_within_a_word_is_typed_within_it(toybox_bundle: ModelBundle) -> None:
+    prompt = prompt_ids(toybox_bundle, "a swordfish")
+    (sword,) = prompt_ids(toybox_bundle, "sword")
+    assert layout(toybox_bundle, prompt).text([]) == "a swordfish"
+    free = layout(toybox_bundle, [*prompt[:2], None, *prompt[2:]])
+    assert free.fill(torch.tensor([[sword]]))[0, 1 : len(prompt) + 2].tolist() == [*prompt[:2], sword, *prompt[2:]]
+    assert free.text([sword]) == "a sworsword dfish"
 
 
 def test_the_sensitive_word_is_the_one_that_carries_the_concept(toybox_bundle: ModelBundle) -> None:

@@ -1,7 +1,9 @@
 """Prompting4Debugging: words under which the victim predicts what the original does under the wanted prompt.
 
-Variant n searches a whole prompt of N tokens; k keeps the prompt and inserts a token after every K words. (The attack
-that ships with UnlearnDiffAtk under this name is another one: tokens before the prompt and 40 steps.)
+Variant n searches a whole prompt of N tokens; k keeps the prompt's tokens and inserts a free one after every K of them,
+and, as in the official code, one before the first. Where that splits a word, the prompt reads as other tokens than were
+searched when it is typed; the victim is asked with what is typed. (The attack that ships with UnlearnDiffAtk under this
+name is another one: tokens before the prompt and 40 steps.)
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from models.prompting import layout, token_table, word_tokens
+from models.prompting import layout, prompt_ids, token_table, word_tokens
 from studio.attack_configs import P4dConfig
 from studio.attacks.base import Access, Arena, AttackError, AttackInput, AttackTask, Best, Meter, PlainAttack, Report
 from studio.attacks.denoising import noised, predict_only, prediction_error
@@ -57,7 +59,7 @@ class TokenSearch:
         self.target, self.vocabulary = task.target, vocabulary
         self.original = arena.the_original()
         self.table = token_table(arena.victim)[vocabulary.to(arena.victim.device)].float()  # [V, D]
-        self.layout = layout(arena.victim, parts_of(task.prompt, config))
+        self.layout = layout(arena.victim, parts_of(prompt_ids(arena.victim, task.prompt), config))
         self.generator = task.generator(config.seed)
         count = len(self.layout.places)
         self.soft = self.table[torch.randint(len(vocabulary), (count,), generator=self.generator)].clone()
@@ -101,14 +103,14 @@ class TokenSearch:
         return AttackInput(self.layout.text(tokens.tolist()))
 
 
-def parts_of(prompt: str, config: P4dConfig) -> list[str | None]:
-    """Words and free places of the variant: N places alone, or one after every K words and at least one."""
+def parts_of(prompt: Sequence[int], config: P4dConfig) -> list[int | None]:
+    """Tokens of the prompt and free places of the variant: N places alone, or one before every K tokens and one after
+    the last K."""
     if config.variant == "n":
         return [None] * config.tokens
-    parts: list[str | None] = []
-    words = prompt.split()
-    for number, word in enumerate(words, 1):
-        parts.append(word)
-        if number % config.every == 0 or (number == len(words) and len(words) < config.every):
+    parts: list[int | None] = [None]
+    for number, token in enumerate(prompt, 1):
+        parts.append(token)
+        if number % config.every == 0:
             parts.append(None)
-    return parts or [None]
+    return parts

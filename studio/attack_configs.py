@@ -251,7 +251,9 @@ class P4dConfig(GradientConfig, AskingConfig):
         "n", "n: free tokens are the whole prompt; k: the prompt stays, with a free token after every few of its own."
     )
     tokens: int = _field(16, "Free tokens of variant n.", symbol="N", unit="tokens", ge=1, le=75)
-    every: int = _field(3, "The prompt's tokens between two free ones of variant k.", symbol="K", unit="tokens", ge=1, le=75)
+    every: int = _field(
+        3, "The prompt's tokens between two free ones of variant k.", symbol="K", unit="tokens", ge=1, le=75
+    )
     steps: int = _field(3000, "Optimizer steps.", unit="steps", ge=1, le=100_000)
     ask_every: int = _field(50, "Steps between two questions to the victim.", unit="steps", ge=1)
     weight_decay: float = _field(0.1, "AdamW weight decay.", ge=0)

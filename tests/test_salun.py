@@ -16,7 +16,7 @@ from models.bundle import ModelBundle
 from studio.method_configs import SalunConfig
 from studio.methods.base import Stopped, silent
 from studio.methods.salun import Pictures, Salun, SalunStep, guided, saliency, top_share
-from studio.methods.training import TrainingError
+from studio.methods.training import STATE_FILE, TrainingError
 from tests.training_data import make_pairs
 
 
@@ -147,6 +147,10 @@ def test_a_resumed_run_keeps_its_mask(tiny_bundle: ModelBundle, tmp_path: Path) 
     Salun().fit(tiny_bundle, make_pairs(), config, lambda *said, **_: told.append(said[2]), tmp_path)
     assert told
     assert not any("Finding" in message for message in told)
+    (tmp_path / STATE_FILE).unlink()
+    others = replace(make_pairs(), unsafe_latents=make_pairs().safe_latents)  # under the same prompts
+    Salun().fit(tiny_bundle, others, config, lambda *said, **_: told.append(said[2]), tmp_path)
+    assert any("Finding" in message for message in told)
 
 
 def test_pairs_without_a_safe_prompt_are_refused(tiny_bundle: ModelBundle) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from studio.method_configs import SelectiveAmnesiaConfig
 from studio.methods import get_method
 from studio.methods.base import TrainingPairs, silent
 from studio.methods.selective_amnesia import AmnesiaStep, Replay, denoising_loss, diagonal_fisher, elastic_term
-from studio.methods.training import TrainingError, draw_rows
+from studio.methods.training import STATE_FILE, TrainingError, draw_rows
 
 
 def make_pairs(count: int = 4) -> TrainingPairs:
@@ -148,6 +150,29 @@ def test_fisher_and_pictures_of_an_earlier_try_are_used_again(tiny_bundle: Model
     said.clear()
     get_method("selective-amnesia").fit(tiny_bundle, make_pairs(), config, report, tmp_path)
     assert said == ["Training"]
+
+
+def test_a_fisher_of_other_settings_is_not_used(tiny_bundle: ModelBundle, tmp_path: Path) -> None:
+    """Each change is to the try before it."""
+    said: list[str] = []
+
+    def estimated(pairs: TrainingPairs, **changes: Any) -> bool:
+        said.clear()
+        (tmp_path / STATE_FILE).unlink(missing_ok=True)
+        config = SMALL.model_copy(update={"steps": 1, **changes})
+        get_method("selective-amnesia").fit(
+            tiny_bundle, pairs, config, lambda *told, **_: said.append(told[2]), tmp_path
+        )
+        return any(message.startswith("Estimating") for message in said)
+
+    pairs = make_pairs()
+    assert estimated(pairs)
+    for changes in ({"layers": "attn2"}, {"fisher_samples": 2}, {"fisher_batch": 1}, {"seed": 3}, {"pictures": 2},
+                    {"picture_guidance": 2.0}, {"sampling_steps": 3}, {"replay_prompts": ["a rose"]}):  # fmt: skip
+        assert estimated(pairs, **changes), changes
+    assert estimated(pairs)
+    assert estimated(replace(pairs, safe_prompts=["a rose"] * len(pairs)))
+    assert not estimated(replace(pairs, safe_prompts=["a rose"] * len(pairs)), sample_every=7)
 
 
 def test_layers(tiny_bundle: ModelBundle) -> None:

@@ -10,6 +10,7 @@ their gradients are nothing; here they stay whatever the weight decay is.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from models.adapters import TunedWeights, WeightDelta, tuned_weights
 from models.bundle import ModelBundle
+from models.deltas import to_safetensors
 from models.fingerprint import fingerprint_of
 from studio.method_configs import SalunConfig
 from studio.methods.base import Report, TrainingPairs
@@ -167,7 +169,8 @@ def _mask(
             yield F.mse_loss(guided(conditional, unconditional, config.saliency_guidance), wanted)
 
     settings = config.model_dump_json(exclude={"save_every", "sample_every"})
-    facts = [fingerprint_of(bundle), pairs.unsafe_prompts, settings]
+    seen = hashlib.sha256(to_safetensors({"unsafe": pairs.unsafe_latents}, {})).hexdigest()
+    facts = [fingerprint_of(bundle), pairs.unsafe_prompts, seen, settings]
     return remembered(
         state_folder, "saliency", facts, lambda: top_share(saliency(losses(), tuned.parameters), config.mask_ratio)
     )

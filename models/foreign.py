@@ -14,8 +14,6 @@ judged by the file's header, before its gigabytes are read.
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -31,33 +29,21 @@ from safetensors import SafetensorError, safe_open
 from models.adapters import applied
 from models.bundle import ModelBundle
 from models.deltas import PARTS, WeightDelta, load_delta, part_metadata
+from models.foreign_keys import Places, Tensors, UnchangedError, refuse_strange, without_prefix
+from models.foreign_lora import factors_of, is_lora, lora_of
 from models.original_layout import unet_key
 from models.specs import LoadError
 from models.transport import transport_metadata
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 UNPICKLE_SECONDS = 600
-NAMED = 5  # keys that an error names
 ORIGINAL_LAYOUT = "model.diffusion_model."
-_PREFIXES = ("base_model.model.", "unet.", "transformer.", "module.")
 TEXT = "text_encoder"
 _TEXT_PREFIXES = ("module.", f"{TEXT}.", "cond_stage_model.transformer.", "conditioner.embedders.0.transformer.",
                   "text_model.")  # fmt: skip
 OPEN_CLIP = "cond_stage_model.model."  # Stable Diffusion 2's in the original layout
 _POSITIONS = "position_ids"  # 0 … L - 1, which older files hold as if it were a weight
-# How programs name the two factors of a LoRA, after the layer's name; the first is our own.
-_FACTOR = re.compile(
-    r"(?P<layer>.+?)[._](?:(?P<plain>lora_(?P<side>A|B|down|up))(?:\.\w+)?|lora\.(?P<old>down|up)"
-    r"|lora_linear_layer\.(?P<older>down|up))\.weight"
-)
-_DOWN = ("A", "down")
 HALF = (torch.float16, torch.bfloat16)
-
-Tensors = dict[str, torch.Tensor]
-
-
-class UnchangedError(LoadError):
-    """Weights that are the checkpoint's own."""
 
 
 def load_foreign(path: Path, bundle: ModelBundle, *, transport: bool = False) -> WeightDelta:
@@ -105,11 +91,10 @@ def _load(file: Path, path: Path, bundle: ModelBundle, transport: bool) -> Weigh
         with applied(bundle, delta):
             return delta
     kept = {key: metadata[key] for key in ("prompts",) if key in metadata}
-    is_lora = any(_FACTOR.fullmatch(key) for key in header)
-    (_factors if is_lora else _by_part)(header, path, bundle)
+    (factors_of if is_lora(header) else _by_part)(header, path, bundle)
     tensors = _read(file, path)
-    if is_lora:
-        delta = _lora({key: value.float() for key, value in tensors.items()}, metadata, path, bundle)
+    if is_lora(header):
+        delta = lora_of({key: value.float() for key, value in tensors.items()}, metadata, path, bundle)
         names = [name.strip() for name in metadata.get("prompts", "").split(",") if name.strip()]
         kept |= transport_metadata(names) if transport and names else {}
         kept |= part_metadata(bundle.family.denoiser)
@@ -216,7 +201,7 @@ def _by_part(tensors: Tensors, path: Path, bundle: ModelBundle) -> dict[str, Ten
     if others or not text:
         part = bundle.family.denoiser
         known = dict(bundle.network(part).named_parameters())
-        named = ((key, _without_prefix(key, known), value) for key, value in others.items())
+        named = ((key, without_prefix(key, known), value) for key, value in others.items())
         parts[part] = _placed(named, path, bundle, part)
     return parts
 
@@ -229,7 +214,7 @@ def _of_the_original_layout(tensors: Tensors, path: Path, bundle: ModelBundle) -
     except (KeyError, IndexError):  # a network for which there is no such layout
         names = {}
     tensors = {key: value for key, value in tensors.items() if key.startswith(ORIGINAL_LAYOUT)}
-    _refuse_strange((key for key in tensors if key not in names), len(tensors), path, bundle)
+    refuse_strange((key for key in tensors if key not in names), len(tensors), path, bundle)
     return {names[key]: value for key, value in tensors.items()}
 
 
@@ -257,7 +242,7 @@ def _placed(named: Iterable[tuple[str, str, torch.Tensor]], path: Path, bundle: 
     for key, name, value in named:
         places.put(name, key, value)
     found = places.tensors
-    _refuse_strange((key for key in found if key not in weights), len(found), path, bundle)
+    refuse_strange((key for key in found if key not in weights), len(found), path, bundle)
     for name, value in sorted(found.items()):
         if value.shape != weights[name].shape:
             raise LoadError(
@@ -265,25 +250,6 @@ def _placed(named: Iterable[tuple[str, str, torch.Tensor]], path: Path, bundle: 
                 f"{tuple(weights[name].shape)}. Load it in a project about the checkpoint that it was made from."
             )
     return found
-
-
-class Places:
-    """Tensors by where they belong. Two keys have one place only if they hold the same, as far as that is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.tensors: Tensors = {}
-        self._keys: dict[str, str] = {}
-
-    def put(self, place: str, key: str, value: torch.Tensor) -> None:
-        """Raises LoadError."""
-        first, before = self._keys.setdefault(place, key), self.tensors.setdefault(place, value)
-        same = before.shape == value.shape and (value.is_meta or torch.equal(before.float(), value.float()))
-        if not same:
-            raise LoadError(
-                f"{self.path} holds {place} twice, as {first} and as {key}, and they differ. Take the wrong one out, "
-                "or get a copy that holds it once."
-            )
 
 
 def _difference(weights: Tensors, path: Path, bundle: ModelBundle, part: str) -> WeightDelta:
@@ -297,117 +263,3 @@ def _difference(weights: Tensors, path: Path, bundle: ModelBundle, part: str) ->
     if not changes:
         raise UnchangedError(f"{path} changes nothing: all {len(weights)} weights are {bundle.spec.name}'s own.")
     return WeightDelta("weights", changes, part_metadata(part))
-
-
-def _without_prefix(key: str, known: Iterable[str]) -> str:
-    for prefix in _PREFIXES:
-        if key.startswith(prefix) and key.removeprefix(prefix) in known:
-            return key.removeprefix(prefix)
-    return key
-
-
-def _refuse_strange(keys: Iterable[str], total: int, path: Path, bundle: ModelBundle) -> None:
-    strange = sorted(keys)
-    if not strange:
-        return
-    more = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
-    text = [key for key in strange if key.startswith(("lora_te", "text_encoder", "cond_stage_model"))]
-    hint = (
-        "Of a text encoder the studio reads whole weights, and no LoRA."
-        if text
-        else "Load it in a project about the checkpoint that it was made from."
-    )
-    raise LoadError(
-        f"{len(strange)} of the {total} keys of {path} have no place in {bundle.spec.name}: "
-        f"{', '.join(strange[:NAMED])}{more}. {hint}"
-    )
-
-
-# LoRAs
-
-
-def _lora(tensors: Tensors, metadata: dict[str, str], path: Path, bundle: ModelBundle) -> WeightDelta:
-    """Any layout's LoRA in ours: one rank for all, each layer's alpha / rank in its second factor where they differ."""
-    downs, ups, alphas = _factors(tensors, path, bundle)
-    if not any(up.any() and downs[layer].any() for layer, up in ups.items()):
-        raise UnchangedError(f"{path} changes nothing: of each of its {len(ups)} layers one factor is 0.")
-    own = {layer: float(value.flatten()[0]) for layer, value in alphas.items()}
-    return _one_rank(downs, ups, own, _common_alpha(metadata))
-
-
-def _factors(tensors: Tensors, path: Path, bundle: ModelBundle) -> tuple[Tensors, Tensors, Tensors]:
-    """Both factors of each layer, and the alphas of those that have their own. Raises LoadError."""
-    layers = _layer_names(bundle)
-    downs, ups, alphas = Places(path), Places(path), Places(path)
-    strange = []
-    for key, value in tensors.items():
-        match = _FACTOR.fullmatch(key)
-        name = match["layer"] if match else key.removesuffix(".alpha")
-        layer = layers.get(_plain(name))
-        if layer is None or (match is None and (value.numel() != 1 or not key.endswith(".alpha"))):
-            strange.append(key)
-        elif match is None:
-            alphas.put(layer, key, value)
-        else:
-            side = downs if (match["side"] or match["old"] or match["older"]) in _DOWN else ups
-            side.put(layer, key, value)
-    _refuse_strange(strange, len(tensors), path, bundle)
-    if downs.tensors.keys() != ups.tensors.keys():
-        odd = sorted(downs.tensors.keys() ^ ups.tensors.keys())[0]
-        raise LoadError(f"{path} has only one of the two factors of {odd}. Get a whole copy.")
-    for layer, down in downs.tensors.items():
-        up = ups.tensors[layer]
-        if down.dim() < 2 or up.dim() < 2 or not len(down) == up.shape[1] > 0:
-            raise LoadError(
-                f"{path} has factors of {layer} of shapes {tuple(down.shape)} and {tuple(up.shape)}, which are no "
-                "factors of one matrix. Get a whole copy."
-            )
-    return downs.tensors, ups.tensors, alphas.tensors
-
-
-def _layer_names(bundle: ModelBundle) -> dict[str, str]:
-    """Plain name to the name of each layer that has a weight; kohya's LoRAs of XL have the original's names."""
-    layers = [name for name, module in bundle.denoiser.named_modules() if hasattr(module, "weight")]
-    names = {_plain(name): name for name in layers}
-    if bundle.spec.family == "sdxl":
-        config = dict(bundle.denoiser.config)
-        names |= {_plain(unet_key(f"{name}.weight", config).removesuffix(".weight")): name for name in layers}
-    return names
-
-
-def _plain(name: str) -> str:
-    """A layer's name as every program writes it in the end: no prefix, no processors, dots and underscores alike."""
-    for prefix in (*_PREFIXES, "lora_unet_"):
-        name = name.removeprefix(prefix)
-    name = re.sub(r"\.processor\.to_(q|k|v|out)$", r".to_\1", name)
-    name = re.sub(r"\.to_out$", ".to_out.0", name)
-    return name.replace(".", "_")
-
-
-def _common_alpha(metadata: dict[str, str]) -> float | None:
-    """The alpha that diffusers or we say in the header, for layers that have none of their own."""
-    try:
-        said = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        own = next(
-            (said[key] for key in (*(f"{part}.lora_alpha" for part in PARTS), "lora_alpha") if key in said), None
-        )
-        found = metadata.get("alpha") or own
-        return None if found is None else float(found)
-    except (ValueError, AttributeError, TypeError):
-        return None
-
-
-def _one_rank(downs: Tensors, ups: Tensors, alphas: dict[str, float], common: float | None) -> WeightDelta:
-    """Layers of a lower rank are filled up with zeros; an alpha of 0 stands for the rank, as in kohya's scripts."""
-    ranks = {layer: len(down) for layer, down in downs.items()}
-    rank = max(ranks.values())
-    scales = {layer: (alphas.get(layer) or common or ranks[layer]) / ranks[layer] for layer in downs}
-    shared = next(iter(scales.values())) if len(set(scales.values())) == 1 else 1.0
-    tensors = {}
-    for layer in sorted(downs):
-        down, up = downs[layer], ups[layer] * (scales[layer] / shared)
-        missing = rank - ranks[layer]
-        tensors[f"{layer}.lora_A.weight"] = torch.cat([down, down.new_zeros(missing, *down.shape[1:])])
-        tensors[f"{layer}.lora_B.weight"] = torch.cat([up, up.new_zeros(len(up), missing, *up.shape[2:])], dim=1)
-    facts = {"rank": str(rank), "alpha": str(shared * rank), "targets": json.dumps(sorted(downs))}
-    return WeightDelta("lora", tensors, facts)

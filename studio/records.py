@@ -29,6 +29,7 @@ SECOND = "second:"  # … and one with one review of two, before the first revie
 REFERENCE = "reference"  # the attack of rows that hold the original's picture of an attacked prompt
 
 ELSEWHERE: tuple[LauncherName, ...] = ("hf_jobs",)  # whose jobs leave this machine's device alone
+LIVE: tuple[JobState, ...] = ("running", "stopping")
 FINAL_STATES: tuple[JobState, ...] = ("stopped", "done", "failed")
 
 

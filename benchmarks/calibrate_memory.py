@@ -43,7 +43,7 @@ from studio.methods.duo import DuoStep
 from studio.methods.parallel import Group
 from studio.methods.training import Loop
 from studio.settings import REPOSITORY
-from studio.shapes import CALIBRATION
+from studio.shapes import CALIBRATION, calibration
 from studio.training_configs import DuoConfig
 
 PLAIN = {"dtype": "float32", "micro_batch_size": 0, "gradient_checkpointing": False, "park_in_a_file": False,
@@ -98,6 +98,7 @@ def main() -> None:
         "measured": rows,
     }
     found["fit"] = fitted(found)
+    found["methods"] = calibration().get("methods", [])  # of calibrate_methods
     CALIBRATION.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found["fit"]))
 

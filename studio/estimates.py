@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from studio.shapes import Shape, calibration, table_shape
 from studio.training_configs import DuoConfig
@@ -142,7 +142,16 @@ def work(config: DuoConfig, situation: Situation) -> float:
     return situation.groups * config.steps * step + ROWS * situation.pairs * config.noise_bank * forward
 
 
-def drawing(config: DuoConfig, situation: Situation) -> float:
+class Sampled(Protocol):
+    """What is read of a configuration whose training draws sample pictures."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def sample_every(self) -> int: ...
+
+
+def drawing(config: Sampled, situation: Situation) -> float:
     """FLOPs of its rows of sample pictures."""
     if not config.sample_every:
         return 0.0

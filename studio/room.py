@@ -1,5 +1,5 @@
-"""Whether a training fits on the device, how long it will take, and what would make it fit: the same words for page and
-shell. Torch-free.
+"""Whether a training of DUO fits on the device, how long one takes, and what would make it fit: the same words for page
+and shell. Torch-free.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from studio.estimates import (
     ways,
 )
 from studio.groups import OPTION
-from studio.records import Project
+from studio.method_configs import METHOD_CONFIGS, method_title
+from studio.method_times import is_counted, method_cost, method_time
+from studio.records import Checkpoint, Job, Project
 from studio.settings import Settings
 from studio.shapes import Shape, shape_of
 from studio.store import Store
-from studio.training_configs import DuoConfig
+from studio.training_configs import DuoConfig, MethodConfig
 
 RECENT = 20  # models among which an earlier training is looked for
 SWITCH_WORDS = {
@@ -96,6 +98,25 @@ def plan_of(
     return Plan(config, situation, device, plan.memory, time, fitting(config, situation, device.free))
 
 
+def time_of(
+    store: Store, settings: Settings, devices: Devices, project: Project, config: MethodConfig, method: str
+) -> Time | None:
+    """How long a training by another method than DUO takes; None where that is not counted of its settings."""
+    if not is_counted(config):
+        return None
+    shape = cached_shape(project.checkpoint, settings)
+    if shape is None:
+        return Time(None, "")
+    device = devices.now()
+    situation = Situation(shape, device.kind, settings.dtype, pairs=0)
+    earlier = (
+        Pace(method_cost(was, situation), checkpoint.train_seconds)
+        for checkpoint, _ in _earlier(store, project, device, method)
+        if is_counted(was := METHOD_CONFIGS[method].model_validate(checkpoint.config)) and not was.early_stop_pictures
+    )
+    return method_time(config, situation, earlier, processor_rate() if device.kind == "cpu" else None)
+
+
 def plans_of_sweep(
     store: Store, settings: Settings, project: Project, config: Mapping[str, Any], parameter: str, values: Sequence[Any]
 ) -> list[Plan]:
@@ -148,16 +169,23 @@ def processor_rate() -> float:
 
 def paces_of(store: Store, project: Project, situation: Situation, device: Device) -> Iterator[Pace]:
     """Earlier trainings of DUO on this checkpoint and device by as many processes, the newest first."""
-    same = {other.id for other in store.list_projects() if other.checkpoint == project.checkpoint}
-    found = [one for project_id in same for one in store.list_checkpoints(project_id) if one.method == "duo"]
-    for checkpoint in sorted(found, key=lambda one: -one.created)[:RECENT]:
-        job = store.get_job(checkpoint.job_id)
+    for checkpoint, job in _earlier(store, project, device, "duo"):
         config = DuoConfig.model_validate(checkpoint.config)
-        alike = job.config.get("device") == device.name and job.config.get("processes", 1) == situation.processes
+        alike = job.config.get("processes", 1) == situation.processes
         if alike and not config.early_stop_pictures and not config.shard_base and not getattr(config, OPTION):
             was = Situation(situation.shape, device.kind, situation.dtype, len(job.config.get("pairs", ())),
                             situation.processes)  # fmt: skip
             yield Pace(training_cost(config, was), checkpoint.train_seconds)
+
+
+def _earlier(store: Store, project: Project, device: Device, method: str) -> Iterator[tuple[Checkpoint, Job]]:
+    """What a method made of this checkpoint on this device, the newest first."""
+    same = {other.id for other in store.list_projects() if other.checkpoint == project.checkpoint}
+    found = [one for project_id in same for one in store.list_checkpoints(project_id) if one.method == method]
+    for checkpoint in sorted(found, key=lambda one: -one.created)[:RECENT]:
+        job = store.get_job(checkpoint.job_id)
+        if job.config.get("device") == device.name:
+            yield checkpoint, job
 
 
 PLAIN = {"micro_batch_size": 0, "gradient_checkpointing": False, "park_in_a_file": False}  # no switch on
@@ -187,6 +215,18 @@ def time_words(time: Time) -> str:
     return (
         f"{about} by counted operations and this processor's speed just now (± {time.error or 0:.0%} where measured)."
     )
+
+
+def method_words(method: str, time: Time | None) -> str:
+    """What is known before a training by another method than DUO."""
+    title = method_title(method)
+    if time is None:
+        return f"No estimate of time or memory is known for this training by {title}."
+    if time.seconds is None:
+        return f"How long it takes is not known before the first training by {title} of this checkpoint on this device."
+    counted = f"counted operations, ± {time.error or 0:.0%} where measured"
+    by = "the newest earlier one here" if time.source == "earlier" else counted
+    return f"About {roughly(time.seconds)} (by {by}). No estimate of memory is known for {title}."
 
 
 def refusal(plan: Plan) -> str:

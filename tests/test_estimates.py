@@ -21,6 +21,8 @@ from studio.estimates import (
     ways,
     work,
 )
+from studio.method_configs import METHOD_CONFIGS, EsdConfig
+from studio.method_times import AT_ONCE, is_counted, method_cost, method_time
 from studio.settings import Settings
 from studio.shapes import calibration, shape_of, table_shape
 from studio.training_configs import DuoConfig
@@ -251,3 +253,32 @@ def test_one_file_is_told_by_its_header(tmp_path: Path, tensors: list[str], name
 
 def test_sizes_are_read_easily() -> None:
     assert [gigabytes(count) for count in (0.5e9, 7.94e9, 21.3e9)] == ["0.5 GB", "7.9 GB", "21 GB"]
+
+
+# -- other methods
+
+
+@pytest.mark.parametrize("number", range(len(calibration()["methods"])))
+def test_the_time_of_a_method_is_within_the_stated_error_of_what_was_measured(number: int) -> None:
+    row = calibration()["methods"][number]
+    config = METHOD_CONFIGS[row["method"]].model_validate({**row["values"], "sample_every": 0})
+    assert is_counted(config)
+    found = method_time(config, situation(row["shape"], dtype="float32"), (), row["rate"])
+    assert found.error == calibration()["fit"]["time_error"]
+    assert found.seconds == pytest.approx(row["seconds"], rel=found.error)
+
+
+def test_an_earlier_training_by_the_method_sets_its_pace() -> None:
+    short, long = EsdConfig(steps=100, sample_every=0), EsdConfig(steps=300, sample_every=0)
+    where = situation("sd1", "cuda")
+    assert method_time(long, where, ()).seconds is None, "nothing is known of a GPU before"
+    found = method_time(long, where, [Pace(method_cost(short, where), 10.0)])
+    assert found.source == "earlier"
+    assert found.seconds == pytest.approx(10 * method_cost(long, where) / method_cost(short, where))
+    assert 10 < found.seconds < 30
+
+
+def test_as_many_are_sampled_at_once_as_the_bundle_does() -> None:
+    from models.bundle import PICTURE_BATCH
+
+    assert AT_ONCE == PICTURE_BATCH

@@ -26,6 +26,7 @@ from studio.ui.activity import job_options, jobs_list, jobs_panel, resume_job, s
 from studio.ui.adapters import adapter_routes, adapter_url
 from studio.ui.charts import MAX_POINTS, Chart, Series, chart, pieces, running_mean, short, thin, ticks
 from studio.ui.context import Studio
+from studio.ui.roles import handler_name
 from studio.ui.train import TrainTab, start_training, suggested, train_tab
 from studio.ui.train_form import DEFAULTS, OWN, first_preset, free_name, ground
 from studio.ui.train_where import where_panel
@@ -201,7 +202,7 @@ def roomy(studio: Studio, gigabytes: float) -> TrainTab:
 def test_the_estimate_stands_before_the_start(studio: Studio, store: Store, project: Project) -> None:
     tab = roomy(studio, 1000.0)
     form = tab.form.parts["duo"].form
-    text, use, anyway, brief = tab.form.room.show(project.id, 1, form, filled(tab, "duo")[: len(form.fields)])
+    text, use, anyway, brief, _ = tab.form.room.show(project.id, 1, form, filled(tab, "duo")[: len(form.fields)])
     assert "Needs about" in text
     assert " of 1000 GB free · about " in brief
     assert "1000 GB free" in text
@@ -209,11 +210,62 @@ def test_the_estimate_stands_before_the_start(studio: Studio, store: Store, proj
     assert "%" in text
     assert (use["visible"], anyway["visible"]) == (False, False)
     wrong = filled(tab, "duo", steps="many")[: len(form.fields)]
-    text, _, _, brief = tab.form.room.show(project.id, 1, form, wrong)
+    text, _, _, brief, _ = tab.form.room.show(project.id, 1, form, wrong)
     assert "No estimate" in text
     assert "Steps is many; it must be a whole number" in brief
     far = store.create_project(replace(project, id="", name="Far", checkpoint="somebody/something"))
     assert "No estimate" in tab.form.room.show(far.id, 1, form, filled(tab, "duo")[: len(form.fields)])[0]
+
+
+@pytest.mark.parametrize("method", ["duo", "esd"])
+def test_what_is_wrong_is_said_once(studio: Studio, store: Store, project: Project, method: str) -> None:
+    """Beside the button while somebody types, in the error's box once a start was refused."""
+    add_accepted_pairs(store, studio.settings, project, 2)
+    with gr.Blocks() as page:
+        tab = train_tab(studio, gr.Dropdown())
+    handlers = {handler_name(one.fn): one.fn for one in page.fns.values() if one.fn is not None}
+
+    def typed(**values: str) -> list[str]:
+        given = (project.id, method, 1, *filled(tab, method, **values))
+        return handlers["train_room.wire_room.turn"](*given)[3:]
+
+    def pressed(**values: str) -> list[str]:
+        given = (project.id, 1, False, "local", None, None, method, "", *filled(tab, method, **values))
+        return handlers["train._wire_form.start"](*given)[:2]
+
+    words = "Steps is many; it must be a whole number"
+    brief, error = typed(steps="many")
+    assert (words in brief, error) == (True, "")
+    error, brief = pressed(steps="many")
+    assert (words in error, brief) == (True, "")
+    error, brief = pressed(steps="7")
+    assert (error, "About" in brief) == ("", True)
+    assert typed(steps="7") == [brief, ""]
+
+
+def test_other_methods_say_their_time_or_that_none_is_known(studio: Studio, store: Store, project: Project) -> None:
+    tab = roomy(studio, 1000.0)
+
+    def said(method: str, where: Project = project, **typed: str) -> str:
+        form = tab.form.parts[method].form
+        values = tab.form.values_of(method, filled(tab, method, **typed))
+        return re.sub("<.*?>", "", tab.form.room.of(method, where.id, 1, form, values)[3])
+
+    for method in METHOD_CONFIGS.keys() - {"duo"}:
+        known = method in ("esd", "spm", "concept-ablation")
+        none = f"No estimate of time or memory is known for this training by {method_title(method)}."
+        assert (said(method) == none) is not known, method
+    assert "No estimate of time or memory" in said("esd", variant="esd-u")
+    assert said("esd").endswith("No estimate of memory is known for ESD.")
+    seconds = [plain_seconds(said("esd", steps=steps)) for steps in ("200", "2000")]
+    assert 2 < seconds[1] / seconds[0] < 10, "the sampling before the steps stays the same"
+    far = store.create_project(replace(project, id="", name="Far", checkpoint="somebody/something"))
+    assert "not known before the first training by ESD" in said("esd", far)
+
+
+def plain_seconds(words: str) -> float:
+    number, unit = re.match(r"About ([\d.]+) (s|min|h)", words).groups()  # type: ignore[union-attr]
+    return float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
 
 
 def test_what_cannot_fit_is_refused_with_a_button_that_makes_it_fit(studio: Studio, store: Store) -> None:
@@ -230,7 +282,7 @@ def test_what_cannot_fit_is_refused_with_a_button_that_makes_it_fit(studio: Stud
     assert "gradient checkpointing" in said.lower() or "micro-batch" in said.lower()
     assert store.list_jobs() == []
     own = values[: len(form.fields)]
-    text, use, anyway, brief = room.show(project.id, 1, form, own)
+    text, use, anyway, brief, _ = room.show(project.id, 1, form, own)
     assert "Does not fit: needs about" in brief
     assert "duo-note-error" in text
     assert use["value"].startswith("Use ")

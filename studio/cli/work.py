@@ -37,7 +37,7 @@ from studio.prompt_files import read_prompts
 from studio.prompt_presets import sword_pairs
 from studio.prompts import CONCEPT
 from studio.records import Job, JobKind, Project
-from studio.room import fit_into, never_fits, plan_of, plan_words, refusal
+from studio.room import fit_into, method_words, never_fits, plan_of, plan_words, refusal, time_of
 from studio.settings import Settings
 from studio.store import Store
 from studio.training_configs import DuoConfig
@@ -157,14 +157,16 @@ def _made_to_fit(
     Raises CommandError where it does not fit into the device's memory, unless it is to start anyway.
     """
     values = dict(config["config"])
-    if config["method"] != "duo":
-        if memory is not None:
-            raise CommandError(f"--memory sets switches of duo; {config['method']} has none. Leave it out.")
-        return values
+    if config["method"] != "duo" and memory is not None:
+        raise CommandError(f"--memory sets switches of duo; {config['method']} has none. Leave it out.")
     try:
-        checked = DuoConfig.model_validate(values)
+        checked = METHOD_CONFIGS[config["method"]].model_validate(values)
     except ValidationError:
         return values  # refused with its reason where the job is submitted
+    if not isinstance(checked, DuoConfig):
+        time = time_of(store, settings, Devices(settings), project, checked, config["method"])
+        print(method_words(config["method"], time))
+        return values
     processes = int(config.get("processes") or settings.processes)
     devices = Devices(settings)
     plan = plan_of(store, settings, devices, project, checked, processes)

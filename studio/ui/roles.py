@@ -36,7 +36,8 @@ HANDLERS: dict[Need, str] = {
         stress._wire.cost stress._wire.look summing.sum_panel.add sweep._wire.choose sweep._wire.estimate
         take.take_panel.choose train._wire_form.choose_method train._wire_form.choose_where train._wire_form.fill
         train._wire_training.choose train._wire_training.copy
-        train_form.MethodForm.fill_preset train_room.wire_room.fit train_room.wire_room.show train_room.wire_room.use
+        train_form.MethodForm.fill_preset train_room.wire_room.fit train_room.wire_room.show
+        train_room.wire_room.turn train_room.wire_room.use
     """,
     # What keeps something that others see, beside judging, and brings a file for it.
     "reviewer": """

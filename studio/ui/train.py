@@ -190,13 +190,14 @@ def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
             ground(view.pairs, method),
             about_method(method),
             gr.update(placeholder=suggested(view, method)),
-            *[gr.update(visible=method == METHOD and where not in ELSEWHERE)] * 2,
+            *choose_where(method, where),
             *shown,
         ]
 
     def choose_where(method: str, where: str | None) -> list[Any]:
         """The estimate is of this machine's memory and time."""
-        return [gr.update(visible=method == METHOD and where not in ELSEWHERE)] * 2
+        here = where not in ELSEWHERE
+        return [gr.update(visible=method == METHOD and here), gr.update(visible=here)]
 
     def start(
         project_id: str, processes: Any, anyway: bool, where: str, flavor: Any, minutes: Any, method: str, name: str,
@@ -206,9 +207,11 @@ def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
         said, key = start_training(
             studio, view, form, method, name, values, processes=processes, anyway=anyway, where=asked
         )
-        if key is None:
-            return [said, *[gr.skip()] * len(tab.outputs)]
-        return ["", *tab.refresh(studio.view(project_id), None, method, None)]
+        if key is None:  # the line beside the button would say the same once more
+            return [said, "", *[gr.skip()] * len(tab.outputs)]
+        own = form.parts[method].form, form.values_of(method, values)
+        brief = form.room.of(method, project_id, processes, *own)[3]
+        return ["", brief, *tab.refresh(studio.view(project_id), None, method, None)]
 
     def fill(project_id: str | None, *presets: str) -> list[Any]:
         """Another project: its presets. What stands there already, and was perhaps typed over, is left alone."""
@@ -226,9 +229,10 @@ def _wire_form(tab: TrainTab, project: gr.Dropdown) -> None:
     wire_where(form.where)
     for part in form.parts.values():
         part.preset.input(part.fill_preset, part.preset, part.filled, queue=False, **QUIET)
-    wire_room(form.room, project, form.parts[METHOD].form)
+    forms = {name: part.form for name, part in form.parts.items()}
+    wire_room(form.room, project, form.method, forms, form.values_of)
     asked = [project, form.room.processes, form.room.anyway, *form.where.inputs, *form.inputs]
-    started = form.go.click(start, asked, [form.error, *tab.outputs], queue=False, **QUIET)
+    started = form.go.click(start, asked, [form.room.error, form.room.brief, *tab.outputs], queue=False, **QUIET)
     started.then(None, None, None, js=_SHOW_TRAINING)
     presets = [part.preset for part in form.parts.values()]
     project.change(fill, [project, *presets], form.filled, queue=False, **QUIET)

@@ -70,7 +70,6 @@ class TrainForm:
     parts: dict[str, MethodForm]
     room: RoomPanel
     where: WherePanel
-    error: gr.HTML
     go: gr.Button
 
     @property
@@ -114,10 +113,10 @@ def train_form(studio: Studio) -> TrainForm:
     where = where_panel(studio)
     room = room_panel(studio)
     with gr.Column(elem_id="duo-train-foot"):  # in sight wherever the form is scrolled to, what is wrong too
-        error = gr.HTML(elem_id="duo-train-error")
+        room.error.render()
         room.brief.render()
         go = gr.Button("Train", variant="primary", size="lg", elem_id="duo-train-go")
-    return TrainForm(ground, method, about, name, parts, room, where, error, go)
+    return TrainForm(ground, method, about, name, parts, room, where, go)
 
 
 def _method_form(method: str, group: gr.Column) -> MethodForm:

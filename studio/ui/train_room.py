@@ -1,9 +1,13 @@
-"""Beside the form of the Train tab: what the training will need, what the device has, and how to make it fit."""
+"""Beside the form of the Train tab: what the training will need, what the device has, and how to make it fit.
+
+All of that is known of DUO; of other methods the time alone, or nothing, which is said.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -11,18 +15,31 @@ import gradio as gr
 from studio.devices import Devices
 from studio.durations import roughly
 from studio.estimates import SWITCHES, gigabytes, memory
+from studio.method_times import COUNTED_FIELDS
 from studio.presets import MEMORY_PRESETS
-from studio.room import Plan, fit_into, never_fits, on_words, plan_of, refusal, switch_words, time_words
-from studio.training_configs import DuoConfig
+from studio.room import (
+    Plan,
+    fit_into,
+    method_words,
+    never_fits,
+    on_words,
+    plan_of,
+    refusal,
+    switch_words,
+    time_of,
+    time_words,
+)
+from studio.training_configs import DuoConfig, MethodConfig
 from studio.ui.context import QUIET, Studio
 from studio.ui.forms import Form, FormError
 from studio.ui.words import escape
 
-METHOD = "duo"  # the one that is estimated
+METHOD = "duo"  # the one whose memory is estimated
 AS_SET = "as set"
-RELEVANT = (
+RELEVANT = dict.fromkeys((
     *SWITCHES, "steps", "batch_size", "rank", "layers", "shard_base", "one_adapter_a_group", "early_stop_pictures",
-)  # fmt: skip
+    *COUNTED_FIELDS,
+))  # fmt: skip
 UNKNOWN = (
     "No estimate: the checkpoint is not on this machine yet, or its shape is not known. Nothing is checked before "
     "the start."
@@ -42,32 +59,53 @@ class RoomPanel:
     estimate: gr.HTML
     use: gr.Button
     anyway: gr.Checkbox
-    brief: gr.HTML  # rendered where the training is started from
+    brief: gr.HTML  # rendered where the training is started from, as is
+    error: gr.HTML  # why it was not started; the two never say the same
 
     @property
     def shown(self) -> list[Any]:
-        return [self.estimate, self.use, self.anyway, self.brief]
+        return [self.estimate, self.use, self.anyway, self.brief, self.error]
 
     def plan(self, project_id: str, config: DuoConfig, processes: Any) -> Plan | None:
         studio = self.studio
         project = studio.store.get_project(project_id)
         return plan_of(studio.store, studio.settings, self.devices, project, config, count_of(processes))
 
+    def of(self, method: str, project_id: str | None, processes: Any, form: Form, values: Sequence[Any]) -> list[Any]:
+        """Updates of `shown` for whichever method."""
+        if method == METHOD:
+            return self.show(project_id, processes, form, values)
+        return self.show_time(project_id, method, form, values)
+
     def show(self, project_id: str | None, processes: Any, form: Form, values: Sequence[Any]) -> list[Any]:
-        """Updates of `shown`; of a value that the form refuses, what is wrong with it instead of an estimate."""
+        """Updates of `shown` for DUO; of a value that the form refuses, what is wrong with it instead of an
+        estimate. What a start was refused for is no longer said: something has changed."""
         if project_id is None:
-            return [gr.skip()] * 4
+            return [gr.skip()] * 5
         try:
             config = _read(form, values)
         except FormError as error:
             unknown = _quiet("No estimate before every value can be used.")
-            return [unknown, gr.update(visible=False), gr.skip(), f'<p class="duo-brief is-not">{escape(error)}</p>']
+            return [unknown, gr.update(visible=False), gr.skip(), _wrong(error), ""]
         plan = self.plan(project_id, config, processes)
         if plan is None:
-            return [_quiet(UNKNOWN), gr.update(visible=False), gr.update(visible=False, value=False), ""]
+            return [_quiet(UNKNOWN), gr.update(visible=False), gr.update(visible=False, value=False), "", ""]
         offer = f"Use {switch_words(plan.switches)}" if plan.way is not None else ""
         anyway = gr.update(visible=True) if not plan.fits else gr.update(visible=False, value=False)
-        return [estimate_html(plan), gr.update(visible=bool(offer), value=offer), anyway, brief_html(plan)]
+        return [estimate_html(plan), gr.update(visible=bool(offer), value=offer), anyway, brief_html(plan), ""]
+
+    def show_time(self, project_id: str | None, method: str, form: Form, values: Sequence[Any]) -> list[Any]:
+        """The same for another method, of which at most the time is known."""
+        if project_id is None:
+            return [gr.skip()] * 5
+        try:
+            config = form.read(values)
+        except FormError as error:
+            return [*[gr.skip()] * 3, _wrong(error), ""]
+        assert isinstance(config, MethodConfig)
+        project = self.studio.store.get_project(project_id)
+        time = time_of(self.studio.store, self.studio.settings, self.devices, project, config, method)
+        return [*[gr.skip()] * 3, f'<p class="duo-brief">{escape(method_words(method, time))}</p>', ""]
 
     def refused(self, project_id: str, config: DuoConfig, processes: Any) -> str:
         """Why this training does not start, "" where it can."""
@@ -130,16 +168,29 @@ def room_panel(studio: Studio) -> RoomPanel:
             elem_id="duo-room-anyway",
         )
     brief = gr.HTML(render=False, elem_id="duo-brief")
-    return RoomPanel(studio, devices, box, preset, preset_note, processes, estimate, use, anyway, brief)
+    error = gr.HTML(render=False, elem_id="duo-train-error")
+    return RoomPanel(studio, devices, box, preset, preset_note, processes, estimate, use, anyway, brief, error)
 
 
-def wire_room(panel: RoomPanel, project: gr.Dropdown, form: Form) -> None:
-    """Show the estimate on opening and whenever something that it depends on changes."""
-    watched = [form.fields[name] for name in RELEVANT if name in form.fields]
-    inputs = [project, panel.processes, *form.components]
+def wire_room(
+    panel: RoomPanel,
+    project: gr.Dropdown,
+    method: gr.Dropdown,
+    forms: Mapping[str, Form],
+    values_of: Callable[[str, Sequence[Any]], list[Any]],
+) -> None:
+    """Show the estimate on opening and whenever something that it depends on changes.
 
-    def show(project_id: str | None, processes: Any, *values: Any) -> list[Any]:
-        return panel.show(project_id, processes, form, values)
+    `values_of` finds a method's values among those of all forms.
+    """
+    form = forms[METHOD]
+
+    def show(key: str, project_id: str | None, chosen: str, processes: Any, *values: Any) -> list[Any]:
+        """Presets change the forms of methods that are not in front, too."""
+        return panel.of(key, project_id, processes, forms[key], values) if key == chosen else [gr.skip()] * 5
+
+    def turn(project_id: str | None, chosen: str, processes: Any, *values: Any) -> list[Any]:
+        return panel.of(chosen, project_id, processes, forms[chosen], values_of(chosen, values))
 
     def fit(project_id: str, preset: str, processes: Any, *values: Any) -> list[Any]:
         if preset == AS_SET:
@@ -149,11 +200,19 @@ def wire_room(panel: RoomPanel, project: gr.Dropdown, form: Form) -> None:
     def use(project_id: str, processes: Any, *values: Any) -> list[Any]:
         return panel.fit(project_id, "", processes, form, values)
 
-    triggers: list[Callable[..., Any]] = [project.change, panel.processes.change, *(one.change for one in watched)]
-    gr.on(triggers, show, inputs, panel.shown, queue=False, trigger_mode="always_last", **QUIET)
+    given = [project, method, panel.processes]
+    for key, one in forms.items():
+        watched: list[Callable[..., Any]] = [one.fields[name].change for name in RELEVANT if name in one.fields]
+        watched += [panel.processes.change, panel.anyway.input] if key == METHOD else []
+        inputs = [*given, *one.components]
+        gr.on(watched, partial(show, key), inputs, panel.shown, queue=False, trigger_mode="always_last", **QUIET)
+    every = [*given, *(component for one in forms.values() for component in one.components)]
+    turns: list[Callable[..., Any]] = [project.change, method.change]
+    gr.on(turns, turn, every, panel.shown, queue=False, trigger_mode="always_last", **QUIET)
+    inputs = [panel.processes, *form.components]
     filled = [*form.components, panel.preset_note]
-    panel.preset.input(fit, [project, panel.preset, *inputs[1:]], filled, queue=False, **QUIET)
-    panel.use.click(use, inputs, filled, queue=False, **QUIET)
+    panel.preset.input(fit, [project, panel.preset, *inputs], filled, queue=False, **QUIET)
+    panel.use.click(use, [project, *inputs], filled, queue=False, **QUIET)
 
 
 def estimate_html(plan: Plan) -> str:
@@ -201,6 +260,10 @@ def _read(form: Form, values: Sequence[Any]) -> DuoConfig:
     config = form.read(values)
     assert isinstance(config, DuoConfig)
     return config
+
+
+def _wrong(error: FormError) -> str:
+    return f'<p class="duo-brief is-not">{escape(error)}</p>'
 
 
 def _quiet(text: str) -> str:

@@ -26,7 +26,8 @@ from studio.settings import Settings
 from studio.stopping import trained_on
 from studio.store import Store
 from studio.ui.context import Studio
-from studio.ui.train import start_training, train_tab
+from studio.ui.train import train_tab
+from studio.ui.train_start import start_training
 from studio.ui.training_view import charts, head
 from studio.ui.trainings import trainings_of
 from studio.workflow import JobContext, WorkflowError

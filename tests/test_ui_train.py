@@ -27,8 +27,9 @@ from studio.ui.adapters import adapter_routes, adapter_url
 from studio.ui.charts import MAX_POINTS, Chart, Series, chart, pieces, running_mean, short, thin, ticks
 from studio.ui.context import Studio
 from studio.ui.roles import handler_name
-from studio.ui.train import TrainTab, start_training, suggested, train_tab
+from studio.ui.train import TrainTab, train_tab
 from studio.ui.train_form import DEFAULTS, OWN, first_preset, free_name, ground
+from studio.ui.train_start import start_training, suggested
 from studio.ui.train_where import where_panel
 from studio.ui.training_view import charts, head, sample_rows
 from studio.ui.trainings import Curves, Training, trainings_of

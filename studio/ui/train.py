@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,29 +10,16 @@ from typing import Any
 import gradio as gr
 
 from studio import jobs
-from studio.groups import OPTION, too_few_groups
-from studio.method_configs import METHOD_CONFIGS
 from studio.records import ELSEWHERE
-from studio.training_configs import DuoConfig, MethodConfig
 from studio.ui.activity import RESUMABLE, STOPPABLE, resume_job, stop_job, waiting
 from studio.ui.context import QUIET, Studio, View
-from studio.ui.forms import FormError
-from studio.ui.train_form import (
-    TrainForm,
-    about_method,
-    first_preset,
-    free_name,
-    ground,
-    no_pairs,
-    not_defined,
-    train_form,
-    without_prompts,
-)
-from studio.ui.train_room import METHOD, count_of, wire_room
+from studio.ui.train_form import TrainForm, about_method, first_preset, ground, train_form
+from studio.ui.train_room import METHOD, wire_room
+from studio.ui.train_start import start_training, suggested
 from studio.ui.train_where import wire_where
 from studio.ui.training_view import charts, head, log_text, sample_rows
 from studio.ui.trainings import Curves, Training, trainings_of
-from studio.ui.words import STATE_WORDS, ago, empty_state, note
+from studio.ui.words import STATE_WORDS, ago, empty_state
 
 EMPTY = empty_state(
     "No training yet",
@@ -272,60 +259,6 @@ def _wire_training(tab: TrainTab, project: gr.Dropdown, clone: gr.Button) -> Non
     clone.click(copy, [project, tab.chosen], form.filled, queue=False, **QUIET).then(
         None, None, None, js="() => document.getElementById('duo-method').scrollIntoView({block: 'center'})"
     )
-
-
-def start_training(
-    studio: Studio,
-    view: View,
-    form: TrainForm,
-    method: str,
-    name: str,
-    values: tuple[Any, ...],
-    *,
-    processes: Any = None,
-    anyway: bool = False,
-    where: Mapping[str, Any] | None = None,
-) -> tuple[str, str | None]:
-    """Check and queue a training: (what to say beside the form, None) or ("", its key).
-
-    One that does not fit into the device's memory starts only `anyway`.
-    """
-    part = form.parts[method]
-    try:
-        config = part.form.read(form.values_of(method, values))
-    except FormError as error:
-        return note(str(error), "error"), None
-    if why := not_defined(method, view.project.checkpoint, studio.settings.toybox):
-        return note(why, "error"), None
-    if METHOD_CONFIGS[method].uses_pairs and view.pairs.accepted == 0:
-        return no_pairs(view.pairs), None
-    assert isinstance(config, MethodConfig)
-    if config.needs_pairs_prompts and (count := studio.store.accepted_without_prompts(view.project.id)):
-        return note(without_prompts(method, count), "error"), None
-    if config.model_dump().get(OPTION) and (why := too_few_groups(studio.store.accepted_groups(view.project.id))):
-        return note(why, "error"), None
-    asked: dict[str, Any] = {
-        "method": method,
-        "name": name.strip() or suggested(view, method),
-        "config": config.model_dump(),
-        "where": dict(where or {}),
-    }
-    elsewhere = asked["where"].get("launcher") in ELSEWHERE
-    if isinstance(config, DuoConfig):
-        count = count_of(processes or studio.settings.processes)
-        if not (anyway or elsewhere) and (why := form.room.refused(view.project.id, config, count)):
-            return note(why, "error"), None
-        asked["processes"] = count
-    try:
-        job = jobs.submit(studio.store, studio.settings, "train", view.project.id, asked)
-    except jobs.JobError as error:
-        return note(str(error), "error"), None
-    return "", job.id
-
-
-def suggested(view: View, method: str, name: str = "") -> str:
-    """A name that no training of the project has."""
-    return free_name(method, view.checkpoints, [training.name for training in trainings_of(view.jobs)], name)
 
 
 def find_training(view: View, key: str | None) -> Training | None:

@@ -113,7 +113,7 @@ class Layout:
         behind them."""
         free, decode = iter(tokens), self.bundle.tokenizer.decode
         filled = [next(free) if part is None else part for part in self.parts]
-        texts = []
+        texts: list[str] = []
         for is_word, run in groupby(filled, lambda part: isinstance(part, str)):
             pieces = list(run)
             texts += pieces if is_word else [decode(pieces).strip()]

@@ -116,7 +116,7 @@ class Layout:
         texts: list[str] = []
         for is_word, run in groupby(filled, lambda part: isinstance(part, str)):
             pieces = list(run)
-            texts += pieces if is_word else [decode(pieces).strip()]
+            texts += map(str, pieces) if is_word else [decode(pieces).strip()]
         return " ".join(text for text in texts if text)
 
 

@@ -20,7 +20,7 @@ from studio.reports.statistics import wilson
 from studio.reports.table import table_csv, table_latex
 from studio.reports.tradeoff import Point, matched, matched_sentences, pareto, points
 from studio.reports.tradeoff_figure import span, tradeoff_file, tradeoff_svg
-from studio.reports.words import p_value
+from studio.reports.words import breaks, p_value
 from studio.ui.findings import findings
 from studio.workflow.scoring import Outcome, paired_tests
 from tests.ui_data import make_report
@@ -124,6 +124,28 @@ def test_measures_and_tests_stand_in_every_form(report: StudyReport, tmp_path) -
     assert "ESD &amp; &lt;x&gt; against" not in html
     assert "<x>" not in html
     assert "clip-score,,esd" in table_csv(report)
+
+
+def test_broken_pictures_are_told_from_forgetting(report: StudyReport, tmp_path) -> None:
+    def with_broken(duo: int, original: int = 0) -> StudyReport:
+        broken = {"original": wilson(original, 200), "duo": wilson(duo, 200)}
+        models = {
+            key: model.model_copy(update={"broken_rate": {"named": broken[key]} if key in broken else {}})
+            for key, model in report.models.items()
+        }
+        return report.model_copy(update={"models": models})
+
+    whole = with_broken(0)
+    assert not breaks(whole)
+    assert "Nothing recognised" not in findings_of(whole) + render_html(whole, tmp_path)
+    broken = with_broken(90)
+    told = "In 45.0\N{NO-BREAK SPACE}% of its pictures of named prompts (38.3–51.9) the detector recognises nothing"
+    for text in (findings_of(broken), render_html(broken, tmp_path)):
+        assert told in text
+    assert "Nothing recognised: named" in findings_of(broken)
+    assert "Nothing recognised: named" in table_latex(broken)
+    assert "broken_rate,named,duo" in table_csv(broken)
+    assert told not in findings_of(with_broken(90, original=80)), "the original's are as often broken"
 
 
 def test_strengths_are_a_line_a_model_in_each_cell(report: StudyReport, tmp_path) -> None:

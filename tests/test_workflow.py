@@ -45,7 +45,7 @@ from studio.workflow.contestants import contestants_of
 from studio.workflow.evaluate import Evaluator, evaluate
 from studio.workflow.latents import latents_path
 from studio.workflow.pairs import generate_pairs
-from studio.workflow.scoring import concept_rates, retention_rates
+from studio.workflow.scoring import broken_rates, concept_rates, retention_rates
 from studio.workflow.train import pairs_sha256, train
 from tests.conftest import make_tiny_bundle
 from tests.random_judges import save_tiny_clip
@@ -406,6 +406,8 @@ def test_rates_by_hand() -> None:
     detections += [seen(False, "flower"), seen(False, "unclear", "blue")]
     detections += [seen(False, "cane"), seen(True, "sword"), seen(False, "cane", background="night")]
     assert {cell: rate.rate for cell, rate in concept_rates(items, detections).items()} == {"named": 0.5}
+    assert {cell: (rate.rate, rate.n) for cell, rate in broken_rates(items, detections).items()} == {"named": (0.25, 4)}
+    assert broken_rates(items, [*detections[:-1], Detection(False, 0.0)]) == {}, "a detector that names no objects"
     kept = retention_rates(items, detections)
     assert {name: (rate.rate, rate.n) for name, rate in kept.items()} == {
         "object": (0.5, 2),

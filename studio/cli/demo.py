@@ -27,14 +27,15 @@ from studio.method_configs import method_title
 from studio.records import Job
 from studio.reports.schema import ModelReport, StudyReport
 from studio.reports.words import (
+    breaks,
     cell_title,
     cells_in,
     estimate_text,
     interval,
     label_of,
+    line_title,
     measured_text,
     percent,
-    retention_title,
     training_time,
 )
 from studio.settings import REPOSITORY
@@ -194,13 +195,11 @@ def comparison_table(report: StudyReport) -> Table:
     for key, model in report.models.items():
         table.add_column(label_of(key, model), justify="right")
     models = list(report.models.values())
-    for cell in cells_in(report, "concept_rate"):
-        title = cell_title(cell).lower()
-        table.add_row(f"{report.concept} seen: {title}", *(_rate(m, "concept_rate", cell) for m in models))
-    table.add_section()
-    for name in cells_in(report, "retention"):
-        table.add_row(f"kept: {retention_title(name).lower()}", *(_rate(m, "retention", name) for m in models))
-    table.add_section()
+    for kind in ("concept_rate", *(("broken_rate",) if breaks(report) else ()), "retention"):
+        for cell in cells_in(report, kind):
+            title = line_title(report, kind, cell)
+            table.add_row(f"{title[0].lower()}{title[1:]}", *(_rate(m, kind, cell) for m in models))
+        table.add_section()
     means = ("—" if m.distance.mean is None else f"{m.distance.mean:.3f}" for m in models)
     table.add_row(f"distance ({models[0].distance.metric})", *means)
     for name in dict.fromkeys(name for m in models for name in m.measures):
@@ -227,16 +226,18 @@ def protocol_table(report: StudyReport) -> Table | None:
 
 
 def lines_table(report: StudyReport) -> Table:
-    """A line a model; the intervals are in the report."""
+    """A line a model; the intervals are in the report. Broken: nothing recognised, in the worst cell of the concept."""
     cells, kinds = cells_in(report, "concept_rate"), cells_in(report, "retention")
     title = f"Forgetting “{report.concept}”: % with it, % kept, n = {report.n} a cell"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     shares = [*(cell_title(cell).lower() for cell in cells), *(SHORT.get(kind, kind) for kind in kinds)]
-    for name in (*shares, "distance", "training"):
+    for name in (*shares, *(("broken",) if breaks(report) else ()), "distance", "training"):
         table.add_column(name, justify="right")
     for key, model in report.models.items():
         rates = [model.concept_rate.get(cell) for cell in cells] + [model.retention.get(kind) for kind in kinds]
+        if breaks(report):
+            rates.append(max(model.broken_rate.values(), key=lambda rate: rate.rate, default=None))
         shown = ["—" if rate is None else f"{100 * rate.rate:.0f}" for rate in rates]
         mean = "—" if model.distance.mean is None else f"{model.distance.mean:.3f}"
         seconds = "—" if model.train_seconds is None else f"{model.train_seconds:.0f} s"

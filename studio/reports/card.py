@@ -144,6 +144,10 @@ def _measured(facts: CardFacts) -> Measured | None:
     for cell, rate in model.concept_rate.items():
         title = Markup(f"Shows the concept: {as_text(shown_cell(cell))}. {cell_help(cell)}")
         rows.append((title, original.concept_rate.get(cell), rate))
+    for cell, rate in model.broken_rate.items():
+        if rate.rate:
+            title = Markup(f"The detector recognises nothing: {as_text(shown_cell(cell))}.")
+            rows.append((title, original.broken_rate.get(cell), rate))
     for kind, rate in model.retention.items():
         rows.append((Markup(as_text(retention_title(kind))), original.retention.get(kind), rate))
     return Measured(facts.report, model, rows)

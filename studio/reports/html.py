@@ -22,6 +22,7 @@ from studio.reports.tradeoff import matched_sentences
 from studio.reports.tradeoff_figure import tradeoff_svg
 from studio.reports.words import (
     against_control,
+    breaks,
     cell_help,
     cell_title,
     cells_in,
@@ -124,6 +125,7 @@ def render_html(report: StudyReport, folder: Path) -> str:
         date=_date(report.created),
         concept_panels=panels("concept_rate", cell_title, cell_help),
         retention_panels=panels("retention", retention_title, lambda name: ""),
+        breaks=breaks(report),
         cells_in=partial(cells_in, report),
         first_rate=lambda kind, name: next(
             getattr(model, kind)[name] for model in report.models.values() if name in getattr(model, kind)

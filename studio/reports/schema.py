@@ -79,6 +79,9 @@ class ModelReport(_Part):
     method: str = ""
     sha256: str = ""  # of the adapter's file
     measures: dict[str, Measured] = {}
+    # Share of the same pictures in which the detector recognises nothing, and which therefore count as
+    # pictures without it. Empty where it names no objects.
+    broken_rate: dict[ConceptCell, Rate] = {}
 
 
 class Source(_Part):

@@ -12,7 +12,7 @@ COLUMNS = (
     "measure", "cell", "model", "label", "method", "adapter_sha256", "value", "low", "high", "n", "unit", "seed",
     "created",
 )  # fmt: skip
-MEASURES = ("concept_rate", "retention")
+MEASURES = {"concept_rate": "Concept", "broken_rate": "Nothing recognised", "retention": "Kept"}  # and a line's title
 
 
 def table_csv(report: StudyReport) -> str:
@@ -80,7 +80,7 @@ def table_latex(report: StudyReport) -> str:
     labels = [_latex(label_of(key, model)) for key, model in report.models.items()]
     rows: dict[str, dict[str, str]] = {}
     for measure, cell, key, rate in rates_of(report):
-        title = f"{'Concept' if measure == 'concept_rate' else 'Kept'}: {_latex(cell.replace('_', ' '))}"
+        title = f"{MEASURES[measure]}: {_latex(cell.replace('_', ' '))}"
         text = f"{100 * rate.rate:.1f} {{\\scriptsize [{100 * rate.low:.1f}, {100 * rate.high:.1f}]}}"
         rows.setdefault(f"{title} (\\%, $n={rate.n}$)", {})[key] = text
     for key, model in report.models.items():

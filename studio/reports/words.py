@@ -60,9 +60,23 @@ def retention_title(kind: str) -> str:
 
 def cells_in(report: StudyReport, kind: str) -> list[str]:
     """The cells of a kind of rate that any model has, in the order of words, then in that of the report."""
-    order = list(CELL_TITLES if kind == "concept_rate" else RETENTION_TITLES)
+    order = list(RETENTION_TITLES if kind == "retention" else CELL_TITLES)
     found = dict.fromkeys(cell for model in report.models.values() for cell in getattr(model, kind))
     return sorted(found, key=lambda cell: order.index(cell) if cell in order else len(order))
+
+
+def line_title(report: StudyReport, kind: str, cell: str) -> str:
+    """What a line of a table says of one cell of a kind of rate."""
+    if kind == "concept_rate":
+        return f"{report.concept.capitalize()} seen: {cell_title(cell).lower()}"
+    if kind == "broken_rate":
+        return f"Nothing recognised: {cell_title(cell).lower()}"
+    return f"Kept: {retention_title(cell).lower()}"
+
+
+def breaks(report: StudyReport) -> bool:
+    """Whether the detector recognised nothing in any picture that was asked for the concept."""
+    return any(rate.rate for model in report.models.values() for rate in model.broken_rate.values())
 
 
 def counted(report: StudyReport, model: ModelReport) -> list[tuple[str, Rate]]:
@@ -143,8 +157,22 @@ def headline(report: StudyReport) -> list[str]:
         )
         if original and cell in original.concept_rate:
             text += f"; the original does in {percent(original.concept_rate[cell].rate)}"
-        sentences.append(text + ".")
+        sentences.append(f"{text}.{_broken(original, model)}")
     return sentences
+
+
+def _broken(original: ModelReport | None, model: ModelReport) -> str:
+    """That much of what a model draws for the concept's prompts shows nothing at all; "" where it does not."""
+    if not model.broken_rate:
+        return ""
+    cell, worst = max(model.broken_rate.items(), key=lambda entry: entry[1].rate)
+    usual = original.broken_rate.get(cell) if original else None
+    if worst.low <= (usual.high if usual else 0.0):
+        return ""
+    return (
+        f" In {percent(worst.rate)} of its pictures of {shown_cell(cell)} ({interval(worst)}) the detector recognises "
+        "nothing: they are broken, and count as pictures without it."
+    )
 
 
 def shown_cell(cell: str) -> str:

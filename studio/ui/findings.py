@@ -12,6 +12,7 @@ from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
 from studio.reports.tradeoff import matched_sentences, points
 from studio.reports.tradeoff_figure import pictures_id, tradeoff_svg
 from studio.reports.words import (
+    breaks,
     cell_help,
     cell_title,
     cells_in,
@@ -19,6 +20,7 @@ from studio.reports.words import (
     headline,
     interval,
     label_of,
+    line_title,
     measured_text,
     p_value,
     percent,
@@ -181,12 +183,9 @@ def _interval(rate: Rate) -> str:
 def _table(report: StudyReport) -> str:
     heads = "".join(f'<th scope="col">{escape(label_of(key, model))}</th>' for key, model in report.models.items())
     rows = [
-        _line(f"{report.concept.capitalize()} seen: {cell_title(name).lower()}", report, "concept_rate", name)
-        for name in cells_in(report, "concept_rate")
-    ]
-    rows += [
-        _line(f"Kept: {retention_title(name).lower()}", report, "retention", name)
-        for name in cells_in(report, "retention")
+        _line(line_title(report, kind, name), report, kind, name)
+        for kind in ("concept_rate", *(("broken_rate",) if breaks(report) else ()), "retention")
+        for name in cells_in(report, kind)
     ]
     models = report.models.values()
     metric = next((model.distance.metric for model in models), "")

@@ -8,7 +8,7 @@ from typing import Any
 from studio.records import Evaluation
 from studio.reports.schema import Rate, StudyReport
 from studio.reports.table import rates_of
-from studio.reports.words import cell_title, count, interval, label_of, percent, retention_title
+from studio.reports.words import count, interval, label_of, line_title, percent
 from studio.ui.words import escape, short_hash
 
 LIMITS = (
@@ -90,7 +90,7 @@ def _table(one: StudyReport, other: StudyReport) -> str:
         for measure, cell, key, rate in rates_of(report):
             both.setdefault((measure, cell, key), [None, None])[place] = rate
     labels = {key: label_of(key, model) for report in (other, one) for key, model in report.models.items()}
-    rows = "".join(_row(_title(one, *place[:2]), labels[place[2]], *rates) for place, rates in both.items())
+    rows = "".join(_row(line_title(one, *place[:2]), labels[place[2]], *rates) for place, rates in both.items())
     heads = "".join(
         f'<th scope="col">{head}</th>' for head in ("Measure", "Model", "First run", "Second run", "Difference")
     )
@@ -98,12 +98,6 @@ def _table(one: StudyReport, other: StudyReport) -> str:
         '<div class="duo-scroll" tabindex="0" role="region" aria-label="Two runs side by side">'
         f'<table class="duo-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
-
-
-def _title(report: StudyReport, measure: str, cell: str) -> str:
-    if measure == "concept_rate":
-        return f"{report.concept.capitalize()} seen: {cell_title(cell).lower()}"
-    return f"Kept: {retention_title(cell).lower()}"
 
 
 def _row(title: str, label: str, one: Rate | None, other: Rate | None) -> str:

@@ -63,6 +63,7 @@ class Outcome:
             method=checkpoint.method if checkpoint else "",
             sha256=checkpoint.sha256 if checkpoint else "",
             measures=self.measures,
+            broken_rate=broken_rates(items, self.detections),
         )
 
 
@@ -74,6 +75,18 @@ def concept_rates(items: Sequence[EvaluationItem], detections: Sequence[Detectio
             for cell in item.cells:
                 found[cell].add(number, detection.found)
     return {cell: tally.rate() for cell, tally in found.items()}
+
+
+def broken_rates(items: Sequence[EvaluationItem], detections: Sequence[Detection]) -> dict[ConceptCell, Rate]:
+    """Share of the same pictures in which the detector recognises nothing; {} where it does not name what it sees."""
+    if not all("object" in detection.facts for detection in detections):
+        return {}
+    broken: dict[str, Tally] = {cell: Tally() for cell in cells_of(items)}
+    for number, item, detection in numbered(items, detections):
+        if item.asks_concept:
+            for cell in item.cells:
+                broken[cell].add(number, detection.facts["object"] == "unclear")
+    return {cell: tally.rate() for cell, tally in broken.items()}
 
 
 def retention_rates(items: Sequence[EvaluationItem], detections: Sequence[Detection]) -> dict[RetentionKind, Rate]:

@@ -43,7 +43,7 @@ class RunningStudio:
 
 
 def chromium_path() -> str | None:
-    """Chromium without its window (half the processor time a page) or another one that is installed; None without any."""
+    """Chromium without its window, which takes half the time, or another one that is installed; None without any."""
     names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 

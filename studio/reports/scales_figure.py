@@ -13,7 +13,7 @@ from studio.reports.schema import ConceptCell, Rate, RetentionKind, StudyReport
 from studio.reports.tradeoff_figure import INK
 from studio.reports.words import cell_title, interval, label_of, percent
 
-SMALL, LARGE = (340, 280), (680, 400)  # width and height
+SMALL, LARGE = (340, 280), (440, 360)  # width and height: words that can be read on a phone
 MANY = 6  # models: more want the large one
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
 FINE = 0.01  # lost shares up to here are drawn as they are, beyond in decades

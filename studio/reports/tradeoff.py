@@ -56,12 +56,12 @@ def matched(candidates: Sequence[Point], preservation: float) -> Point | None:
 
 def matched_sentences(report: StudyReport) -> list[str]:
     """For each trained model: who defends best among those that keep at least as much, and whether that is better than
-    the original does."""
+    the original does. Where the answer is the one before, the model is named at its end."""
     found = {one.key: one for one in contenders(points(report))}
     original = found.get("original")
     trained = [one for key, one in found.items() if report.models[key].train_seconds is not None]
     metric = next(iter(report.models.values())).distance.metric
-    sentences = []
+    sentences: dict[str, str] = {}
     for point in sorted(trained, key=lambda one: -one.preservation):
         best = matched(trained, point.preservation)
         assert best is not None, "the model itself keeps as much"
@@ -74,11 +74,14 @@ def matched_sentences(report: StudyReport) -> list[str]:
         told = f"{names} {'defend' if len(alike) > 1 else 'defends'} best: {share}"
         if original and best.defence <= original.defence:
             told = f"none defends better than the original: {share}"
-        sentences.append(
-            f"Among the trained models at a distance of {1 - point.preservation:.3f} ({metric}) or less, as "
-            f"{label_of(point.key, report.models[point.key])} is, {told}."
-        )
-    return sentences
+        at, label = f"{1 - point.preservation:.3f}", label_of(point.key, report.models[point.key])
+        if told in sentences:
+            sentences[told] += f"{', ' if '; also' in sentences[told] else '; also '}at {at} ({label})"
+        else:
+            sentences[told] = (
+                f"Among the trained models at a distance of {at} ({metric}) or less, as {label} is, {told}"
+            )
+    return [f"{sentence}." for sentence in sentences.values()]
 
 
 def _dominates(one: Point, other: Point) -> bool:

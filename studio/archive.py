@@ -14,19 +14,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from models.files import write_atomically
+from models.specs import LoadError, parse_reference
 from studio import __version__
+from studio.detector_configs import DETECTOR_CONFIGS
 from studio.images import ImageError, image_path
-from studio.records import FINAL_STATES, Project
+from studio.records import FINAL_STATES, JobKind, Project
 from studio.reports.html import write_html
 from studio.reports.schema import StudyReport
 from studio.settings import Settings
@@ -39,8 +42,9 @@ FOLDERS = ("images", "latents", "checkpoints", "evaluations", "embeddings")
 NAMED_BY_HASH = ("images/", "embeddings/")
 REPORT, REPORT_PAGE = "report.json", "report.html"
 EVALUATED = (".json", ".png", ".webp")  # what is taken of an evaluation's folder
+OWN_FOLDER = re.compile(r"evaluations/[\w-]+")  # of one evaluation: what lies in it is shown, and purged, as its own
 # What is read of rows before the store checks them.
-NAMED = {"image_pairs": ("id", "state"), "checkpoints": ("path", "sha256"), "evaluations": ("folder",),
+NAMED = {"image_pairs": ("id", "state"), "checkpoints": ("path", "sha256"), "evaluations": ("folder", "report"),
          "attack_runs": ("embedding",)}  # fmt: skip
 INFO_LIMIT, ROWS_LIMIT = 2**20, 2**29  # bytes
 PNG, MOST_PIXELS = b"\x89PNG\r\n\x1a\n", 64 * 2**20
@@ -128,6 +132,7 @@ def import_project(store: Store, settings: Settings, path: Path) -> Project:
         if why := too_large(archive, path, str(path)):
             raise ArchiveError(why)
         rows = _rows(archive, path, info)
+        _check_rows(store, settings, rows, path)
         hashes = _hashes(rows)
         for name in sorted(_file_names(store, settings, rows, archive.namelist())):
             data = _checked(archive, path, name, hashes.get(name))
@@ -238,6 +243,10 @@ def _rows(archive: zipfile.ZipFile, path: Path, info: ArchiveInfo) -> dict[str, 
         for job in tables.get("jobs", []):
             if job["state"] not in FINAL_STATES:
                 raise ArchiveError(f"{path} holds a job that would start here by itself. Export the project again.")
+            if job["kind"] not in get_args(JobKind):
+                raise ArchiveError(f"{path} holds a job of the kind {job['kind']!r}, which this studio does not know.")
+            if "place" in job:
+                job["place"] = "{}"  # what lies at somebody's account is nobody else's to follow, cancel or delete
         for table, columns in NAMED.items():
             for row in tables.get(table, []):
                 if not all(isinstance(row[column], str) for column in columns):
@@ -247,6 +256,28 @@ def _rows(archive: zipfile.ZipFile, path: Path, info: ArchiveInfo) -> dict[str, 
     except BROKEN as error:
         raise ArchiveError(f"{path} has no rows that can be read ({error}). Export the project again.") from error
     return tables
+
+
+def _check_rows(store: Store, settings: Settings, rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """What tables would take, and what would harm whoever opens the project or another one. Raises ArchiveError."""
+    try:
+        store.check_rows(rows)
+        (project,) = rows["projects"]
+        parse_reference(project["checkpoint"])
+        if project["detector"] not in DETECTOR_CONFIGS:
+            raise ArchiveError(f"{path} needs the detector {project['detector']!r}, which this studio does not have.")
+        taken = {Path(one.folder) for one in store.list_evaluations()}
+        for row in rows.get("evaluations", []):
+            _check_name(row["folder"])
+            if not OWN_FOLDER.fullmatch(row["folder"]) or settings.data / row["folder"] in taken:
+                raise ArchiveError(f"{row['folder']} is no folder of an evaluation's own, which it must be. Refused.")
+            StudyReport.model_validate_json(row["report"])
+    except (StoreError, LoadError) as error:
+        raise ArchiveError(f"{path} cannot be imported: {error}") from error
+    except (ValidationError, RecursionError) as error:
+        raise ArchiveError(f"A report in {path} is no report: {error}") from error
+    except (KeyError, AttributeError) as error:
+        raise ArchiveError(f"{path} has no rows that can be read ({error}). Export the project again.") from error
 
 
 def _write_page(report: Path, data: bytes, path: Path) -> None:

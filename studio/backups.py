@@ -7,6 +7,7 @@ once they are written; a project with its files is one archive (`studio.archive`
 from __future__ import annotations
 
 import calendar
+import fcntl
 import logging
 import threading
 import time
@@ -22,6 +23,7 @@ from studio.settings import Settings
 from studio.store import Store, StoreError, copy_database, integrity_of
 
 KEPT = 7
+IN_USE = 128  # the byte of the -shm file that SQLite locks as long as a connection is open: its file format, 2.3.2
 DAY = 86_400.0
 STAMP = "%Y%m%dT%H%M%SZ"
 TAILS = ("", "-wal", "-shm")  # of the files that a database is
@@ -41,14 +43,20 @@ class Repaired:
     counts: list[Count]  # a table each, of those that have rows or pages that could not be read
 
 
-def list_backups(settings: Settings) -> list[Path]:
-    """The newest first."""
-    return sorted(settings.backups.glob("studio-*.db"), reverse=True)
+def list_backups(settings: Settings, now: float | None = None) -> list[Path]:
+    """The newest first. One of the future was made while the clock was wrong, before all that were made since."""
+    now = time.time() if now is None else now
+    moments: dict[Path, float] = {}
+    for path in settings.backups.glob("studio-*.db"):
+        with suppress(ValueError):  # a copy of somebody's own
+            moments[path] = _moment(path)
+    return sorted(moments, key=lambda path: (moments[path] <= now, path.name), reverse=True)
 
 
 def back_up(settings: Settings, now: float | None = None) -> Path:
     """Copy the database whole, at one moment, while others write; keep the newest KEPT. Raises BackupError."""
-    name = time.strftime(f"studio-{STAMP}.db", time.gmtime(time.time() if now is None else now))
+    now = time.time() if now is None else now
+    name = time.strftime(f"studio-{STAMP}.db", time.gmtime(now))
     settings.backups.mkdir(parents=True, exist_ok=True)
     path, part = settings.backups / name, settings.backups / f".{name}.part"
     part.unlink(missing_ok=True)
@@ -61,7 +69,7 @@ def back_up(settings: Settings, now: float | None = None) -> Path:
         raise BackupError(f"{settings.database} cannot be copied to {settings.backups} ({error}).") from error
     finally:
         part.unlink(missing_ok=True)
-    for old in list_backups(settings)[KEPT:]:
+    for old in list_backups(settings, now)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
 
@@ -72,6 +80,11 @@ def repair(settings: Settings) -> Repaired:
     Every row that can still be read in the damaged file and is newer than the copy's is put into it, see
     `studio.salvage`. Raises BackupError, and then nothing has changed.
     """
+    if is_open_elsewhere(settings.database):
+        raise BackupError(
+            f"{settings.database} is open in another process, which would go on writing into the damaged file. Close "
+            "the page and end the jobs first."
+        )
     good = next((path for path in list_backups(settings) if not integrity_of(path)), None)
     if good is None:
         raise BackupError(
@@ -94,6 +107,18 @@ def repair(settings: Settings) -> Repaired:
     part.replace(settings.database)
     _remove(part)
     return Repaired(good, damaged, [one for one in counts if one.is_told])
+
+
+def is_open_elsewhere(database: Path) -> bool:
+    """Whether another process on this machine has it open: as long as it does, it holds a lock beside the database."""
+    try:
+        with database.with_name(f"{database.name}-shm").open("r+b") as shared:
+            fcntl.lockf(shared, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, IN_USE)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody has opened it since it was closed whole, or the disk keeps no locks
+        return False
 
 
 def lost_rows(settings: Settings) -> int:
@@ -155,6 +180,6 @@ class BackupWatch(threading.Thread):
             time.sleep(self.interval)
 
     def tick(self, now: float) -> Path | None:
-        newest = next(iter(list_backups(self.settings)), None)
-        due = newest is None or now - newest.stat().st_mtime >= DAY
+        newest = next(iter(list_backups(self.settings, now)), None)
+        due = newest is None or not 0 <= now - _moment(newest) < DAY
         return back_up(self.settings, now) if due else None

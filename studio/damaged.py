@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
-from studio.database import TABLES
+from studio.database import JSON_TEXTS as RECORDED
 from studio.sqlite_pages import INDEX_LEAF, TABLE_LEAF, DatabaseFile, Row, Tree, Value
 
 TIMES = ("created", "started", "heartbeat", "stop_asked", "finished", "changed", "last_at")
+LAST_TIME = 2.0**32  # in the year 2106
 COMPUTED = ("pair_tallies",)  # by triggers
 SCHEMA_TYPES = ("table", "index", "view", "trigger")
-JSON_TEXTS = {
-    TABLES[cls]: tuple(f.name for f in fields(cls) if str(f.type).startswith("dict")) for cls in TABLES
-} | {"care_settings": ("settings",)}  # fmt: skip
+JSON_TEXTS = RECORDED | {"care_settings": ("settings",)}
 Record = dict[str, Value]
 Key = tuple[Value, ...]
 
@@ -203,4 +201,5 @@ def _fits(value: Value, kind: str, needed: bool) -> bool:
 
 
 def _is_time(value: Value) -> bool:
-    return value is None or (isinstance(value, int | float) and 0 <= value <= time.time() + 86_400)
+    """Whether it can be one. A clock that was ahead for a while is no reason to lose what was decided meanwhile."""
+    return value is None or (isinstance(value, int | float) and 0 <= value <= LAST_TIME)

@@ -56,6 +56,10 @@ TABLES: dict[type, str] = {
     Purge: "purges",
     Trial: "trials",
 }
+# Texts that are dictionaries, as JSON, by table.
+JSON_TEXTS = {
+    table: tuple(f.name for f in fields(cls) if str(f.type).startswith("dict")) for cls, table in TABLES.items()
+}
 # Texts that are paths: in the file relative to its folder, which is the data folder and may be moved as a whole; in
 # records absolute. What lies elsewhere is kept as it is.
 PATHS: dict[type, str] = {Checkpoint: "path", Evaluation: "folder"}

@@ -55,6 +55,7 @@ __all__ = [
 WORKER = ("-m", "studio.workflow")
 EXIT_WAIT = 5.0  # seconds for the last threads of a worker that has ended
 GRACE = 10.0  # seconds between SIGINT and SIGKILL
+CLOCK_SLACK = 5.0  # seconds by which a clock is corrected without being set
 
 log = logging.getLogger(__name__)
 
@@ -131,10 +132,10 @@ def recover(store: Store, settings: Settings, exit_code: Callable[[str], int | N
 
 def kill_overdue(store: Store, grace: float = GRACE) -> None:
     """Kill the process group of each job that was asked to stop more than `grace` seconds ago, or what its launcher
-    needs where that is longer."""
+    needs where that is longer. One whose stop lies ahead, since the clock was set back, has waited long enough too."""
     for job in store.list_jobs(states=("stopping",)):
         longest = grace if job.launcher not in ELSEWHERE else max(grace, get_launcher(job.launcher).grace)
-        if job.stop_asked is not None and time.time() - job.stop_asked > longest:
+        if job.stop_asked is not None and not -CLOCK_SLACK <= time.time() - job.stop_asked <= longest:
             _signal(job, signal.SIGKILL)
 
 

@@ -6,14 +6,16 @@ added later is taken along by itself.
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from studio.database import RecordFile, StoreError
+from studio.database import JSON_TEXTS, RecordFile, StoreError
 
 _SHA256 = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_ID, _HEX = re.compile(r"[0-9A-Za-z_-]{1,64}"), re.compile(r"[0-9a-f]{0,64}")
 Rows = dict[str, list[dict[str, Any]]]  # by table
 _EMPTY: dict[str, Any] = {
     "state": "failed", "reason": "This pair was stopped where it was made, and is not part of the archive.", "seed": 0,
@@ -50,6 +52,7 @@ class ProjectRows(RecordFile):
 
     def import_rows(self, rows: Rows) -> None:
         """Add what `export_rows` gave: all of it or, on an error, none. Raises StoreError where a row does not fit."""
+        self.check_rows(rows)
         owned = self._owned()
         if unknown := rows.keys() - owned.keys():
             raise StoreError(f"this studio has no table {', '.join(sorted(unknown))}. Use a newer one.")
@@ -64,6 +67,18 @@ class ProjectRows(RecordFile):
                 self._check_owners(owned, rows)
         except (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError) as error:
             raise StoreError(f"its rows do not fit ({error}). Is the project here already?") from error
+
+    def check_rows(self, rows: Rows) -> None:
+        """Raise StoreError where a row holds what no studio writes, though its table would take it.
+
+        Ids and hashes become names of files and folders (some of which are deleted whole) and parts of addresses; one
+        text that is no dictionary, where a dictionary is kept, keeps its whole table from being read.
+        """
+        for table, listed in rows.items():
+            for row in listed:
+                for column, value in row.items():
+                    if not _is_possible(table, column, value):
+                        raise StoreError(f"a row of {table} has the {column} {str(value)[:60]!r}, which cannot be.")
 
     def _check_owners(self, owned: dict[str, str], rows: Rows) -> None:
         """Raise StoreError where a row that was added hangs on another project's."""
@@ -125,3 +140,18 @@ class ProjectRows(RecordFile):
                     parent = f'SELECT "{key["to"]}" FROM "{key["table"]}" WHERE {owned[key["table"]]}'
                     yield table, f'"{key["from"]}" IN ({parent})'
                     break
+
+
+def _is_possible(table: str, column: str, value: Any) -> bool:
+    if value is None:  # the table says whether it may be
+        return True
+    if column == "id" or column.endswith("_id"):
+        return isinstance(value, str) and _ID.fullmatch(value) is not None
+    if column.endswith("sha256"):
+        return isinstance(value, str) and _HEX.fullmatch(value) is not None
+    if column in JSON_TEXTS.get(table, ()):
+        try:
+            return isinstance(json.loads(value), dict)
+        except (TypeError, ValueError, RecursionError):
+            return False
+    return True

@@ -53,6 +53,7 @@ class Settings:
     care: Care = field(default_factory=Care)  # what a reviewer who has chosen nothing has
     limits: Limits = field(default_factory=Limits)
     open_to: str = ""  # the role of whoever reaches the port without signing in: "viewer" | "reviewer" | "owner"
+    hosts: tuple[str, ...] = ()  # names by which it is reached so, beside addresses and names of no public domain
     users_file: Path | None = None  # None: users.json in the data folder
     oauth: OAuth | None = None
     space: str = ""  # owner/name of the Hugging Face Space that this runs in
@@ -158,6 +159,7 @@ class Settings:
             "DUO_STUDIO_DEVICE": self.device,
             "DUO_STUDIO_DTYPE": self.dtype,
             "DUO_STUDIO_FORK": str(int(self.fork)),
+            "DUO_STUDIO_HOSTS": ",".join(self.hosts),
             "DUO_STUDIO_HF_JOBS": write_options(self.hf_jobs),
             "DUO_STUDIO_LAUNCHER": self.launcher,
             "DUO_STUDIO_LIMITS": write_limits(self.limits),
@@ -204,6 +206,7 @@ class Settings:
             care=_care(environ.get("DUO_STUDIO_CARE") or ""),
             limits=_limits(environ.get("DUO_STUDIO_LIMITS") or ""),
             open_to=_one_of(environ, "DUO_STUDIO_OPEN", "", ("viewer", "reviewer", "owner")),
+            hosts=_names(environ.get("DUO_STUDIO_HOSTS") or ""),
             users_file=_path(environ.get("DUO_STUDIO_USERS")),
             oauth=_oauth(environ),
             space=space,
@@ -257,6 +260,10 @@ def _hf_jobs(text: str) -> HfJobsOptions:
         return read_options(text)
     except OptionsError as error:
         raise SettingsError(f"DUO_STUDIO_HF_JOBS: {error}") from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
 
 
 def _trackers(text: str) -> tuple[str, ...]:

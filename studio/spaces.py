@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ class Wanted:
     """How a Space is to be."""
 
     name: str  # owner/name
-    sdk: Sdk = "gradio"
+    sdk: Sdk | Literal[""] = ""  # "": what is there, or gradio
     hardware: str = ""  # "": what the hub gives, or what is there
     private: bool = True
     sensitive: bool = False
@@ -58,7 +58,7 @@ def front_matter(readme: str, wanted: Wanted) -> str:
     if len(parts) != 3 or parts[0]:
         raise SpaceError("README.md does not begin with the front matter of a Space. Restore it.")
     told: dict[str, Any] = yaml.safe_load(parts[1])
-    told["sdk"] = wanted.sdk
+    told["sdk"] = wanted.sdk or "gradio"
     if wanted.sdk == "docker":
         for name in ("sdk_version", "python_version", "app_file"):
             told.pop(name, None)
@@ -83,11 +83,11 @@ def create(wanted: Wanted, settings: Settings) -> str:
     values = _values(wanted.secrets)
     try:
         api.create_repo(
-            wanted.name, repo_type="space", space_sdk=wanted.sdk, private=wanted.private,
+            wanted.name, repo_type="space", space_sdk=wanted.sdk or "gradio", private=wanted.private,
             space_hardware=wanted.hardware or None, space_secrets=values or None,  # type: ignore[arg-type]
         )  # fmt: skip
     except Exception as error:
-        raise SpaceError(f"{wanted.name} was not made: {_words(error, token)}") from None
+        raise SpaceError(f"{wanted.name} was not made: {_words(error, token, values)}") from None
     return sync(wanted, settings, secrets_are_set=True)
 
 
@@ -97,9 +97,11 @@ def sync(wanted: Wanted, settings: Settings, *, secrets_are_set: bool = False) -
     from huggingface_hub.errors import RepositoryNotFoundError
 
     api, token = HfApi(token=_token()), _token()
-    files = space_files(settings)
-    readme = front_matter(files["README.md"].read_text(encoding="utf-8"), wanted)
+    files, values = space_files(settings), _values(wanted.secrets)
     try:
+        if not wanted.sdk and api.space_info(wanted.name).sdk == "docker":
+            wanted = replace(wanted, sdk="docker")
+        readme = front_matter(files["README.md"].read_text(encoding="utf-8"), wanted)
         there = set(api.list_repo_files(wanted.name, repo_type="space"))
         contents: dict[str, Any] = {**files, "README.md": readme.encode()}
         operations: list[Any] = [CommitOperationAdd(name, _content(file)) for name, file in sorted(contents.items())]
@@ -107,7 +109,7 @@ def sync(wanted: Wanted, settings: Settings, *, secrets_are_set: bool = False) -
         operations += [CommitOperationDelete(name) for name in gone]
         api.create_commit(wanted.name, operations, commit_message="Sync with the studio's folder", repo_type="space")
         if not secrets_are_set:
-            for told in _values(wanted.secrets):
+            for told in values:
                 api.add_space_secret(wanted.name, told["key"], told["value"])
             if wanted.hardware:
                 api.request_space_hardware(wanted.name, wanted.hardware)  # type: ignore[arg-type]
@@ -115,8 +117,10 @@ def sync(wanted: Wanted, settings: Settings, *, secrets_are_set: bool = False) -
         raise SpaceError(
             f"There is no Space {wanted.name} that this token may see. Make it with `space create`."
         ) from None
+    except SpaceError:
+        raise
     except Exception as error:
-        raise SpaceError(f"{wanted.name} was not brought up to date: {_words(error, token)}") from None
+        raise SpaceError(f"{wanted.name} was not brought up to date: {_words(error, token, values)}") from None
     return f"{api.endpoint}/spaces/{wanted.name}"
 
 
@@ -151,7 +155,10 @@ def _token() -> str:
     return token
 
 
-def _words(error: Exception, token: str) -> str:
+def _words(error: Exception, token: str, values: Sequence[dict[str, str]]) -> str:
     """An error's first line, without the token and without the values of secrets."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[-1:]).replace(token, "…")[:300]
+    words = " ".join(lines[-1:])
+    for secret in (token, *(one["value"] for one in values)):
+        words = words.replace(secret, "…")
+    return words[:300]

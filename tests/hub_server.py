@@ -137,7 +137,8 @@ def answered(hub: Hub, verb: str, path: str, body: bytes, signed: bool) -> tuple
             return 404, {"error": "Repository not found", "code": "RepoNotFound"}
         rest = parts[4:]
         if not rest or rest[0] in ("revision",):
-            return 200, {"id": name, "private": repository.private, "siblings": [], "sha": "0" * 40, "tags": []}
+            about = {"id": name, "private": repository.private, "siblings": [], "sha": "0" * 40, "tags": []}
+            return 200, about | {key: repository.space[key] for key in ("sdk",) if key in repository.space}
         if rest[0] == "preupload":
             asked = json.loads(body)["files"]
             modes = [

@@ -192,6 +192,17 @@ def test_a_wrong_archive_is_refused_and_leaves_no_rows(
     assert not (folder.data.parent / "outside").exists()
 
 
+def test_an_archive_names_nothing_at_somebodys_account(archive: Path, elsewhere: tuple[Store, Settings]) -> None:
+    """`clean` would delete the repository, with the token of whoever runs it."""
+    there, folder = elsewhere
+
+    def place(rows: Rows) -> None:
+        rows["jobs"][0]["place"] = json.dumps({"repository": "me/valuable", "remote_id": "x"})
+
+    import_project(there, folder, changed(archive, with_rows(place)))
+    assert [job.place for job in there.list_jobs()] == [{}, {}, {}]
+
+
 def test_a_file_that_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(ArchiveError, match="no project archive"):

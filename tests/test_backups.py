@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +16,7 @@ from studio.backups import DAY, KEPT, BackupError, BackupWatch, back_up, list_ba
 from studio.cli import main
 from studio.migrations import migrations
 from studio.records import ImagePair, Job, Project, PromptPair, PromptShelf, Verdict
-from studio.settings import Settings
+from studio.settings import REPOSITORY, Settings
 from studio.store import Store, integrity_of
 
 
@@ -56,6 +58,63 @@ def test_one_copy_a_day(settings: Settings, store: Store) -> None:
     assert watch.tick(now) is not None
     assert watch.tick(now + 60) is None
     assert watch.tick(now + DAY + 60) is not None
+
+
+def test_a_clock_that_was_wrong_for_a_while_ends_no_copies(settings: Settings, store: Store) -> None:
+    watch, now = BackupWatch(settings), 1.8e9
+    for day in range(KEPT):
+        back_up(settings, now + 3650 * DAY + day * DAY)
+    assert watch.tick(now) is not None
+    assert watch.tick(now + 60) is None
+    made = back_up(settings, now + 2 * DAY)
+    assert list_backups(settings, now + 2 * DAY)[0] == made, "the newest, by which a repair goes"
+    assert len(list_backups(settings)) == KEPT
+
+
+def test_a_copy_of_somebodys_own_is_left_alone(settings: Settings, store: Store, project: Project) -> None:
+    own = settings.backups / "studio-before.db"
+    for day in range(KEPT + 1):
+        back_up(settings, day * DAY)
+        own.write_bytes(b"mine")
+    store.close()
+    damage(settings)
+    repair(settings)
+    assert own.read_bytes() == b"mine"
+    assert own not in list_backups(settings)
+
+
+def test_a_database_that_is_open_elsewhere_is_not_replaced(settings: Settings, store: Store, project: Project) -> None:
+    """The page would go on writing into the file that was put aside."""
+    back_up(settings)
+    store.close()
+    holding = "import sys; from pathlib import Path; from studio.store import Store; "
+    holding += "s = Store(Path(sys.argv[1])); s.list_projects(); print(1, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holding, str(settings.database)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as page:
+        assert page.stdout is not None
+        page.stdout.readline()
+        damage(settings)
+        before = settings.database.read_bytes()
+        with pytest.raises(BackupError, match="is open in another process"):
+            repair(settings)
+        assert settings.database.read_bytes() == before
+        assert page.stdin is not None
+        page.stdin.close()
+    repair(settings)
+    assert integrity_of(settings.database) == []
+
+
+def test_what_was_decided_while_the_clock_was_ahead_is_not_lost(
+    settings: Settings, store: Store, project: Project, pair: ImagePair
+) -> None:
+    back_up(settings)
+    store.add_verdict(Verdict("", pair.id, "Ann", "accept", created=time.time() + 400 * DAY))
+    store.close()
+    damage(settings, data=b"")
+    before = everything(settings)
+    overwrite(settings, "jobs")
+    repair(settings)
+    assert everything(settings) == before
 
 
 Rows = dict[str, set[tuple[object, ...]]]

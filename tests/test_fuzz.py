@@ -90,6 +90,7 @@ def test_a_cell_comes_back_and_never_begins_a_formula(text: str) -> None:
                 "DUO_STUDIO_CARE",
                 "DUO_STUDIO_LIMITS",
                 "DUO_STUDIO_OPEN",
+                "DUO_STUDIO_HOSTS",
                 "DUO_STUDIO_LOG",
                 "GRADIO_SERVER_PORT",
                 "GRADIO_SERVER_NAME",

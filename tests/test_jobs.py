@@ -300,6 +300,18 @@ def test_a_stubborn_worker_is_killed_with_its_children(
     wait_for(lambda: not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == "zombie")
 
 
+def test_a_stop_is_not_put_off_by_a_clock_that_is_set_back(
+    store: Store, settings: Settings, project: Project, make_runner
+) -> None:
+    job = make_job(store, project, stubborn=True)
+    runner = make_runner(grace=60.0)
+    runner.tick()
+    wait_for(lambda: "not listening" in last_lines(log_path(settings, job.id)))
+    stop(store, settings, job.id)
+    store.update_job(job.id, stop_asked=time.time() + 86_400)
+    assert runner.run_until_done(job.id).state == "stopped"
+
+
 def test_stop_can_wait_without_a_runner(store: Store, settings: Settings, project: Project, make_runner) -> None:
     job = make_job(store, project, stubborn=True)
     make_runner().tick()

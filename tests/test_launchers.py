@@ -207,6 +207,10 @@ def test_clean_deletes_what_trainings_left_on_the_hub_and_nothing_that_is_needed
     assert set(jobs.hub.repositories) == {lately, running}, "one is recent, the other may be at work"
     main(["clean", "--resumable"])
     assert "hub" not in (told := capsys.readouterr().out.split("Freed")[-1]), told
+    store.update_job(done.removeprefix("me/duo-studio-"), place={"repository": "me/valuable", "ended": True})
+    jobs.hub.repositories["me/valuable"] = Repository(private=True)
+    main(["clean", "--resumable"])
+    assert "me/valuable" in jobs.hub.repositories, "it is no training's own"
     jobs.script = works
     again = store.requeue_job(stopped.removeprefix("me/duo-studio-"))
     assert attend(store, settings, again.id, interval=0.05).state == "done", "resumed, it begins anew"

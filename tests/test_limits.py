@@ -18,6 +18,7 @@ from studio.hosting.connections import ConnectionWatch, waits_for_head
 from studio.hosting.limits import Limits, LimitsError, Pace, read_limits, write_limits
 from studio.hosting.logs import JsonLines, PlainLines, masked
 from studio.hosting.metrics import part_of
+from studio.hosting.roles import Viewer
 from studio.inference.line import Line, LineError
 from studio.settings import Settings
 from studio.store import Store
@@ -174,6 +175,40 @@ def until(true: object) -> None:
         time.sleep(0.01)
 
 
+def test_one_visitor_does_not_hold_all_connections(settings: Settings, store: Store) -> None:
+    """Attack: open streams that never end, until nobody else gets a connection."""
+    limits = Limits(requests=0, connections=16)  # of which one visitor's share is 4
+    with hosted(replace(settings, public_demo=True, limits=limits), store) as served, ExitStack() as open_ones:
+        greedy = served.visitor("203.0.113.60")
+        for number in range(4):
+            answer = open_ones.enter_context(greedy.stream("GET", f"/gradio_api/heartbeat/{number:010}"))
+            assert answer.status_code == 200
+        assert greedy.get("/").status_code == 429
+        assert served.visitor("203.0.113.61").get("/healthz").status_code == 200
+        open_ones.close()
+        until(lambda: greedy.get("/healthz").status_code == 200)
+
+
+def test_where_it_is_crowded_a_head_must_come_soon(page: Hosted) -> None:
+    watch = ConnectionWatch(page.page.server, Limits(seconds=30, connections=2))
+    with dial(page) as line, dial(page) as other:
+        ports = {one.getsockname()[1] for one in (line, other)}
+        until(lambda: ports <= open_ports(page))
+        watch.tick(0.0)
+        watch.tick(4.0)
+        assert is_closed(line)
+        assert is_closed(other)
+    ConnectionWatch(page.page.server, Limits())  # with the limit of the other tests
+
+
+def test_whoever_has_an_ipv6_network_is_one_visitor() -> None:
+    """Attack: a new address for each five passwords."""
+    keys = {Viewer("", "", address=f"2001:db8:1:2:{n:x}::1").key for n in range(3)}
+    assert keys == {"address 2001:db8:1:2::/64"}
+    assert Viewer("", "", address="::ffff:203.0.113.9").key == Viewer("", "", address="203.0.113.9").key
+    assert Viewer("", "", address="x").key == "address x"
+
+
 # -- the line before the models ---------------------------------------------------------------------------------------
 
 
@@ -250,6 +285,12 @@ def test_logs_are_one_json_object_a_line_and_hold_no_secret() -> None:
     assert (told["level"], told["logger"], told["path"]) == ("error", "studio.test", masked(secrets[0]))
     for secret in ("ijklmnop", "m=65536", "abc.def", "hunter22"):
         assert secret not in out.getvalue()
+
+
+def test_a_visitors_words_stay_on_their_line_of_the_log() -> None:
+    """Attack: a path with a line's end in it, whose rest looks like the log's own, or with a terminal's commands."""
+    record = logging.makeLogRecord({"msg": "%s %s", "args": ("GET", "/x\nINFO all is well\x1b[2J")})
+    assert PlainLines("%(message)s").format(record) == "GET /x\\nINFO all is well\\x1b[2J"
 
 
 def test_a_place_is_left_when_nobody_reads_any_more(settings: Settings) -> None:

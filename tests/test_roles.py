@@ -273,6 +273,18 @@ def test_without_users_this_machine_is_the_owner_and_nobody_else_is_anybody(sett
     assert who(replace(settings, open_to="owner"), FAR_AWAY) == "", "users are asked for, whatever is open"
 
 
+def test_who_is_let_in_unasked_comes_by_no_name_that_strangers_can_own(settings: Settings) -> None:
+    """Attack: DNS rebinding past a port that is published to this machine alone, as compose.yaml does."""
+    open_ = replace(settings, open_to="owner", hosts=("studio.example.org",))
+    for host in ("127.0.0.1:7860", "[::1]:7860", "localhost", "studio:7860", "box.local", "Studio.Example.org:80"):
+        assert who(open_, "172.17.0.1", host) == "owner", host
+    for host in ("evil.example", "evil.example:7860", "localhost.evil.example", "127.0.0.1.evil.example"):
+        assert who(open_, "172.17.0.1", host) == "", host
+    with hosted(replace(settings, open_to="owner"), Store(settings.database)) as served:
+        answer = served.visitor().get("/", headers={"Host": "evil.example"})
+        assert (answer.status_code, "DUO_STUDIO_HOSTS" in answer.text) == (403, True)
+
+
 def test_listening_beyond_this_machine_takes_somebody_at_the_door(settings: Settings) -> None:
     users, wide = Users(settings.users), replace(settings, host="0.0.0.0")
     with pytest.raises(SettingsError, match=r"GRADIO_SERVER_NAME is 0\.0\.0\.0.*users add.*DUO_STUDIO_OPEN=owner"):
@@ -360,6 +372,17 @@ def test_one_signs_in_at_hugging_face(settings: Settings, store: Store, project:
         assert come_back("good-stranger")[1].status_code == 403
         assert come_back("bad")[1].status_code == 401
         assert come_back("good-Sam", state="another")[1].status_code == 400
+
+
+def test_a_sign_in_within_the_frame_of_a_spaces_page_holds(settings: Settings, store: Store) -> None:
+    """Behind Hugging Face's proxy a request does not say that it came by TLS, and a frame sends no other cookies."""
+    settings = replace(settings, oauth=OAuth("id", "secret"), space="Sam/duo", space_owner="Sam", public_demo=True)
+    with hosted(settings, store) as served:
+        visitor = served.visitor(Host="sam-duo.hf.space")
+        assert 'href="oauth/start" target="_blank"' in visitor.get("/studio/sign-in").text
+        cookie = visitor.get("/studio/oauth/start").headers["set-cookie"]
+        assert "Secure" in cookie
+        assert "SameSite=none" in cookie
 
 
 def test_the_data_of_a_space_lie_on_its_persistent_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

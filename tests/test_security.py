@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 import zipfile
 import zlib
@@ -95,6 +96,18 @@ def test_an_upload_is_only_ever_a_file_that_was_uploaded(page: Hosted) -> None:
         assert "argon2" not in answer
 
 
+def test_the_server_fetches_no_address_for_a_visitor(page: Hosted) -> None:
+    """Attack: SSRF and an open proxy: Gradio's route of files, and values that are files, take addresses too."""
+    for name in ("Ann", "Cem"):
+        assert page.signed_in(name).get("/gradio_api/file=https://huggingface.co/robots.txt").status_code == 404
+    told = {"path": "http://127.0.0.1:9/x.csv", "meta": {"_type": "gradio.FileData"}}
+    for user, handler in (("Ann", "shelves.wire_shelves.bring_in"), ("Cem", "compare_form.group_of")):
+        number = page.listener(handler)
+        data = [told for _ in page.page.fns[number].inputs]
+        answer = page.raw_call(page.signed_in(user), number, data)
+        assert "nothing is fetched from an address" in answer["output"]["error"], answer
+
+
 def test_a_pair_of_another_project_is_not_shown_nor_decided(page: Hosted) -> None:
     """Attack: one project's address with another one's pair; a sensitive pair without having agreed to its notice."""
     ben = page.signed_in("Ben")
@@ -183,6 +196,68 @@ def test_an_archive_adds_no_row_to_another_project(
         import_project(store, settings, rewritten(archive, smuggle))
     assert store.list_prompt_pairs(project.id) == []
     assert [one.id for one in store.list_projects()] == [project.id]
+
+
+def renamed(rows: Any, what: str) -> None:
+    """The project's id, wherever it stands."""
+    for listed in rows.values():
+        for row in listed:
+            row |= {column: what for column, value in row.items() if value == "other" and column != "name"}
+
+
+def evaluated(rows: Any, folder: str) -> None:
+    job = {
+        "id": "j", "project_id": "other", "kind": "evaluate", "config": "{}", "state": "done", "step": 0, "total": 0,
+        "message": "", "error": "", "result": "{}", "created": 0.0,
+    }  # fmt: skip
+    rows["jobs"] = [job]
+    rows["evaluations"] = [
+        {"id": "e", "project_id": "other", "job_id": "j", "folder": folder, "report": "{}", "created": 0.0}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: renamed(rows, ".."), "has the id '..', which cannot be"),
+        (lambda rows: renamed(rows, "/tmp/theirs"), "has the id '/tmp/theirs'"),
+        (lambda rows: rows["prompt_pairs"][0].update(id='"><img src=x>'), "of prompt_pairs has the id"),
+        (lambda rows: rows["projects"][0].update(detector_settings="[1]"), "has the detector_settings"),
+        (lambda rows: rows["projects"][0].update(checkpoint="http://10.0.0.1/x"), "names no checkpoint"),
+        (lambda rows: rows["projects"][0].update(detector="none"), "needs the detector 'none'"),
+        (lambda rows: evaluated(rows, "images"), "images is no folder of an evaluation's own"),
+        (lambda rows: evaluated(rows, "evaluations"), "evaluations is no folder of an evaluation's own"),
+        (lambda rows: evaluated(rows, "evaluations/e"), "is no report"),
+    ],
+)
+def test_an_archive_has_no_row_that_reaches_beyond_its_project(
+    page: Hosted, archive: Path, store: Store, settings: Settings, change: Any, words: str
+) -> None:
+    """Attack: a project whose purge deletes another folder, whose report shows every project's pictures, or whose rows
+    keep the page from being opened: ids become names of folders and parts of addresses.
+    """
+    info = {"format": 1, "id": "other", "name": "x", "notes": {}, "studio": "x"}
+    rows = json.loads(zipfile.ZipFile(archive).read("rows.json"))
+    change(rows)
+    info["id"] = rows["projects"][0]["id"]
+    told = {"rows.json": json.dumps(rows).encode(), "archive.json": json.dumps(info).encode()}
+    with pytest.raises(ArchiveError, match=re.escape(words)):
+        import_project(store, settings, rewritten(archive, **told))
+    assert store.list_projects() == []
+    assert [one for one in settings.images.rglob("*") if one.is_file()] == []
+
+
+def test_an_evaluations_folder_is_not_shared(page: Hosted, archive: Path) -> None:
+    """Attack: name the folder of another project's report, whose pictures then go with a purge."""
+    theirs = page.store.get_evaluation(page.store.evaluation_ids("one")[0])
+    rows = json.loads(zipfile.ZipFile(archive).read("rows.json"))
+    renamed(rows, "another")
+    evaluated(rows, Path(theirs.folder).relative_to(page.settings.data).as_posix())
+    rows["jobs"][0]["project_id"] = rows["evaluations"][0]["project_id"] = "another"
+    info = {"format": 1, "id": "another", "name": "x", "notes": {}, "studio": "x"}
+    told = {"rows.json": json.dumps(rows).encode(), "archive.json": json.dumps(info).encode()}
+    with pytest.raises(ArchiveError, match="is no folder of an evaluation's own"):
+        import_project(page.store, page.settings, rewritten(archive, **told))
 
 
 def test_an_archive_writes_over_no_file(archive: Path, store: Store, settings: Settings) -> None:

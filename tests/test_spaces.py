@@ -87,6 +87,17 @@ def test_a_sync_is_one_commit_that_also_takes_away(hub: Hub, root: Path, setting
     assert made.private
 
 
+def test_a_sync_leaves_a_docker_space_one(
+    hub: Hub, root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DUO_STUDIO_DATA", str(settings.data))
+    assert main(["space", "create", "me/duo", "--sdk", "docker"]) == 0
+    assert main(["space", "sync", "me/duo"]) == 0
+    assert facts(hub.repositories["me/duo"].files["README.md"])["sdk"] == "docker"
+    assert main(["space", "sync", "me/duo", "--sdk", "gradio"]) == 0
+    assert facts(hub.repositories["me/duo"].files["README.md"])["sdk"] == "gradio"
+
+
 def test_a_sensitive_project_tags_the_space(
     hub: Hub, root: Path, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.testclient import TestClient
 
+from studio.hosting.roles import Viewer, asker
 from studio.images import put_image
 from studio.inference.client import (
     Cell,
@@ -33,7 +34,7 @@ from studio.records import Attempt, Project
 from studio.settings import Settings
 from studio.store import Store
 from studio.ui.break_it import attempts_of, history_html, hit_options, tally_html
-from studio.ui.compare import CompareTab, compare_routes, compare_tab
+from studio.ui.compare import CompareTab, _keep, compare_routes, compare_tab
 from studio.ui.compare_area import EMPTY, VIEWS, ending, unread, words_of
 from studio.ui.compare_form import BREAK_IT, GROUPS, SIDE_BY_SIDE, InputError, group_of, pick, read_form, ready_groups
 from studio.ui.context import Studio, first_choice, model_options, models_of
@@ -109,6 +110,7 @@ def test_a_form_becomes_a_request(studio: Studio, project: Project) -> None:
         ("a knight", ["original"], -5, 1, "seed is -5; use a whole number from 0 to 4294967295"),
         ("a knight", ["original"], 2**32, 1, "seed is 4294967296"),
         ("\n".join(map(str, range(60))), ["original"], 7, 8, "480 pictures; at most 200"),
+        ("a knight " + "x" * 2_000, ["original"], 7, 1, "2,009 characters; use 2,000 or fewer"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(
@@ -305,6 +307,22 @@ def test_a_huge_request_is_refused(web: TestClient) -> None:
     assert web.post("/studio/comparison.zip", data={"sheet": "x" * 300_000}).status_code == 413
 
 
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        {"columns": ["a"], "rows": [""] * 20_000, "pictures": [["{name}"], *[[""]] * 19_999], "errors": [""]},
+        {"columns": ["\ud800"], "rows": [""], "pictures": [["{name}"]], "errors": [""]},
+    ],
+)
+def test_a_sheet_takes_no_more_memory_than_a_comparison(
+    web: TestClient, settings: Settings, sheet: dict[str, Any]
+) -> None:
+    """Attack: one picture, and an empty place of its size for every eight bytes of a request."""
+    name = put_image(settings, np.full((8, 8, 3), 7, np.uint8), {})
+    value = json.dumps(sheet).replace("{name}", name)
+    assert web.post("/studio/comparison.zip", data={"sheet": value}).status_code == 400
+
+
 # -- shelves -----------------------------------------------------------------------------------------------------------
 
 
@@ -404,6 +422,22 @@ def test_attempts_are_given_out_as_a_file(store: Store, project: Project, web: T
 def test_no_attempt_injects_html(store: Store, project: Project) -> None:
     attempts = store.add_attempts(tried(project, "<script>x</script>", True, True))
     assert "<script" not in tally_html("sword", attempts) + history_html("sword", attempts)
+
+
+def test_what_a_visitor_tries_is_shown_and_not_kept(
+    tab: CompareTab, store: Store, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a public demo everybody would read, on the page of everybody else, what a stranger has typed."""
+    shown = comparison(replace(cell(1, True, prompt="a king"), adapter_sha256="ab" * 32), prompts=("a king",))
+    for role, kept in (("viewer", 0), ("reviewer", 1)):
+        token = asker.set(Viewer("", role))  # type: ignore[arg-type]
+        try:
+            told = _keep(tab, project.id, shown)
+        finally:
+            asker.reset(token)
+        assert "<b>1 of 1</b>" in told[tab.breaks.tally]
+        assert len(told[tab.breaks.hits]["choices"]) == kept
+        assert len(store.list_attempts(project.id)) == kept
 
 
 # -- links -------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from studio.spaces import Wanted, create, is_sensitive, space_files, sync
 
 NameArgument = Annotated[str, typer.Argument(help="The Space, owner/name.", metavar="OWNER/NAME")]
 HardwareOption = Annotated[str, typer.Option(help="cpu-basic, zero-a10g (ZeroGPU), t4-small, a10g-small …")]
-SdkOption = Annotated[str, typer.Option(help="gradio, or docker for the Dockerfile.")]
+SdkOption = Annotated[
+    str, typer.Option(help="gradio, or docker for the Dockerfile; unless you say, what is there, or gradio.")
+]
 SecretOption = Annotated[
     list[str], typer.Option("--secret", help="Name of a variable that is set here; its value becomes a secret there.")
 ]
@@ -30,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def create_space(
     name: NameArgument,
-    sdk: SdkOption = "gradio",
+    sdk: SdkOption = "",
     hardware: HardwareOption = "",
     private: Annotated[bool, typer.Option("--private/--public", help="Who may see it.")] = True,
     secret: SecretOption = [],  # noqa: B006 (typer's way)
@@ -42,7 +44,7 @@ def create_space(
 
 def sync_space(
     name: NameArgument,
-    sdk: SdkOption = "gradio",
+    sdk: SdkOption = "",
     hardware: HardwareOption = "",
     secret: SecretOption = [],  # noqa: B006 (typer's way)
     sensitive: SensitiveOption = None,
@@ -56,7 +58,7 @@ def _run(
 ) -> None:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise CommandError(f"The Space is {name!r}; it must be owner/name.")
-    if sdk not in ("gradio", "docker"):
+    if sdk not in ("", "gradio", "docker"):
         raise CommandError(f"--sdk is {sdk!r}; use gradio or docker.")
     settings, store = open_store()
     tagged = is_sensitive(store) if sensitive is None else sensitive

@@ -17,7 +17,8 @@ from studio.hosting.limits import Limits
 
 LOOK_SECONDS = 2.0
 KEEP_ALIVE = 75  # seconds between two requests of a connection, longer than clients and proxies keep an idle one
-CROWDED = 0.5  # of the connections that there may be; beyond it idle ones make room
+CROWDED = 0.5  # of the connections that there may be; beyond it idle ones make room …
+HURRY = 3.0  # … and so much time is left for a request's head
 log = logging.getLogger(__name__)
 
 
@@ -52,16 +53,20 @@ class ConnectionWatch(threading.Thread):
             self.tick(time.monotonic())
 
     def tick(self, now: float) -> None:
-        """Close what has said nothing whole for `seconds`; where it is crowded, what was idle at the last tick too."""
+        """Close what has said nothing whole for `seconds`; where it is crowded, sooner, and what was idle at the last
+        tick too.
+        """
         connections = self.server.server_state.connections.copy()
         waiting = {one for one in connections if waits_for_head(one)}
         self._since = {one: self._since.get(one, now) for one in waiting}
+        crowded = 0 < self.limits.connections * CROWDED < len(connections)
+        seconds = min(self.limits.seconds, HURRY) if crowded else self.limits.seconds
         for one, since in self._since.items():
-            if self.limits.seconds and now - since > self.limits.seconds:
-                log.warning("A connection that sent no whole request in %s s was closed.", self.limits.seconds)
+            if self.limits.seconds and now - since > seconds:
+                log.warning("A connection that sent no whole request in %s s was closed.", seconds)
                 one.loop.call_soon_threadsafe(_close, one, waits_for_head)
         idle = {one: one.cycle for one in connections if is_idle(one)}
-        if self.limits.connections and len(connections) > CROWDED * self.limits.connections:
+        if crowded:
             for one, cycle in idle.items():
                 if self._idle.get(one) is cycle:
                     one.loop.call_soon_threadsafe(_close, one, is_idle)

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from studio.hosting.exposure import has_sign_in, is_loopback
+from studio.hosting.exposure import has_sign_in, is_loopback, is_public_name
 from studio.hosting.oauth import is_space_owner
 from studio.hosting.roles import KEY, Role, Viewer
 from studio.hosting.sessions import SESSION, Session, Signer, secret_of
@@ -46,6 +46,10 @@ class Door:
             return self.signer.session(Session(name, SPACE_OWNER))
         return None
 
+    def is_strange(self, host: str) -> bool:
+        """Whether a browser may say this name since another site lets its own name point here."""
+        return is_public_name(host) and host.lower() not in self.settings.hosts
+
     def _signed_in(self, cookie: str) -> tuple[str, Role] | None:
         session = self.signer.read_session(cookie) if cookie else None
         if session is None:
@@ -59,7 +63,7 @@ class Door:
         if not self.has_sign_in:
             if is_local(request) and is_loopback(request.url.hostname or ""):  # no name that was bent to point here
                 return "owner"
-            if self.settings.open_to:
+            if self.settings.open_to and not self.is_strange(request.url.hostname or ""):
                 return self.settings.open_to
         return "viewer" if self.settings.public_demo else ""
 

@@ -7,6 +7,8 @@ from ipaddress import ip_address
 from studio.hosting.users import Users
 from studio.settings import Settings, SettingsError
 
+OWN_DOMAINS = (".localhost", ".local", ".lan", ".internal", ".home.arpa")  # which nobody can register
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address or a name is this machine's own alone."""
@@ -17,6 +19,16 @@ def is_loopback(host: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def is_public_name(host: str) -> bool:
+    """Whether it is a name that somebody on the internet can own, and let point to this machine (DNS rebinding)."""
+    name = host.strip("[]").rstrip(".").lower()
+    try:
+        ip_address(name.partition("%")[0])
+    except ValueError:
+        return "." in name and not name.endswith(OWN_DOMAINS)
+    return False
 
 
 def has_sign_in(settings: Settings, users: Users) -> bool:

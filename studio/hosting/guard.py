@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,7 @@ from studio.hosting.roles import KEY, Need, Viewer, asker, refusal
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 SLOWEST = 4096  # bytes a second, on the whole
+OWN_SHARE = 4  # one visitor's open requests are at most this part of all connections
 SIGN_IN = "/studio/sign-in"
 log = logging.getLogger("studio.requests")
 
@@ -54,6 +56,8 @@ class Guard:
             clock,
         )
         self.seconds = limits.seconds
+        self.most_open = -(-limits.connections // OWN_SHARE)
+        self._open: Counter[str] = Counter()  # of each visitor, requests that have not ended
         self.pace = Pace(limits.requests, 10 * limits.requests, clock)
         space = " https://huggingface.co https://*.hf.space" if door.settings.space else ""
         self.headers = [
@@ -72,12 +76,16 @@ class Guard:
         exchange = Exchange(self, scope, receive, send)
         viewer = await asyncio.to_thread(self.door.viewer, scope)
         token = asker.set(viewer)
+        self._open[viewer.key] += 1
         try:
             await self._answer(exchange, viewer)
         except RefusedError:
             pass
         finally:
             asker.reset(token)
+            self._open[viewer.key] -= 1
+            if not self._open[viewer.key]:
+                del self._open[viewer.key]
             self._note(exchange, viewer)
 
     async def _answer(self, exchange: Exchange, viewer: Viewer) -> None:
@@ -85,6 +93,9 @@ class Guard:
         path = path_of(scope)
         if wait := self._wait(viewer):
             await exchange.refuse(429, "Too many requests. Wait a moment.", [("retry-after", str(round(wait + 1)))])
+        if 0 < self.most_open < self._open[viewer.key] and not (viewer.is_owner and not viewer.signed_in):
+            await exchange.refuse(429, f"You have {self.most_open} open requests here, which are the most.",
+                                  [("retry-after", "5")])  # fmt: skip
         if "\0" in path:
             await exchange.refuse(404, "There is no such file.")
         need = self.need("GET" if method == "HEAD" else method, path)
@@ -114,6 +125,13 @@ class Guard:
             await exchange.refuse(404, refusal(viewer, need))
         if viewer.role:
             await exchange.refuse(403, refusal(viewer, need))
+        host = Headers(scope=exchange.scope).get("host", "")
+        if not self.door.has_sign_in and self.door.settings.open_to:
+            await exchange.refuse(
+                403,
+                f"This studio is open to whoever reaches it by its address, not by the name {host[:200]!r}, which may "
+                "be another site's. If it is this studio's own, set DUO_STUDIO_HOSTS to it, without the port.",
+            )
         if not self.door.has_sign_in:
             await exchange.refuse(
                 403,

@@ -12,6 +12,8 @@ from typing import TextIO
 SECRET = re.compile(
     r"(hf_[A-Za-z0-9]{8})[A-Za-z0-9]+|(?i:(bearer |token=|password=|secret=|code=))[^\s&\"']+|(\$argon2id\$)[^\s\"']+"
 )
+# A path or a name may hold what ends a line, so that the rest looks like the log's own, or what a terminal obeys.
+_UNSEEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def masked(text: str) -> str:
@@ -38,6 +40,10 @@ class JsonLines(logging.Formatter):
 
 
 class PlainLines(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        record.message = _UNSEEN.sub(lambda found: repr(found[0])[1:-1], record.message)
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
 from typing import Literal
 
 Role = Literal["viewer", "reviewer", "owner"]
@@ -25,7 +26,16 @@ class Viewer:
     @property
     def key(self) -> str:
         """For whom is counted: whoever signed in, or else the address."""
-        return f"name {self.name}" if self.signed_in else f"address {self.address}"
+        return f"name {self.name}" if self.signed_in else f"address {self.network}"
+
+    @property
+    def network(self) -> str:
+        """The address as one visitor has it: of IPv6 the first half, since everybody has the whole other half."""
+        try:
+            address = IPv6Address(self.address.partition("%")[0])
+        except ValueError:
+            return self.address
+        return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False))
 
     @property
     def is_owner(self) -> bool:

@@ -30,7 +30,7 @@ def find_leftovers(store: Store, token: str, before: float) -> Iterator[Leftover
     """Those of jobs that ended before then (seconds since 1970), here and at Hugging Face. Raises LaunchError."""
     for job in store.list_jobs():
         repository = str(job.place.get("repository") or "")
-        if repository and job.is_final and (job.finished or 0) < before:
+        if repository.endswith(f"/duo-studio-{job.id}") and job.is_final and (job.finished or 0) < before:
             if not Depot(repository, token).exists():
                 _forget(store, job)
             elif not _runs(job, token):

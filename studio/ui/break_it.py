@@ -153,7 +153,7 @@ def hit_options(attempts: Sequence[Attempt]) -> list[tuple[str, str]]:
     """(text, id of an attempt) of each prompt and seed by which a trained model drew the concept, newest first."""
     hits: dict[Try, list[Attempt]] = {}
     for one in attempts:
-        if one.found and one.adapter_sha256:
+        if one.found and one.adapter_sha256 and one.id:  # a visitor's is not kept
             hits.setdefault((one.prompt, one.seed), []).append(one)
     return [
         (f"{prompt} · seed {seed} · {', '.join(one.model for one in own)}", own[0].id)

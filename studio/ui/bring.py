@@ -217,7 +217,9 @@ def progress(job: Job | None, waits: str) -> str:
         return failure(job)
     if job.state == "stopped":
         return note("Stopped. What was taken is kept; Resume takes the rest.")
-    counts = ", ".join(f"<b>{job.result[key]}</b> {words}" for key, words in OUTCOMES.items() if job.result.get(key))
+    counts = ", ".join(
+        f"<b>{escape(job.result[key])}</b> {words}" for key, words in OUTCOMES.items() if job.result.get(key)
+    )
     name = escape(job.config.get("name", ""))
     return (
         f'<div class="duo-note duo-note-info" role="status"><span>{name}: {counts or "there was nothing in it"}.</span>'

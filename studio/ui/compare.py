@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from starlette.routing import Route
 
+from studio.hosting.roles import asker
 from studio.inference.client import InferenceError, Progress
 from studio.settings import Settings
 from studio.store import Store
@@ -204,6 +205,7 @@ def _wire_drawing(project: gr.Dropdown, tab: CompareTab) -> None:
         kept: dict[Any, Any] = {}
         if mode == BREAK_IT:
             kept = _keep(tab, project_id, comparison)
+            words += "" if _keeps() else note("It is counted here once: attempts of visitors are not kept.")
             words += note("Without a verdict nothing is counted.", "error") if comparison.detector_error else ""
         yield {**done(studio, results, comparison, look, sides), results.status: words, **kept}
 
@@ -231,11 +233,21 @@ def _wire_drawing(project: gr.Dropdown, tab: CompareTab) -> None:
 
 
 def _keep(tab: CompareTab, project_id: str, comparison: Comparison) -> dict[Any, Any]:
-    """Store the attempts that were judged; what the tally says then."""
-    store = tab.studio.store
-    store.add_attempts(attempts_of(project_id, comparison))
-    shown = tab.breaks.refresh(comparison.concept, store.list_attempts(project_id), None)
+    """Store the attempts that were judged; what the tally says then.
+
+    Whoever may only look and draw sees their own in the tally, once: what is kept, everybody sees.
+    """
+    store, made = tab.studio.store, attempts_of(project_id, comparison)
+    if _keeps():
+        store.add_attempts(made)
+        made = []
+    shown = tab.breaks.refresh(comparison.concept, [*store.list_attempts(project_id), *made], None)
     return dict(zip(tab.breaks.outputs, shown, strict=True))
+
+
+def _keeps() -> bool:
+    viewer = asker.get()
+    return viewer is None or viewer.may("reviewer")
 
 
 def _first_prompt(view: View) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from studio.inference.client import RenderRequest
+from studio.prompt_checks import LENGTH_LIMIT
 from studio.prompts import ready_prompts
 from studio.ui.context import Studio, models_of
 from studio.ui.results import Comparison
@@ -117,6 +118,8 @@ def read_form(
     prompts = lines_of(attempt if mode == BREAK_IT else text)
     if not prompts:
         raise InputError("There is no prompt yet. Type one" + (", or tick a ready one." if mode != BREAK_IT else "."))
+    if (longest := max(map(len, prompts))) > LENGTH_LIMIT:  # each picture says its prompt, in its file
+        raise InputError(f"A prompt has {longest:,} characters; use {LENGTH_LIMIT:,} or fewer.")
     project = studio.store.get_project(project_id)
     known = models_of(project, studio.store.list_checkpoints(project_id))
     models = [known[key] for key in keys if key in known]

@@ -66,7 +66,7 @@ ROUTES: dict[Need, str] = {
     "viewer": """
         GET / GET /config GET /config/ GET /static/{path:path} GET /assets/{path:path} GET /svelte/{path:path}
         GET /theme.css GET /gradio_api/theme.css GET /gradio_api/app_id GET /gradio_api/app_id/ GET /pwa_icon
-        GET /pwa_icon/{size} GET /gradio_api/file={path_or_url:path} GET /gradio_api/heartbeat/{session_hash}
+        GET /pwa_icon/{size} GET /gradio_api/heartbeat/{session_hash}
         POST /gradio_api/queue/join GET /gradio_api/queue/data GET /gradio_api/queue/status POST /gradio_api/cancel
         POST /gradio_api/reset POST /gradio_api/reset/ POST /gradio_api/run/{api_name}
         POST /gradio_api/run/{api_name}/ GET /studio/pictures/{name} GET /studio/reports/{evaluation}/{file:path}
@@ -99,8 +99,10 @@ ROUTES: dict[Need, str] = {
         POST /studio/bring/{project}/{upload}/drop GET /studio/bring/{project}/{name}
         GET /studio/take/{project}/{form}
     """,
-    # Gradio's own sign-in, API pages, recorders, proxies and editors: none of them is used here.
+    # Gradio's own sign-in, API pages, recorders, proxies and editors: none of them is used here. Its files are none's
+    # either: they may be any address of the internet, which the server would fetch.
     "nobody": """
+        GET /gradio_api/file={path_or_url:path}
         POST /login POST /login/ GET /gradio_api/user GET /gradio_api/user/ GET /gradio_api/login_check
         GET /gradio_api/login_check/ GET /gradio_api/token GET /gradio_api/token/ GET /gradio_api/dev/reload
         GET /gradio_api/runs GET /gradio_api/runs/ GET /gradio_api/deep_link GET /gradio_api/info

@@ -10,6 +10,7 @@ columns are called. Nothing is written to disk.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -29,6 +30,7 @@ from studio.images import ImageError, read_metadata
 from studio.reports.grid import Grid, compose_grid
 from studio.settings import Settings
 from studio.store import Store
+from studio.ui.compare_form import MAX_PICTURES
 from studio.ui.json_routes import ForbiddenError
 from studio.ui.results import CHANGED, Comparison, clear_link
 from studio.ui.veils import REVEAL, Veils, blurred
@@ -37,6 +39,7 @@ from studio.ui.words import escape, short_hash
 
 MAX_BYTES = 200_000  # of a request; 200 hashes take 14 kB
 MAX_SHOWN = 512  # pixels a picture's side in the sheet
+_HALF = re.compile("[\ud800-\udfff]")  # half a letter, which JSON can say and no file can hold
 FIELDS = (
     "row", "column", "model", "prompt", "seed", "steps", "guidance_scale", "checkpoint", "adapter", "adapter_sha256",
     "adapter_scale", "detector", "detector_verdict", "Software", "sha256", "error",
@@ -60,6 +63,8 @@ class Sheet:
         wide = {len(self.columns), len(self.errors), *map(len, self.pictures)}
         if len(wide) != 1 or len(self.rows) != len(self.pictures) or not any(map(any, self.pictures)):
             raise SheetError("There are no pictures to put on a sheet, or not one for each row and column.")
+        if len(self.rows) * len(self.columns) > MAX_PICTURES:  # empty places take as much memory as pictures
+            raise SheetError(f"A sheet has at most {MAX_PICTURES} places, as a comparison has.")
 
 
 def sheet_of(comparison: Comparison) -> Sheet | None:
@@ -140,10 +145,12 @@ def _asked(body: bytes) -> Sheet:
     try:
         given = json.loads(parse_qs(body.decode())["sheet"][0])
         sheet = Sheet(**given)
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except SheetError:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise SheetError(f"This is no sheet of pictures: {error}.") from error
     names = [*sheet.columns, *sheet.rows, *sheet.errors, *(name for row in sheet.pictures for name in row)]
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) and _HALF.search(name) is None for name in names):
         raise SheetError("This is no sheet of pictures: its labels and hashes must be text.")
     return sheet
 

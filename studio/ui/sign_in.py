@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from studio.hosting import oauth
 from studio.hosting.door import Door
+from studio.hosting.exposure import is_loopback
 from studio.hosting.limits import Pace
 from studio.hosting.roles import Viewer
 from studio.hosting.sessions import DAYS, NAME, SESSION, STATE, STATE_SECONDS, Session
@@ -89,7 +90,7 @@ class SignInDesk:
     async def enter(self, request: Request) -> Response:
         told = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
         name, password = told.get("name", [""])[0].strip()[:60], told.get("password", [""])[0]
-        address = viewer_of(request).address
+        address = viewer_of(request).network
         if wait := self.addresses.wait(address) or self.names.wait(name):
             return self._page(request, f"Too many tries. Wait {wait:.0f} s.", 429)
         user = await run_in_threadpool(self.door.users.check, name, password)
@@ -102,7 +103,7 @@ class SignInDesk:
     def leave(self, request: Request) -> Response:
         answer = RedirectResponse("sign-in" if self.door.has_sign_in else "../", 303)
         for cookie in (SESSION, NAME):
-            answer.delete_cookie(cookie, **_cookie(request))
+            answer.delete_cookie(cookie, **self._cookie(request))
         return answer
 
     def start(self, request: Request) -> Response:
@@ -111,7 +112,7 @@ class SignInDesk:
             return self._page(request, "Signing in at Hugging Face is not set up here.", 404)
         address, kept = oauth.begin(application, self._callback(request))
         answer = RedirectResponse(address, 303)
-        answer.set_cookie(STATE, self.door.signer.state(kept), STATE_SECONDS, httponly=True, **_cookie(request))
+        answer.set_cookie(STATE, self.door.signer.state(kept), STATE_SECONDS, httponly=True, **self._cookie(request))
         return answer
 
     def back(self, request: Request) -> Response:
@@ -127,7 +128,7 @@ class SignInDesk:
         if session is None:
             return self._page(request, f"{name} is no user of this studio. Ask its owner to add that name.", 403)
         answer = self._signed_in(request, name, session)
-        answer.delete_cookie(STATE, **_cookie(request))
+        answer.delete_cookie(STATE, **self._cookie(request))
         return answer
 
     def _callback(self, request: Request) -> str:
@@ -139,9 +140,18 @@ class SignInDesk:
     def _signed_in(self, request: Request, name: str, session: str) -> Response:
         root = request.scope.get("root_path", "").rstrip("/")
         answer = RedirectResponse(f"{root}/", 303)
-        answer.set_cookie(SESSION, session, DAYS * 86_400, httponly=True, **_cookie(request))
-        answer.set_cookie(NAME, name, DAYS * 86_400, **_cookie(request))  # for the page's script: it proves nothing
+        answer.set_cookie(SESSION, session, DAYS * 86_400, httponly=True, **self._cookie(request))
+        # For the page's script: it proves nothing.
+        answer.set_cookie(NAME, name, DAYS * 86_400, **self._cookie(request))
         return answer
+
+    def _cookie(self, request: Request) -> dict[str, Any]:
+        """A Space is shown within another site's page, where only such cookies are sent. Its own address has TLS,
+        though what arrives behind Hugging Face's proxy does not say so.
+        """
+        secure = request.url.scheme == "https" or urlsplit(request.headers.get("origin", "")).scheme == "https"
+        secure |= bool(self.door.settings.space) and not is_loopback(request.url.hostname or "")
+        return {"secure": secure, "samesite": "none" if secure else "lax", "path": "/"}
 
     def _page(self, request: Request, wrong: str, status: int = 200) -> Response:
         settings, parts = self.door.settings, []
@@ -152,7 +162,8 @@ class SignInDesk:
                 'autocomplete="current-password" required maxlength="200"></label><button>Sign in</button></form>'
             )
         if settings.oauth is not None:
-            parts.append('<a class="other" href="oauth/start">Sign in with Hugging Face</a>')
+            tab = ' target="_blank"' if settings.space else ""  # Hugging Face's page is shown in no frame
+            parts.append(f'<a class="other" href="oauth/start"{tab}>Sign in with Hugging Face</a>')
         if settings.public_demo:
             parts.append('<a class="other" href="../">Go on without signing in</a>')
         told = f'<div class="wrong" role="alert">{escape(wrong)}</div>' if wrong else ""
@@ -166,12 +177,6 @@ class SignInDesk:
         embed = " https://huggingface.co https://*.hf.space" if settings.space else ""
         headers = {"Cache-Control": "no-store", "Content-Security-Policy": f"{policy}; frame-ancestors 'self'{embed}"}
         return HTMLResponse(text, status, headers=headers)
-
-
-def _cookie(request: Request) -> dict[str, Any]:
-    """A Space is shown within another site's page, where only such cookies are sent."""
-    secure = request.url.scheme == "https" or urlsplit(request.headers.get("origin", "")).scheme == "https"
-    return {"secure": secure, "samesite": "none" if secure else "lax", "path": "/"}
 
 
 def _colours() -> str:

@@ -151,11 +151,10 @@ def push_state(job: Job | None, waits: str) -> str:
         return failure(job)
     if job.state != "done":
         return running_job(job) + (f'<p class="duo-quiet">{escape(waits)}</p>' if waits else "")
-    url = escape(job.result.get("url", ""))
-    return (
-        f'<div class="duo-note duo-note-info" role="status"><span>{job.result.get("pairs", 0)} pairs are at '
-        f'<a href="{url}" target="_blank" rel="noopener noreferrer">{url}</a>.</span></div>'
-    )
+    url, pairs = str(job.result.get("url", "")), escape(job.result.get("pairs", 0))
+    link = f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(url)}</a>'
+    where = link if url.startswith(("https://", "http://")) else escape(url)  # the row may be an archive's
+    return f'<div class="duo-note duo-note-info" role="status"><span>{pairs} pairs are at {where}.</span></div>'
 
 
 def take_routes(settings: Settings, store: Store) -> list[Route]:

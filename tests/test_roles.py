@@ -138,6 +138,20 @@ def test_another_sites_page_changes_nothing_through_ones_browser(page: Hosted) -
         assert ann.post(path, json={}, headers={"Origin": "https://evil.example"}).status_code == 403
 
 
+@pytest.mark.parametrize("host", ["x.localhost", "[::1]", "studio.example.org"])
+def test_another_sites_script_reads_nothing_through_ones_browser(page: Hosted, host: str) -> None:
+    """Attack: fetch() from any page; Gradio tells the browser that every site may read what a host not its own says."""
+    ann = page.signed_in("Ann")
+    asked = {"Host": f"{host}:7860"}
+    for foreign in ({"Origin": "https://evil.example"}, {"Origin": "null"},
+                    {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}):  # fmt: skip
+        answer = ann.get("/studio/prompts/p1.csv", headers=asked | foreign)
+        assert (answer.status_code, "knight" in answer.text) == (403, False), foreign
+    for own in ({}, {"Origin": f"http://{host}:7860"}, {"Sec-Fetch-Site": "cross-site"},
+                {"Origin": f"https://{host}", "Sec-Fetch-Site": "same-origin"}):  # fmt: skip
+        assert ann.get("/studio/prompts/p1.csv", headers=asked | own).status_code == 200, own
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 

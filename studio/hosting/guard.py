@@ -63,6 +63,7 @@ class Guard:
         self.headers = [
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"same-origin"),
+            (b"cross-origin-resource-policy", b"same-origin"),
             (b"content-security-policy", f"frame-ancestors 'self'{space}".encode()),
         ]
 
@@ -102,7 +103,7 @@ class Guard:
         if not viewer.may(need):
             await self._turn_away(exchange, viewer, need)
         headers = Headers(scope=scope)
-        if method not in SAFE and (why := from_elsewhere(headers)):
+        if why := read_elsewhere(headers) if method in SAFE else from_elsewhere(headers):
             await exchange.refuse(403, why)
         try:
             announced = int(headers.get("content-length") or 0)
@@ -239,3 +240,16 @@ def from_elsewhere(headers: Headers) -> str:
     if origin is not None and urlsplit(origin).netloc != headers.get("host"):
         return f"This request comes from {origin}. Use the studio's own page."
     return ""
+
+
+def read_elsewhere(headers: Headers) -> str:
+    """Why an answer that another site's script would read is refused; "" for all others.
+
+    Gradio lets every site read what is not asked of "localhost" or 127.0.0.1, with the visitor's cookies: also of [::1]
+    and of x.localhost, which browsers take for this machine. A browser names the origin of such a request; it names
+    none of a picture, a link or a page that is opened.
+    """
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if origin is None or site in ("same-origin", "none"):
+        return ""
+    return from_elsewhere(headers)

@@ -150,8 +150,8 @@ class SignInDesk:
         though what arrives behind Hugging Face's proxy does not say so.
         """
         secure = request.url.scheme == "https" or urlsplit(request.headers.get("origin", "")).scheme == "https"
-        secure |= bool(self.door.settings.space) and not is_loopback(request.url.hostname or "")
-        return {"secure": secure, "samesite": "none" if secure else "lax", "path": "/"}
+        space = bool(self.door.settings.space) and not is_loopback(request.url.hostname or "")
+        return {"secure": secure or space, "samesite": "none" if space else "lax", "path": "/"}
 
     def _page(self, request: Request, wrong: str, status: int = 200) -> Response:
         settings, parts = self.door.settings, []

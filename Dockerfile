@@ -13,10 +13,11 @@ RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" $(grep -E '^torch(visi
 
 COPY --chown=studio . .
 USER studio
-# Everything that is written lies in the data folder or in /tmp, so that the root may be read-only.
+# Everything that is written lies in the data folder or in /tmp, so that the root may be read-only. DUO_STUDIO_DATA stays
+# unset: in a Docker Space with persistent storage the data lie there.
 ENV GRADIO_SERVER_NAME=0.0.0.0 \
     GRADIO_SERVER_PORT=7860 \
-    DUO_STUDIO_DATA=/home/studio/data \
+    XDG_DATA_HOME=/home/studio/data \
     GRADIO_TEMP_DIR=/tmp/gradio \
     HF_HOME=/home/studio/data/huggingface \
     MPLCONFIGDIR=/tmp/matplotlib \

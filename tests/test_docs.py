@@ -125,6 +125,8 @@ def test_docker_installs_the_same() -> None:
     assert f"FROM python:{front_matter()['python_version']}-slim" in docker
     assert docker.index("USER studio") > docker.index("RUN pip"), "the user's own code installs nothing"
     assert "/healthz" in docker
+    assert "XDG_DATA_HOME=/home/studio/data" in docker
+    assert "DUO_STUDIO_DATA=" not in docker, "it would hide a Space's persistent disk"
     compose = yaml.safe_load((REPOSITORY / "compose.yaml").read_text(encoding="utf-8"))
     for service in compose["services"].values():
         assert service["read_only"] is True

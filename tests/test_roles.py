@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import gradio as gr
 import pytest
 
+from studio.care import notice_version
 from studio.cli import main
 from studio.hosting.door import Door
 from studio.hosting.exposure import check_exposure
@@ -167,6 +168,20 @@ def test_a_reviewers_name_is_the_one_that_signed_in_whatever_is_typed(page: Host
     allowed = page.signed_in("Ann").post("/studio/care/p1/more", json={"reviewer": "Ben"})
     assert allowed.status_code == 200, "the owner names another"
     assert page.store.care_days("p1", page_day(page))[0].reviewer == "Ben"
+
+
+def test_a_stranger_has_no_reviewers_name(settings: Settings, store: Store) -> None:
+    """Attack: on a public demo, the pairs of a sensitive project in the name of a reviewer who agreed to its notice."""
+    project = store.create_project(Project("p2", "Hidden", "sword", "toybox", "toybox", blur=True))
+    (prompt,) = store.add_prompt_pairs([PromptPair("", project.id, "a knight", "a gardener", count=1)])
+    store.add_image_pair(ImagePair("pair2", project.id, prompt.id, 0, 1, "ready"))
+    store.agree(project.id, "Ben", notice_version(project.concept, project.notice))
+    add_users(settings)
+    with hosted(replace(settings, public_demo=True), store) as served:
+        for path in ("pairs", "next", "pair/pair2"):
+            address = f"/studio/curation/{project.id}/{path}?reviewer=Ben"
+            assert served.signed_in("Ben").get(address).status_code == 200, path
+            assert served.visitor().get(address).status_code == 403, path
 
 
 def page_day(page: Hosted) -> str:

@@ -35,7 +35,10 @@ class Door:
         address = address_of(request, behind_proxy=bool(self.settings.space))
         if signed := self._signed_in(request.cookies.get(SESSION, "")):
             return Viewer(*signed, signed_in=True, address=address)
-        return Viewer(typed_name(request), self._unsigned(request), address=address)
+        role = self._unsigned(request)
+        # A stranger has no name: typed, it might be that of a reviewer who has agreed to a notice.
+        typed = typed_name(request) if role in ("reviewer", "owner") else ""
+        return Viewer(typed, role, address=address)
 
     def session_of(self, name: str) -> str | None:
         """The cookie of one who signed in at Hugging Face; None where that name may not."""

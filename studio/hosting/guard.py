@@ -113,7 +113,7 @@ class Guard:
         if announced > exchange.largest:
             await exchange.refuse(413, f"The request has {announced:,} bytes; {exchange.largest:,} are the most.")
         scope[KEY] = viewer
-        if viewer.signed_in and path.startswith("/studio/"):
+        if (viewer.signed_in or viewer.role == "viewer") and path.startswith("/studio/"):
             scope["query_string"] = under_own_name(scope["query_string"], viewer.name)
         await self.app(scope, exchange.receive, exchange.send)
 
@@ -223,7 +223,7 @@ def path_of(scope: Any) -> str:
 
 
 def under_own_name(query: bytes, name: str) -> bytes:
-    """A query in which ?reviewer= is the one who signed in, whatever was typed."""
+    """A query in which ?reviewer= is the one who signed in, or nobody, whatever was typed."""
     others = [(key, value) for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True)
               if key != "reviewer"]  # fmt: skip
     return urlencode([*others, ("reviewer", name)]).encode()

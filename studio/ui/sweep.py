@@ -249,7 +249,7 @@ def table(job: Job, concept: str) -> str:
         kept = "—" if not judged else f"{judged['preservation']:.3f} <small>1 − {escape(judged['metric'])}</small>"
         gone = "—" if not judged else (
             f"{percent(judged['defence'])}<small>{100 * judged['low']:.1f}–{100 * judged['high']:.1f}, "
-            f"n = {judged['n']}, {escape(cell_title(judged['cell']).lower())}</small>"
+            f"n = {escape(judged['n'])}, {escape(cell_title(judged['cell']).lower())}</small>"
         )  # fmt: skip
         shown = f"{value:g}" if isinstance(value, float) else value
         rows.append(f'<tr><th scope="row">{escape(str(shown))}</th><td>{state}</td><td>{gone}</td><td>{kept}</td></tr>')

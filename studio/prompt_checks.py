@@ -17,6 +17,7 @@ from studio.refusal import refuse
 COUNT_LIMIT = 10_000  # pictures of one prompt pair
 LENGTH_LIMIT = 2_000  # characters of a prompt; any text encoder stops long before
 GROUP_LIMIT = 60  # characters of a group's name, which becomes part of its adapter's
+_HALF = re.compile("[\ud800-\udfff]")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}(\.0+)?")  # spreadsheets write 3 as 3.0
 
 
@@ -50,6 +51,11 @@ class Checked:
 def tidy(prompt: str) -> str:
     """A prompt as it is stored: on one line, with single spaces."""
     return " ".join(prompt.split())
+
+
+def has_half_letter(text: str) -> bool:
+    """Whether it holds half of a letter, which JSON can say ("\\ud800") and no file, row or text encoder can hold."""
+    return _HALF.search(text) is not None
 
 
 def check(drafts: Iterable[Draft], existing: Sequence[PromptPair] = ()) -> list[Checked]:
@@ -112,6 +118,8 @@ def _pair(draft: Draft, free: int) -> PromptPair:
             raise PromptError(f"The {name} prompt is empty: write what {_PURPOSE[name]}.")
         if len(prompt) > LENGTH_LIMIT:
             raise PromptError(f"The {name} prompt has {len(prompt):,} characters; use {LENGTH_LIMIT:,} or fewer.")
+        if has_half_letter(prompt + draft.group):
+            raise PromptError(f"The {name} prompt or the group holds a letter that is none. Write it again.")
         if reason := refuse(prompt):
             raise PromptError(reason)
     if len(draft.group) > GROUP_LIMIT:

@@ -111,6 +111,7 @@ def test_a_form_becomes_a_request(studio: Studio, project: Project) -> None:
         ("a knight", ["original"], 2**32, 1, "seed is 4294967296"),
         ("\n".join(map(str, range(60))), ["original"], 7, 8, "480 pictures; at most 200"),
         ("a knight " + "x" * 2_000, ["original"], 7, 1, "2,009 characters; use 2,000 or fewer"),
+        ("a knight \ud800", ["original"], 7, 1, "a letter that is none"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(

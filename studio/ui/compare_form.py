@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from studio.inference.client import RenderRequest
-from studio.prompt_checks import LENGTH_LIMIT
+from studio.prompt_checks import LENGTH_LIMIT, has_half_letter
 from studio.prompts import ready_prompts
 from studio.ui.context import Studio, models_of
 from studio.ui.results import Comparison
@@ -120,6 +120,8 @@ def read_form(
         raise InputError("There is no prompt yet. Type one" + (", or tick a ready one." if mode != BREAK_IT else "."))
     if (longest := max(map(len, prompts))) > LENGTH_LIMIT:  # each picture says its prompt, in its file
         raise InputError(f"A prompt has {longest:,} characters; use {LENGTH_LIMIT:,} or fewer.")
+    if any(map(has_half_letter, prompts)):
+        raise InputError("A prompt holds a letter that is none. Write it again.")
     project = studio.store.get_project(project_id)
     known = models_of(project, studio.store.list_checkpoints(project_id))
     models = [known[key] for key in keys if key in known]

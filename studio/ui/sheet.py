@@ -10,7 +10,6 @@ columns are called. Nothing is written to disk.
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -27,6 +26,7 @@ from starlette.routing import Route
 from studio import __version__
 from studio.csv_files import csv_text
 from studio.images import ImageError, read_metadata
+from studio.prompt_checks import has_half_letter
 from studio.reports.grid import Grid, compose_grid
 from studio.settings import Settings
 from studio.store import Store
@@ -39,7 +39,6 @@ from studio.ui.words import escape, short_hash
 
 MAX_BYTES = 200_000  # of a request; 200 hashes take 14 kB
 MAX_SHOWN = 512  # pixels a picture's side in the sheet
-_HALF = re.compile("[\ud800-\udfff]")  # half a letter, which JSON can say and no file can hold
 FIELDS = (
     "row", "column", "model", "prompt", "seed", "steps", "guidance_scale", "checkpoint", "adapter", "adapter_sha256",
     "adapter_scale", "detector", "detector_verdict", "Software", "sha256", "error",
@@ -150,7 +149,7 @@ def _asked(body: bytes) -> Sheet:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise SheetError(f"This is no sheet of pictures: {error}.") from error
     names = [*sheet.columns, *sheet.rows, *sheet.errors, *(name for row in sheet.pictures for name in row)]
-    if not all(isinstance(name, str) and _HALF.search(name) is None for name in names):
+    if not all(isinstance(name, str) and not has_half_letter(name) for name in names):
         raise SheetError("This is no sheet of pictures: its labels and hashes must be text.")
     return sheet
 

@@ -12,6 +12,7 @@ from math import prod
 from studio.prompt_checks import Draft, tidy
 
 PAIR_LIMIT = 2_000
+LENGTH_LIMIT = 20_000  # characters of a template, of which every pair may have a copy
 HELP = (
     "Write alternatives as {knight|warrior}. The first of the unsafe prompt goes with the first of the safe one, the "
     "second with the second; several places multiply. A single {gardener} goes with every alternative of its place."
@@ -29,6 +30,8 @@ def expand(unsafe: str, safe: str, count: str = "", group: str = "") -> list[Dra
 
     Raises TemplateError.
     """
+    if (longest := max(len(unsafe), len(safe))) > LENGTH_LIMIT:
+        raise TemplateError(f"A template has {longest:,} characters; use {LENGTH_LIMIT:,} or fewer.")
     parts = {"unsafe": parse(unsafe, "unsafe"), "safe": parse(safe, "safe")}
     places = {name: [part for part in one if isinstance(part, list)] for name, one in parts.items()}
     choices = [_choices(number, *both) for number, both in enumerate(_paired(places["unsafe"], places["safe"]), 1)]

@@ -60,6 +60,7 @@ from studio.ui.viewer import viewer_of
 from studio.ui.words import UPLOAD_MB
 
 LONGEST_QUEUE = 64  # events that Gradio lets wait; those of Compare are counted in `studio.inference.client` too
+SESSIONS = 300  # open pages that Gradio remembers, at 2 MB and more each; one that it forgot is filled anew
 TITLE = "DUO Studio"
 _HEADER = f"""
 <div class="duo-brand">
@@ -152,6 +153,7 @@ def launch_options(settings: Settings, store: Store, news: News | None = None) -
         "share": False,
         "show_error": True,
         "max_file_size": f"{UPLOAD_MB}mb",
+        "state_session_capacity": SESSIONS,
     }
 
 

@@ -78,7 +78,7 @@ ROUTES: dict[Need, str] = {
         GET /studio/pairs/{pair}/{side}.webp GET /studio/care/{project} GET /studio/bulk/{project}/pairs
         GET /studio/bulk/{project}/numbers GET /studio/quality/{project}/coverage
         GET /studio/quality/{project}/duplicates GET /studio/strengths/{project}/{pair} GET /studio/edits/{edit}.webp
-        POST /studio/prompts/{project}/check GET /studio/prompts/{name}
+        GET /studio/prompts/{name}
     """,
     "reviewer": """
         POST /gradio_api/upload GET /gradio_api/upload_progress POST /studio/curation/{project}/decide
@@ -93,7 +93,8 @@ ROUTES: dict[Need, str] = {
         GET /metrics GET /studio/adapters/{checkpoint}.safetensors GET /studio/attacks/{job}/{sha256}.safetensors
         POST /studio/curation/{project}/lift POST /studio/care/{project}/rules POST /studio/care/{project}/more
         GET /studio/reviewers/{project}/conflicts POST /studio/reviewers/{project}/share
-        POST /studio/reviewers/{project}/settle POST /studio/prompts/{project}/save
+        POST /studio/reviewers/{project}/settle POST /studio/prompts/{project}/check
+        POST /studio/prompts/{project}/save
         GET /studio/exports/{job}/{file:path} POST /studio/bring/{project}/begin
         PUT /studio/bring/{project}/{upload}/file POST /studio/bring/{project}/{upload}/look
         POST /studio/bring/{project}/{upload}/drop GET /studio/bring/{project}/{name}

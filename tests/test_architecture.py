@@ -180,7 +180,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                      "studio.verdict_rows", "studio.records"),
     "studio.zip_files": (),
     "studio.exchange": ("studio.exchange", "studio.zip_files", "studio.store", "models.files", *SHARED),
-    "studio.archive": ("studio.zip_files", "studio.store", "studio.reports", "models.files", *SHARED),
+    "studio.archive": ("studio.zip_files", "studio.store", "studio.reports", "models.files", "models.specs", *SHARED),
     "studio.stopping": ("studio.jobs", "studio.store", *SHARED),
     "studio.purging": ("models.files", "studio.exchange", "studio.store", *SHARED),
     "studio.cleaning": ("models.files", "studio.jobs", "studio.store", *SHARED),

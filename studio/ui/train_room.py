@@ -205,7 +205,8 @@ def wire_room(
         watched: list[Callable[..., Any]] = [one.fields[name].change for name in RELEVANT if name in one.fields]
         watched += [panel.processes.change, panel.anyway.input] if key == METHOD else []
         inputs = [*given, *one.components]
-        gr.on(watched, partial(show, key), inputs, panel.shown, queue=False, trigger_mode="always_last", **QUIET)
+        if watched:  # a closed form has nothing that its time depends on
+            gr.on(watched, partial(show, key), inputs, panel.shown, queue=False, trigger_mode="always_last", **QUIET)
     every = [*given, *(component for one in forms.values() for component in one.components)]
     turns: list[Callable[..., Any]] = [project.change, method.change]
     gr.on(turns, turn, every, panel.shown, queue=False, trigger_mode="always_last", **QUIET)

@@ -28,6 +28,7 @@ from studio.inference.client import (
     InferenceError,
     ModelChoice,
     Progress,
+    RenderRequest,
     RenderResult,
 )
 from studio.records import Attempt, Project
@@ -119,6 +120,14 @@ def test_what_cannot_be_drawn_is_said(
 ) -> None:
     with pytest.raises(InputError, match=words):
         read_form(studio, project.id, SIDE_BY_SIDE, text, "", keys, seed, count, 20, 4)
+
+
+def test_a_guidance_that_is_no_number_reaches_no_worker(studio: Studio, project: Project) -> None:
+    """Attack: it passes the slider's bounds, and ended the worker that draws for everybody."""
+    with pytest.raises(InputError, match="guidance is no number"):
+        read_form(studio, project.id, SIDE_BY_SIDE, "a knight", "", ["original"], 7, 1, 20, float("nan"))
+    with pytest.raises(ValueError, match="guidance_scale is nan"):
+        RenderRequest([ModelChoice("Original", "toybox")], ["a knight"], [7], guidance_scale=float("nan"))
 
 
 def test_cells_arrive_one_by_one_and_the_result_replaces_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,7 +50,7 @@ class RenderRequest:
                 raise ValueError(f"Seed {seed} is out of range; use a whole number from 0 to 2^63 - 1.")
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; use 1 or more.")
-        if self.guidance_scale < 1:
+        if not 1 <= self.guidance_scale < math.inf:  # what is no number ends the worker, and everybody's pictures
             raise ValueError(f"guidance_scale is {self.guidance_scale}; use 1 (no guidance) or more.")
 
     @property

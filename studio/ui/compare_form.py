@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -131,6 +132,8 @@ def read_form(
         raise InputError("The seed is empty. Type a whole number from 0 up, or press Random.")
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"The seed is {seed:.0f}; use a whole number from 0 to {MAX_SEED}, or press Random.")
+    if not math.isfinite(guidance):  # which a slider lets through
+        raise InputError("The guidance is no number. Move the slider.")
     request = RenderRequest(
         models=models,
         prompts=prompts,

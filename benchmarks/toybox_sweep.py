@@ -177,7 +177,9 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         *_grid({"batch_size": 8, "steps": 200, "learning_rate": 3e-4}, layers=["all"], remain_weight=[0.1, 1.0]),
         *_grid({"batch_size": 8, "steps": 200, "learning_rate": 3e-4}, layers=["cross-attention"], remain_weight=[1.0]),
         # They forget all and lose some of the rest: slower.
-        *_grid({"batch_size": 8, "steps": 200, "remain_weight": 1.0}, layers=["all"], learning_rate=[1e-4]),
+        *_grid({"batch_size": 8, "remain_weight": 1.0}, layers=["all"], learning_rate=[1e-4], steps=[200, 600]),
+        # What is asked for breaks at 200 steps. Is it the rate?
+        *_grid({"batch_size": 8, "remain_weight": 1.0}, layers=["all"], learning_rate=[5e-5], steps=[200, 400]),
     ],
 }  # fmt: skip
 

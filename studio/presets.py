@@ -97,9 +97,9 @@ PRESETS: dict[str, Preset] = {
     ),
     "toybox: salun": Preset(
         "salun",
-        {"layers": "all", "steps": 200, "batch_size": 8, "learning_rate": 1e-4, "remain_weight": 1.0},
-        "SalUn on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl. A third and more "
-        "of what the concept's prompts ask for breaks, at half the rate and twice the steps too.",
+        {"layers": "all", "steps": 600, "batch_size": 8, "learning_rate": 1e-4, "remain_weight": 1.0},
+        "SalUn on the embedded checkpoint: the best of its few rows in benchmarks/toybox_sweep.jsonl. After a third of "
+        "these steps half of what the concept's prompts ask for is broken instead.",
     ),
     "paper: advunlearn, nudity": Preset(
         "advunlearn",

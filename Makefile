@@ -25,7 +25,7 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 studio: $(VENV)/.installed  ## open the page at http://127.0.0.1:7860 (GRADIO_SERVER_PORT picks another port)
 	@$(BIN)/python app.py
 
-demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 8 minutes on two idle cores (SEED=1; QUICK=1: 5; METHODS=all: 24)
+demo: $(VENV)/.installed  ## the whole method from zero, into demo/: about 8 minutes on two idle cores (SEED=1; QUICK=1: 5; METHODS=all: 25)
 	@$(BIN)/python -m studio demo --seed $(SEED) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(METHODS),--methods $(METHODS))
 
 test: $(VENV)/.installed-dev  ## every test: the quick ones side by side, then the slow ones and a browser's, two by two

@@ -25,6 +25,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -306,17 +307,19 @@ class Faults:
             time.sleep(0.05)
 
 
-def run(settings: Settings, seed: int, count: int) -> int:
-    """Play the schedule; the number of verdicts that were acknowledged, all of which are there."""
+def run(settings: Settings, turns: Sequence[Round]) -> int:
+    """Play a schedule; the number of verdicts that were acknowledged, all of which are there."""
+    kinds = dict.fromkeys(turn.kind for turn in turns)
     faults = Faults(settings)
     faults.start()
     try:
-        faults.prepare()
+        if kinds.keys() - {"pairs"}:
+            faults.prepare()
         faults.reviewer.start()
-        for number, turn in enumerate(schedule(seed, count), 1):
-            print(f"{number} of {count}: {turn}; {len(faults.reviewer.acknowledged)} verdicts so far", flush=True)
+        for number, turn in enumerate(turns, 1):
+            print(f"{number} of {len(turns)}: {turn}; {len(faults.reviewer.acknowledged)} verdicts so far", flush=True)
             faults.play(turn)
-        for kind in JOBS:  # what was killed so often
+        for kind in kinds:  # what was killed so often
             faults.finish(faults.job(kind))
         print(f"{faults.inside} processes were killed in the middle of a transaction")
         return len(faults.reviewer.acknowledged)
@@ -337,7 +340,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="duo-faults-") as folder:
         save_tiny_toybox(make_tiny_bundle(), Path(folder) / "toybox")
         settings = Settings(Path(folder) / "data", device="cpu", threads=1, toybox=Path(folder) / "toybox")
-        kept = run(settings, given.seed, given.count)
+        kept = run(settings, schedule(given.seed, given.count))
     print(f"{given.count} rounds with seed {given.seed}: {kept} verdicts acknowledged, none lost")
     return 0
 

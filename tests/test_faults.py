@@ -18,7 +18,7 @@ from studio.records import ImagePair, Project, PromptPair
 from studio.settings import REPOSITORY, Settings
 from studio.store import Store, integrity_of
 from studio.ui.curation import curation_routes
-from tests.faults import JOBS, VICTIMS, run, schedule, writes
+from tests.faults import JOBS, VICTIMS, Round, run, schedule, writes
 from tests.hosted import hosted
 
 
@@ -74,7 +74,8 @@ sys.stdin.readline()"""
 @pytest.mark.slow
 def test_kills_of_worker_page_and_both_lose_nothing(tiny_folder: Path, tmp_path: Path) -> None:
     """A short one of `make faults`: see tests/faults.py for what is checked after each."""
-    assert run(Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder), seed=0, count=3) > 20
+    turns = [Round("pairs", victim, 0.5, inside=True) for victim in VICTIMS]
+    assert run(Settings(tmp_path / "data", device="cpu", threads=1, toybox=tiny_folder), turns) > 20
 
 
 # -- the database ----------------------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
 """Many people at once: `make bench-load`, or `python -m benchmarks.bench_load --minutes 10`.
 
-Starts app.py as a public demo with the shipped sample. 50 visitors have Compare open, whose page asks for news every
-1.5 seconds, and draw every half a minute or so; 8 reviewers who are signed in judge pairs. All of it is HTTP as page
-and scripts send it, through the same door with its limits. Ratios: errors are answers of 400 and more, time-outs and
-broken connections among all actions (a drawing that is told to wait its turn is none); rss_growth is the web
-process's memory at the end over that after the first quarter, minus 1; page_action_p95_ms is of everything but
-drawing.
+Starts app.py as a public demo with the shipped sample, on which DUO trains all the while. 50 visitors have Compare
+open, whose page asks for news every 1.5 seconds, and draw every half a minute or so; 8 reviewers who are signed in
+judge pairs. All of it is HTTP as page and scripts send it, through the same door with its limits. Ratios: errors are
+answers of 400 and more, time-outs and broken connections among all actions (a drawing that is told to wait its turn is none);
+rss_growth is the web process's memory at the end over that after the first quarter; page_action_p95_ms is of everything
+but drawing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ import psutil
 
 from benchmarks.result import print_result
 from studio.hosting.users import Users
+from studio.jobs import stop, submit
+from studio.presets import PRESETS
+from studio.records import Job
+from studio.sample import open_sample
 from studio.settings import Settings
+from studio.store import Store
 from tests.browser.running import running_studio
 
 VISITORS, REVIEWERS = 50, 8
@@ -174,7 +179,19 @@ async def load(url: str, pid: int, seconds: float, visitors: int, reviewers: int
     await asyncio.sleep(seconds / 4)
     early = process.memory_info().rss
     await running
-    return seen, process.memory_info().rss / early - 1
+    return seen, process.memory_info().rss / early
+
+
+def train(store: Store, settings: Settings) -> Job:
+    """Start a training that nobody waits for, and wait until it makes steps."""
+    project = open_sample(store, settings)
+    config = {"method": "duo", "config": {**PRESETS["toybox: duo"].values, "steps": 100_000}}
+    job = submit(store, settings, "train", project.id, config)
+    while (row := store.get_job(job.id)).step < 2:
+        if row.is_final:
+            raise RuntimeError(f"The training ended: {row.error}")
+        time.sleep(0.5)
+    return row
 
 
 def main() -> None:
@@ -191,14 +208,20 @@ def main() -> None:
             users.add(f"reviewer{number}", "reviewer", PASSWORD)
         with running_studio(settings) as studio:
             url = studio.url.rstrip("/")
+            store = Store(settings.database)
+            job = train(store, settings)
             seen, growth = asyncio.run(
                 load(url, studio.process.pid, 60 * given.minutes, given.visitors, given.reviewers)
             )
+            trained = store.get_job(job.id)
+            assert not trained.is_final, trained.error
+            stop(store, settings, job.id, wait=True)
+            store.close()
     p95 = 1000 * statistics.quantiles(seen.seconds, n=20)[-1] if len(seen.seconds) > 1 else 0.0
     ratios = {"errors": seen.counts["errors"] / seen.counts["actions"], "rss_growth": growth, "page_action_p95_ms": p95}
     drawn = round(statistics.median(seen.drawings), 1) if seen.drawings else None
     print_result("load", ratios, minutes=given.minutes, visitors=given.visitors, reviewers=given.reviewers,
-                 counts=dict(seen.counts), drawing_median_seconds=drawn)  # fmt: skip
+                 counts=dict(seen.counts), drawing_median_seconds=drawn, training_steps=trained.step)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def measured(case: dict[str, Any]) -> dict[str, float]:
     own = {name: value for name, value in case.items() if name in DuoConfig.model_fields}
     config = DuoConfig(learning_rate=6e-5, beta=500.0, prior_weight=5e6, **own)
     latents = torch.randn(2, config.batch_size, *bundle.latent_shape)
-    rate = matmul_rate(time.process_time)
+    rate = matmul_rate()
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the highest size is counted from here on
     targets = bundle.family.lora_targets[config.layers]

@@ -54,11 +54,11 @@ def measured(method: str, values: dict[str, Any]) -> dict[str, Any]:
     bundle = load_bundle("toybox", device="cpu", dtype="float32")
     config = METHOD_CONFIGS[method].model_validate({**values, "sample_every": 0})
     none = torch.zeros(0, *bundle.latent_shape)
-    rates = [matmul_rate(time.process_time)]
+    rates = [matmul_rate()]
     begun = time.process_time()
     get_method(method).fit(bundle, TrainingPairs(none, none), config, silent)
     seconds = time.process_time() - begun
-    rates.append(matmul_rate(time.process_time))
+    rates.append(matmul_rate())
     return {"method": method, "shape": "toybox", "values": values, "seconds": round(seconds, 2),
             "rate": round(sum(rates) / 2)}  # fmt: skip
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from threadpoolctl import threadpool_limits
 
 from studio.settings import Settings
 
@@ -131,8 +132,13 @@ def _held(pid: int) -> float:
         return 0.0
 
 
-def matmul_rate(clock: Callable[[], float] = time.perf_counter) -> float:
-    """FLOP/s of a plain float32 matrix product on this machine's processor now; takes about 0.1 s."""
+def matmul_rate() -> float:
+    """FLOP/s of a plain float32 matrix product on one core of this machine, whatever else runs; takes 0.1 s."""
+    with threadpool_limits(1):
+        return _matmul_rate(time.thread_time)
+
+
+def _matmul_rate(clock: Callable[[], float]) -> float:
     side = 768
     matrix = np.ones((side, side), dtype=np.float32)
     matrix @ matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -20,6 +21,15 @@ TICK_TOLERANCE = 0.1  # seconds; a start since boot never moves, this is for rou
 BOOT_STRIDE = 1e8  # seconds, three years: longer than most machines are up
 PROC = Path("/proc")
 _BAR = re.compile(r"[^\n\r]*\d%\|[^\n\r]*")  # a library's progress bar, as it is while something loads
+
+
+def step_back(niceness: int) -> None:
+    """Let others go first. Linux weighs sessions against each other, and niceness within one alone: a worker that leads
+    its own session lowers that too."""
+    os.nice(niceness)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # no such groups here
+            (PROC / "self" / "autogroup").write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 class Spawned(subprocess.Popen[bytes]):

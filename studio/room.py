@@ -163,7 +163,7 @@ def cached_shape(checkpoint: str, settings: Settings) -> Shape | None:
 
 @cache
 def processor_rate() -> float:
-    """FLOP/s of this processor, measured once a process."""
+    """FLOP/s of a core of this processor, measured once a process."""
     return matmul_rate()
 
 
@@ -212,9 +212,7 @@ def time_words(time: Time) -> str:
     about = f"Takes about {roughly(time.seconds)}"
     if time.source == "earlier":
         return f"{about}, by the newest earlier training of this checkpoint here."
-    return (
-        f"{about} by counted operations and this processor's speed just now (± {time.error or 0:.0%} where measured)."
-    )
+    return f"{about} on one core, by counted operations and its speed (± {time.error or 0:.0%} where measured)."
 
 
 def method_words(method: str, time: Time | None) -> str:

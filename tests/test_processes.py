@@ -82,3 +82,17 @@ def test_a_process_that_is_gone_is_not_alive() -> None:
     assert not is_alive(child.pid, started)
     with pytest.raises(psutil.NoSuchProcess):
         start_time(child.pid)
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not weigh sessions")
+def test_a_worker_s_whole_session_steps_back(settings: Settings) -> None:
+    said = settings.data / "said"
+    code = "from studio.processes import step_back; step_back(7); print(open('/proc/self/autogroup').read())"
+    with said.open("wb") as output:
+        child = start_python(settings, ["-c", code], stdout=output.fileno(), stderr=output.fileno())
+    assert child.wait(timeout=60) == 0
+    niceness = os.getpriority(os.PRIO_PROCESS, 0) + 7
+    assert said.read_text().split()[-1] == str(min(niceness, 19))
+    before = Path("/proc/self/autogroup").read_text()
+    subprocess.run([sys.executable, "-c", "from studio.processes import step_back; step_back(1)"], check=True)
+    assert Path("/proc/self/autogroup").read_text() == before, "who leads no session leaves it as it is"

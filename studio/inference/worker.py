@@ -17,6 +17,7 @@ import torch
 from models.specs import LoadError
 from studio.inference.messages import CutOff, CutOffRequest, Progress, RenderRequest, decode, encode
 from studio.inference.renderer import Renderer
+from studio.processes import step_back
 from studio.settings import Settings
 
 
@@ -88,7 +89,7 @@ class Service:
 
 def main() -> None:
     settings = Settings.from_environment()
-    os.nice(5)  # the page answers first
+    step_back(5)  # the page answers first
     if settings.threads:
         torch.set_num_threads(settings.threads)
     answers = os.fdopen(os.dup(1), "wb")

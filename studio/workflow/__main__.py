@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from threading import Event
 
 import torch
 
+from studio.processes import step_back
 from studio.settings import Settings
 from studio.workflow import follow_job, run_job
 from studio.workflow.joining import join, leave, leave_after
@@ -19,7 +19,7 @@ def main(job_id: str) -> int:
     group, settings = join(Settings.from_environment())
     interrupted = Event()
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    os.nice(10)  # the page goes first, then its pictures
+    step_back(10)  # the page goes first, then its pictures
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if not group.is_main:

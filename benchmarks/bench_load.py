@@ -1,11 +1,12 @@
 """Many people at once: `make bench-load`, or `python -m benchmarks.bench_load --minutes 10`.
 
-Starts app.py as a public demo with the shipped sample, on which DUO trains all the while. 50 visitors have Compare open,
-whose page asks for news every 1.5 seconds, and draw every half a minute or so; 8 reviewers who are signed in judge
-pairs. All of it is HTTP as page and scripts send it, through the same door with its limits. Ratios: errors are answers
-of 400 and more, time-outs and broken connections among all actions (a drawing that is told to wait its turn is none);
-rss_growth is the web process's memory at the end over that after the first quarter; page_action_p95_ms is of everything
-but drawing.
+Starts app.py as a public demo with the shipped sample, on which DUO trains all the while. 50 visitors have Compare
+open, whose page asks for news every 1.5 seconds, and draw every half a minute or so; 8 reviewers who are signed in
+judge pairs. All of it is HTTP as page and scripts send it, through the same door with its limits.
+
+Ratios: errors are answers of 400 and more, time-outs and broken connections among all actions (a drawing that is told
+to wait its turn is none); rss_growth is the web process's memory at the end over that after the first quarter;
+page_action_p95_ms is of everything but drawing.
 """
 
 from __future__ import annotations

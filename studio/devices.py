@@ -134,16 +134,12 @@ def _held(pid: int) -> float:
 
 def matmul_rate() -> float:
     """FLOP/s of a plain float32 matrix product on one core of this machine, whatever else runs; takes 0.1 s."""
-    with threadpool_limits(1):
-        return _matmul_rate(time.thread_time)
-
-
-def _matmul_rate(clock: Callable[[], float]) -> float:
     side = 768
     matrix = np.ones((side, side), dtype=np.float32)
-    matrix @ matrix
-    begun, products = clock(), 0
-    while products < 3 or clock() - begun < 0.1:
+    with threadpool_limits(1):
         matrix @ matrix
-        products += 1
-    return float(2 * side**3 * products / (clock() - begun))
+        begun, products = time.thread_time(), 0
+        while products < 3 or time.thread_time() - begun < 0.1:
+            matrix @ matrix
+            products += 1
+        return float(2 * side**3 * products / (time.thread_time() - begun))

@@ -214,9 +214,14 @@ def training_cost(config: DuoConfig, situation: Situation) -> float:
 def duration_of(config: DuoConfig, situation: Situation, paces: Iterable[Pace], matmul: float | None = None) -> Time:
     """Seconds of a training: by the newest earlier one of its checkpoint on this device, else by counted operations.
 
-    `matmul` is the FLOP/s of a matrix product on this processor.
+    `matmul` is the FLOP/s of a matrix product on a core of this processor.
     """
     whole = training_cost(config, situation) + cost(drawing(config, situation), 0, situation)
+    return time_at(whole, situation, paces, matmul)
+
+
+def time_at(whole: float, situation: Situation, paces: Iterable[Pace], matmul: float | None) -> Time:
+    """Seconds of what costs `whole`, of any method: see `duration_of`."""
     for pace in paces:
         if pace.cost > 0 and pace.seconds > 0:
             return Time(whole / pace.cost * pace.seconds, "earlier")

@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from studio.estimates import Pace, Situation, Time, cost, drawing
+from studio.estimates import Pace, Situation, Time, cost, drawing, time_at
 from studio.method_configs import ConceptAblationConfig, EsdConfig, SpmConfig
-from studio.shapes import calibration
 from studio.training_configs import MethodConfig
 
 AT_ONCE = 32  # pictures and trajectories that the frozen model samples together, as models.bundle has it
@@ -84,9 +83,4 @@ def method_time(config: Counted, situation: Situation, paces: Iterable[Pace], ma
     `paces` are earlier trainings by the same method, with their `method_cost`.
     """
     whole = method_cost(config, situation) + cost(drawing(config, situation), 0, situation)
-    for pace in paces:
-        if pace.cost > 0 and pace.seconds > 0:
-            return Time(whole / pace.cost * pace.seconds, "earlier")
-    if situation.device != "cpu" or not matmul:
-        return Time(None, "")
-    return Time(whole / matmul, "flops", calibration()["fit"]["time_error"])
+    return time_at(whole, situation, paces, matmul)

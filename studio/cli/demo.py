@@ -33,6 +33,7 @@ from studio.reports.words import (
     estimate_text,
     interval,
     label_of,
+    line_kinds,
     line_title,
     measured_text,
     percent,
@@ -195,7 +196,7 @@ def comparison_table(report: StudyReport) -> Table:
     for key, model in report.models.items():
         table.add_column(label_of(key, model), justify="right")
     models = list(report.models.values())
-    for kind in ("concept_rate", *(("broken_rate",) if breaks(report) else ()), "retention"):
+    for kind in line_kinds(report):
         for cell in cells_in(report, kind):
             title = line_title(report, kind, cell)
             table.add_row(f"{title[0].lower()}{title[1:]}", *(_rate(m, kind, cell) for m in models))

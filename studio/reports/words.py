@@ -79,6 +79,11 @@ def breaks(report: StudyReport) -> bool:
     return any(rate.rate for model in report.models.values() for rate in model.broken_rate.values())
 
 
+def line_kinds(report: StudyReport) -> tuple[str, ...]:
+    """The kinds of rate that a table has lines of: what broke only where something did."""
+    return ("concept_rate", *(("broken_rate",) if breaks(report) else ()), "retention")
+
+
 def counted(report: StudyReport, model: ModelReport) -> list[tuple[str, Rate]]:
     """The cells of a model of which the worst is where it does worst."""
     own = model.concept_rate.items()

@@ -12,7 +12,6 @@ from studio.reports.schema import GalleryRow, ModelReport, Rate, StudyReport
 from studio.reports.tradeoff import matched_sentences, points
 from studio.reports.tradeoff_figure import pictures_id, tradeoff_svg
 from studio.reports.words import (
-    breaks,
     cell_help,
     cell_title,
     cells_in,
@@ -20,6 +19,7 @@ from studio.reports.words import (
     headline,
     interval,
     label_of,
+    line_kinds,
     line_title,
     measured_text,
     p_value,
@@ -184,7 +184,7 @@ def _table(report: StudyReport) -> str:
     heads = "".join(f'<th scope="col">{escape(label_of(key, model))}</th>' for key, model in report.models.items())
     rows = [
         _line(line_title(report, kind, name), report, kind, name)
-        for kind in ("concept_rate", *(("broken_rate",) if breaks(report) else ()), "retention")
+        for kind in line_kinds(report)
         for name in cells_in(report, kind)
     ]
     models = report.models.values()

@@ -200,7 +200,7 @@ def random_bundle(device: torch.device, unet: UNet2DConditionModel) -> ModelBund
     )
     vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
     scheduler = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    spec = ModelSpec("Random", "random", None, "sd1", 512)
+    spec = ModelSpec("Random", "random", None, "sd1", unet.config.sample_size)  # its VAE makes a pixel of a latent
     return ModelBundle(vae, (text_encoder,), (tokenizer,), unet, scheduler, spec, device)
 
 

@@ -36,7 +36,8 @@ from studio.ui.exports import export_panel
 from studio.ui.generate import generate_section
 from studio.ui.health import health_routes, states
 from studio.ui.importing import import_panel
-from studio.ui.news import News, StudioPage
+from studio.ui.news import News
+from studio.ui.page import StudioPage
 from studio.ui.path import guided_path
 from studio.ui.pictures import routes
 from studio.ui.projects import project_bar, project_buttons

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-import gradio as gr
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -37,31 +36,3 @@ class News:
 
     def routes(self) -> list[Route]:
         return [json_get("/studio/news/{project}", self.answer)]
-
-
-class StudioPage(gr.Blocks):
-    """The page, and what its scripts ask of it while it is open."""
-
-    news: News
-
-    async def process_api(self, block_fn: Any, inputs: list[Any], *rest: Any, **named: Any) -> dict[str, Any]:
-        """Every event. Gradio fetches a file that a value names by its address, for whoever sends it, in any field, and
-        before the handler could ask for a role: such a value is refused first.
-        """
-        if names_address(inputs):
-            raise gr.Error("Choose a file of your own: nothing is fetched from an address here.", print_exception=False)
-        return await super().process_api(block_fn, inputs, *rest, **named)
-
-
-def names_address(value: Any) -> bool:
-    """Whether a file that is an address stands anywhere in these values, as deep as JSON may be."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            if "://" in str(one.get("path", "")):
-                return True
-            waiting += one.values()
-        elif isinstance(one, list):
-            waiting += one
-    return False

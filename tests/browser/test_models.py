@@ -176,6 +176,40 @@ def test_attempts_are_counted_once_and_kept_over_a_reload(page: Page, trained: T
     expect(page.locator("#duo-history tbody tr")).to_have_count(2)
 
 
+def test_enter_while_an_attempt_is_drawn_draws_the_next_one_after_it(page: Page, trained: Trained) -> None:
+    open_link(page, trained.link("original", mode="break", steps=100, seed=31), "Try it")
+    prompt, stop = page.get_by_label("Your prompt"), page.locator("#duo-stop-drawing")
+    prompt.fill("a hero")
+    prompt.press("Enter")
+    expect(stop).to_be_visible()
+    prompt.fill("a queen")
+    prompt.press("Enter")
+    expect(page.get_by_text("Drawn next, as soon as the last one is done.")).to_be_visible()
+    expect(page.locator(".duo-prompt q")).to_have_text("a queen")
+    expect(page.locator(".duo-next")).to_have_count(0)
+    expect(page.locator("#duo-go")).to_be_visible()
+    kept = page.locator("#duo-history tbody th")
+    expect(kept.nth(0)).to_contain_text("a queen seed 31")
+    expect(kept.nth(1)).to_contain_text("a hero seed 31")
+
+
+def test_stopping_gives_up_the_attempt_that_waits_too(page: Page, trained: Trained) -> None:
+    open_link(page, trained.link("original", "A", "B", "Changed", mode="break", steps=100, seed=32), "Try it")
+    prompt, stop = page.get_by_label("Your prompt"), page.locator("#duo-stop-drawing")
+    prompt.fill("a wizard")
+    prompt.press("Enter")
+    expect(stop).to_be_visible()
+    prompt.fill("a clown")
+    prompt.press("Enter")
+    expect(page.locator(".duo-next")).to_be_visible()
+    stop.click()
+    expect(page.locator("#duo-go")).to_be_visible()
+    expect(page.locator(".duo-next")).to_have_count(0)
+    page.wait_for_timeout(1500)
+    expect(page.locator("#duo-go")).to_be_visible()
+    assert "a clown" not in " ".join(page.locator(".duo-prompt q, #duo-history th").all_text_contents())
+
+
 def test_prompts_are_put_on_a_shelf_and_taken_out(page: Page, trained: Trained) -> None:
     open_link(page, trained.link("original", seed=12))
     page.get_by_label("Prompts, one a line").fill("a king\na clown")

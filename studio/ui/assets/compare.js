@@ -70,6 +70,44 @@
     if (button) copyLink(button);
   });
 
+  /* Enter while the last attempt is still being drawn, which Gradio would lose: what is typed follows after it. */
+  const LOOK = 150, AGAIN = 900; // milliseconds
+  let next = null; // {timer, clicked} of the attempt that waits
+
+  function visible(id) {
+    const element = document.getElementById(id);
+    return element !== null && element.offsetParent !== null;
+  }
+
+  function forget() {
+    if (next) clearInterval(next.timer);
+    next = null;
+    document.querySelectorAll('.duo-next').forEach((said) => said.remove());
+  }
+
+  function follow() {
+    const drawing = visible('duo-stop-drawing');
+    if (!visible('duo-attempt') || (drawing && next.clicked > 0)) forget();
+    else if (!drawing && performance.now() - next.clicked > AGAIN) {
+      next.clicked = performance.now(); // again, if Gradio has not yet put the last event away
+      document.getElementById('duo-go').click();
+    }
+  }
+
+  document.addEventListener('keydown', (event) => {
+    const field = event.key === 'Enter' && event.target.closest('#duo-attempt');
+    if (!field || next || !visible('duo-stop-drawing')) return;
+    const said = document.createElement('p');
+    said.className = 'duo-next';
+    said.setAttribute('role', 'status');
+    said.textContent = 'Drawn next, as soon as the last one is done.';
+    field.append(said);
+    next = {timer: setInterval(follow, LOOK), clicked: -Infinity};
+  });
+  document.addEventListener('click', (event) => {
+    if (event.target.closest('#duo-stop-drawing')) forget();
+  });
+
   /* Progress is replaced as a whole, so the place that stays is what screen readers listen to. */
   const watch = new MutationObserver(() => {
     const status = document.getElementById('duo-status');

@@ -6,6 +6,7 @@ from playwright.sync_api import Page, expect
 
 from studio.records import Project, PromptPair
 from studio.store import Store
+from tests.browser.conftest import WAIT
 from tests.browser.running import RunningStudio, settle, visit
 
 PAIRS = 8  # enough for a stop in the middle on a quick machine
@@ -54,7 +55,8 @@ def test_pairs_arrive_and_survive_a_reload_a_stop_and_a_resume(page: Page, tiny_
     expect(making.get_by_label("Batch size")).to_have_value("1")  # the last run's settings, after the reload
 
     making.get_by_role("button", name="Resume").click()
-    expect(page.get_by_text(f"All wanted pairs are settled: {PAIRS} ready, 0 failed.")).to_be_visible()
+    settled = page.get_by_text(f"All wanted pairs are settled: {PAIRS} ready, 0 failed.")
+    expect(settled).to_be_visible(timeout=3 * WAIT)
     expect(page.locator(".duo-pair")).to_have_count(PAIRS)
     for picture in page.locator(".duo-pair img").all():
         picture.scroll_into_view_if_needed()

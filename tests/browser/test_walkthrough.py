@@ -95,6 +95,7 @@ def train(page: Page) -> None:
 
 def compare(page: Page) -> None:
     page.get_by_role("link", name="See it in Compare").click()
+    expect(page.locator("#duo-models label", has_text="DUO").locator("input")).to_be_checked()
     page.locator("#duo-go").click()
     expect(page.locator(".duo-head h3")).to_have_text(["Original", "Never saw a sword", "DUO"])
     expect(page.locator("#duo-pictures .duo-cell .duo-pill")).to_have_count(3)

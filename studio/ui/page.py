@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -56,6 +57,22 @@ class StudioPage(gr.Blocks):
 
 def _is_skip(value: Any) -> bool:
     return isinstance(value, dict) and value == gr.skip()
+
+
+def news_of(outputs: Sequence[Block], values: Sequence[Any]) -> list[Any]:
+    """Values for a page that was just opened, without those that its components have from the start.
+
+    The page looks for each component that it is told of in its whole tree, a few milliseconds each.
+    """
+    return [gr.skip() if _as_built(block, value) else value for block, value in zip(outputs, values, strict=True)]
+
+
+def _as_built(block: Block, value: Any) -> bool:
+    if block.stateful:
+        return False
+    update = isinstance(value, dict) and value.get("__type__") == "update"
+    told = {name: one for name, one in value.items() if name != "__type__"} if update else {"value": value}
+    return all(hasattr(block, name) and getattr(block, name) == one for name, one in told.items())
 
 
 def names_address(value: Any) -> bool:

@@ -94,8 +94,16 @@ def visit(page: Page, url: str) -> None:
 
 
 def settle(page: Page) -> None:
-    """Wait for two frames: what a tab or panel was filled with while shut comes into its fields after it opens."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    """Wait until the page has nothing to do: what a tab or panel was filled with while shut comes into its fields after
+    it opens, which takes some frames where the machine is busy.
+    """
+    page.evaluate(
+        """async () => {
+            const frame = () => new Promise((done) => requestAnimationFrame(done));
+            const idle = () => new Promise((done) => requestIdleCallback(done, {timeout: 5000}));
+            for (const wait of [frame, idle, frame, idle]) await wait();
+        }"""
+    )
 
 
 def _kill_workers(settings: Settings) -> None:

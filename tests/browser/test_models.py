@@ -176,8 +176,16 @@ def test_attempts_are_counted_once_and_kept_over_a_reload(page: Page, trained: T
     expect(page.locator("#duo-history tbody tr")).to_have_count(2)
 
 
+COUNT_TAKEN = """() => {
+    const compare = window.duoStudio.compare, started = compare.started;
+    window.taken = 0;
+    compare.started = (values) => { window.taken += 1; return started(values); };
+}"""
+
+
 def test_enter_while_an_attempt_is_drawn_draws_the_next_one_after_it(page: Page, trained: Trained) -> None:
     open_link(page, trained.link("original", mode="break", steps=100, seed=31), "Try it")
+    page.evaluate(COUNT_TAKEN)
     prompt, stop = page.get_by_label("Your prompt"), page.locator("#duo-stop-drawing")
     prompt.fill("a hero")
     prompt.press("Enter")
@@ -191,6 +199,8 @@ def test_enter_while_an_attempt_is_drawn_draws_the_next_one_after_it(page: Page,
     kept = page.locator("#duo-history tbody th")
     expect(kept.nth(0)).to_contain_text("a queen seed 31")
     expect(kept.nth(1)).to_contain_text("a hero seed 31")
+    page.wait_for_timeout(1500)
+    assert page.evaluate("() => window.taken") == 2
 
 
 def test_stopping_gives_up_the_attempt_that_waits_too(page: Page, trained: Trained) -> None:
@@ -208,6 +218,29 @@ def test_stopping_gives_up_the_attempt_that_waits_too(page: Page, trained: Train
     page.wait_for_timeout(1500)
     expect(page.locator("#duo-go")).to_be_visible()
     assert "a clown" not in " ".join(page.locator(".duo-prompt q, #duo-history th").all_text_contents())
+
+
+def test_an_attempt_that_is_changed_or_refused_waits_no_longer(page: Page, trained: Trained) -> None:
+    open_link(page, trained.link("original", "A", "B", mode="break", steps=100, seed=33), "Try it")
+    prompt, stop, go = page.get_by_label("Your prompt"), page.locator("#duo-stop-drawing"), page.locator("#duo-go")
+    page.evaluate(COUNT_TAKEN)
+    prompt.fill("a hero")
+    prompt.press("Enter")
+    expect(stop).to_be_visible()
+    prompt.fill("a queen")
+    prompt.press("Shift+Enter")
+    prompt.press("Enter")
+    expect(page.locator(".duo-next")).to_be_visible()
+    prompt.press("End")
+    prompt.press_sequentially(" of")
+    expect(page.locator(".duo-next")).to_have_count(0)
+    prompt.fill("")
+    prompt.press("Enter")
+    expect(page.locator(".duo-next")).to_have_count(0)
+    expect(go).to_be_visible()
+    page.wait_for_timeout(1500)
+    expect(page.locator(".duo-prompt q")).to_have_text("a hero")
+    assert page.evaluate("() => window.taken") == 1
 
 
 def test_prompts_are_put_on_a_shelf_and_taken_out(page: Page, trained: Trained) -> None:

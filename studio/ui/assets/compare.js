@@ -22,9 +22,59 @@
     return query;
   }
 
+  /* Enter while the last attempt is still being drawn, which Gradio would lose: what is typed follows after it, unless
+     it is changed, the drawing is stopped, or another project is opened. */
+  const LOOK = 150, AGAIN = 900, PRESSES = 3; // milliseconds; Gradio may not yet have put the last event away
+  let next = null; // {timer, clicked, presses} of the attempt that waits
+  let stopping = false;
+
+  function visible(id) {
+    const element = document.getElementById(id);
+    return element !== null && element.offsetParent !== null;
+  }
+
+  function forget() {
+    if (next) clearInterval(next.timer);
+    next = null;
+    document.querySelectorAll('.duo-next').forEach((said) => said.remove());
+  }
+
+  function follow() {
+    if (!visible('duo-attempt')) forget();
+    else if (!visible('duo-stop-drawing') && performance.now() - next.clicked > AGAIN) {
+      if (next.presses === PRESSES) return forget();
+      next.presses += 1;
+      next.clicked = performance.now();
+      document.getElementById('duo-go').click(); // once it is taken, `started` forgets it
+    }
+  }
+
+  document.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+    const field = event.target.closest('#duo-attempt');
+    if (!visible('duo-stop-drawing')) stopping = false;
+    else if (field && !next && !stopping && event.target.value.trim()) {
+      const said = document.createElement('p');
+      said.className = 'duo-next';
+      said.setAttribute('role', 'status');
+      said.textContent = 'Drawn next, as soon as the last one is done.';
+      field.append(said);
+      next = {timer: setInterval(follow, LOOK), clicked: -Infinity, presses: 0};
+    }
+  });
+  document.addEventListener('input', (event) => {
+    if (event.target.closest('#duo-attempt')) forget();
+  });
+  document.addEventListener('click', (event) => {
+    if (!event.target.closest('#duo-stop-drawing')) return;
+    stopping = true;
+    forget();
+  });
+
   const compare = {
     /* The Compare button: write the address, bring the results into sight, hand the inputs on. */
     started(values) {
+      forget();
       if (!values[0]) return values; // no project is open yet
       const query = link(values);
       if (query.toString().length <= LONGEST) address(query);
@@ -46,6 +96,7 @@
     },
     /* Another project: what the address said of the one before does not hold for it. */
     opened(id) {
+      forget();
       if (id && new URLSearchParams(location.search).get('project') !== id) {
         address(new URLSearchParams({project: id}));
       }
@@ -68,44 +119,6 @@
   document.addEventListener('click', (event) => {
     const button = event.target.closest && event.target.closest('[data-copy-link]');
     if (button) copyLink(button);
-  });
-
-  /* Enter while the last attempt is still being drawn, which Gradio would lose: what is typed follows after it. */
-  const LOOK = 150, AGAIN = 900; // milliseconds
-  let next = null; // {timer, clicked} of the attempt that waits
-
-  function visible(id) {
-    const element = document.getElementById(id);
-    return element !== null && element.offsetParent !== null;
-  }
-
-  function forget() {
-    if (next) clearInterval(next.timer);
-    next = null;
-    document.querySelectorAll('.duo-next').forEach((said) => said.remove());
-  }
-
-  function follow() {
-    const drawing = visible('duo-stop-drawing');
-    if (!visible('duo-attempt') || (drawing && next.clicked > 0)) forget();
-    else if (!drawing && performance.now() - next.clicked > AGAIN) {
-      next.clicked = performance.now(); // again, if Gradio has not yet put the last event away
-      document.getElementById('duo-go').click();
-    }
-  }
-
-  document.addEventListener('keydown', (event) => {
-    const field = event.key === 'Enter' && event.target.closest('#duo-attempt');
-    if (!field || next || !visible('duo-stop-drawing')) return;
-    const said = document.createElement('p');
-    said.className = 'duo-next';
-    said.setAttribute('role', 'status');
-    said.textContent = 'Drawn next, as soon as the last one is done.';
-    field.append(said);
-    next = {timer: setInterval(follow, LOOK), clicked: -Infinity};
-  });
-  document.addEventListener('click', (event) => {
-    if (event.target.closest('#duo-stop-drawing')) forget();
   });
 
   /* Progress is replaced as a whole, so the place that stays is what screen readers listen to. */

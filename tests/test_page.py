@@ -10,7 +10,7 @@ import pytest
 from gradio.blocks import BlockFunction
 from gradio.state_holder import SessionState
 
-from studio.ui.page import StudioPage, news_of
+from studio.ui.page import StudioPage, not_shown_yet
 
 
 class Small:
@@ -73,10 +73,11 @@ def test_a_skipped_component_is_not_made_anew() -> None:
 def test_a_page_that_opens_is_told_only_what_it_does_not_show_yet() -> None:
     skip, small = gr.skip(), Small()
     built = [None, gr.update(visible=True, value=None), gr.update(choices=[("a", "a")]), 0]
-    assert news_of(small.outputs, built) == [skip, skip, skip, 0]  # a state is no part of the page
+    assert not_shown_yet(small.outputs, built) == [skip, skip, skip, 0]  # a state is no part of the page
     other = [3, gr.update(visible=False, value=None), gr.update(choices=[("a", "a"), ("b", "b")]), 0]
-    assert news_of(small.outputs, other) == other
-    assert news_of(small.outputs, [skip, "", gr.update(unheard_of=1), 0]) == [skip, "", gr.update(unheard_of=1), 0]
+    assert not_shown_yet(small.outputs, other) == other
+    odd = [skip, "", gr.update(unheard_of=1), 0]
+    assert not_shown_yet(small.outputs, odd) == odd
 
 
 def test_an_output_that_is_not_the_events_is_refused() -> None:

@@ -37,7 +37,7 @@ from studio.ui.generate import generate_section
 from studio.ui.health import health_routes, states
 from studio.ui.importing import import_panel
 from studio.ui.news import News
-from studio.ui.page import StudioPage, news_of
+from studio.ui.page import StudioPage, not_shown_yet
 from studio.ui.path import guided_path
 from studio.ui.pictures import routes
 from studio.ui.projects import project_bar, project_buttons
@@ -190,7 +190,7 @@ def _keep_true(studio: Studio, page: gr.Blocks, project: gr.Dropdown, parts: lis
         opened = known.get(asked or "") or _latest_project(studio.store)
         if studio.settings.prewarm:
             studio.client.prewarm(opened.checkpoint)
-        return news_of(outputs, fill(opened.id))
+        return not_shown_yet(outputs, fill(opened.id))
 
     def open_project(project_id: str | None, before: list[Any]) -> list[Any]:
         if project_id is None or (before and before[0] == project_id):  # the one that open_page chose

@@ -59,7 +59,7 @@ def _is_skip(value: Any) -> bool:
     return isinstance(value, dict) and value == gr.skip()
 
 
-def news_of(outputs: Sequence[Block], values: Sequence[Any]) -> list[Any]:
+def not_shown_yet(outputs: Sequence[Block], values: Sequence[Any]) -> list[Any]:
     """Values for a page that was just opened, without those that its components have from the start.
 
     The page looks for each component that it is told of in its whole tree, a few milliseconds each.

@@ -183,16 +183,22 @@ COUNT_TAKEN = """() => {
 }"""
 
 
+def ask_for_another(page: Page, first: str, second: str, *keys: str) -> None:
+    """Enter a prompt, and a second one while the first is drawn; the keys are pressed before its Enter."""
+    prompt = page.get_by_label("Your prompt")
+    prompt.fill(first)
+    prompt.press("Enter")
+    expect(page.locator("#duo-stop-drawing")).to_be_visible()
+    prompt.fill(second)
+    for key in (*keys, "Enter"):
+        prompt.press(key)
+    expect(page.get_by_text("Drawn next, as soon as the last one is done.")).to_be_visible()
+
+
 def test_enter_while_an_attempt_is_drawn_draws_the_next_one_after_it(page: Page, trained: Trained) -> None:
     open_link(page, trained.link("original", mode="break", steps=100, seed=31), "Try it")
     page.evaluate(COUNT_TAKEN)
-    prompt, stop = page.get_by_label("Your prompt"), page.locator("#duo-stop-drawing")
-    prompt.fill("a hero")
-    prompt.press("Enter")
-    expect(stop).to_be_visible()
-    prompt.fill("a queen")
-    prompt.press("Enter")
-    expect(page.get_by_text("Drawn next, as soon as the last one is done.")).to_be_visible()
+    ask_for_another(page, "a hero", "a queen")
     expect(page.locator(".duo-prompt q")).to_have_text("a queen")
     expect(page.locator(".duo-next")).to_have_count(0)
     expect(page.locator("#duo-go")).to_be_visible()
@@ -205,14 +211,8 @@ def test_enter_while_an_attempt_is_drawn_draws_the_next_one_after_it(page: Page,
 
 def test_stopping_gives_up_the_attempt_that_waits_too(page: Page, trained: Trained) -> None:
     open_link(page, trained.link("original", "A", "B", "Changed", mode="break", steps=100, seed=32), "Try it")
-    prompt, stop = page.get_by_label("Your prompt"), page.locator("#duo-stop-drawing")
-    prompt.fill("a wizard")
-    prompt.press("Enter")
-    expect(stop).to_be_visible()
-    prompt.fill("a clown")
-    prompt.press("Enter")
-    expect(page.locator(".duo-next")).to_be_visible()
-    stop.click()
+    ask_for_another(page, "a wizard", "a clown")
+    page.locator("#duo-stop-drawing").click()
     expect(page.locator("#duo-go")).to_be_visible()
     expect(page.locator(".duo-next")).to_have_count(0)
     page.wait_for_timeout(1500)
@@ -222,22 +222,16 @@ def test_stopping_gives_up_the_attempt_that_waits_too(page: Page, trained: Train
 
 def test_an_attempt_that_is_changed_or_refused_waits_no_longer(page: Page, trained: Trained) -> None:
     open_link(page, trained.link("original", "A", "B", mode="break", steps=100, seed=33), "Try it")
-    prompt, stop, go = page.get_by_label("Your prompt"), page.locator("#duo-stop-drawing"), page.locator("#duo-go")
     page.evaluate(COUNT_TAKEN)
-    prompt.fill("a hero")
-    prompt.press("Enter")
-    expect(stop).to_be_visible()
-    prompt.fill("a queen")
-    prompt.press("Shift+Enter")
-    prompt.press("Enter")
-    expect(page.locator(".duo-next")).to_be_visible()
+    ask_for_another(page, "a hero", "a queen", "Shift+Enter")
+    prompt = page.get_by_label("Your prompt")
     prompt.press("End")
     prompt.press_sequentially(" of")
     expect(page.locator(".duo-next")).to_have_count(0)
     prompt.fill("")
     prompt.press("Enter")
     expect(page.locator(".duo-next")).to_have_count(0)
-    expect(go).to_be_visible()
+    expect(page.locator("#duo-go")).to_be_visible()
     page.wait_for_timeout(1500)
     expect(page.locator(".duo-prompt q")).to_have_text("a hero")
     assert page.evaluate("() => window.taken") == 1

@@ -24,7 +24,8 @@
 
   /* Enter while the last attempt is still being drawn, which Gradio would lose: what is typed follows after it, unless
      it is changed, the drawing is stopped, or another project is opened. */
-  const LOOK = 150, AGAIN = 900, PRESSES = 3; // milliseconds; Gradio may not yet have put the last event away
+  const LOOK = 150, AGAIN = 900; // milliseconds between two looks, and two presses
+  const PRESSES = 3; // at most: Gradio loses one where it has not yet put the last event away
   let next = null; // {timer, clicked, presses} of the attempt that waits
   let stopping = false;
 
